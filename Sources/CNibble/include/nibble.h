@@ -1,0 +1,3 @@
+#ifndef NIBBLE_H
+#define NIBBLE_H
+#endif
