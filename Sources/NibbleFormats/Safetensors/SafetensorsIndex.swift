@@ -1,0 +1,110 @@
+import NibbleTensor
+
+/// The file that says which shard holds a tensor: `model.safetensors.index.json`.
+public enum SafetensorsIndex {
+  /// `model-00001-of-00003.safetensors` for shard 0 of 3.
+  public static func fileName(shard: Int, of count: Int) -> String {
+    precondition(shard >= 0 && shard < count, "shard \(shard) of \(count)")
+    func padded(_ number: Int) -> String {
+      let digits = String(number)
+      return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
+    }
+    return "model-\(padded(shard + 1))-of-\(padded(count)).safetensors"
+  }
+
+  /// The text of the index over some shards, as transformers writes it: names sorted, two spaces.
+  public static func text(
+    _ shards: [(file: String, layout: SafetensorsLayout)]
+  ) throws(FormatError) -> String {
+    var pairs: [(name: String, file: String)] = []
+    var seen: Set<UTF8Key> = []
+    var size = 0
+    for shard in shards {
+      for entry in shard.layout.entries {
+        guard seen.insert(UTF8Key(entry.name)).inserted else {
+          throw .layout(tensor: entry.name, .duplicateName)
+        }
+        pairs.append((entry.name, shard.file))
+      }
+      size += shard.layout.dataSize
+    }
+    pairs.sort { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+    var map = JSONObject()
+    for pair in pairs { map[pair.name] = .string(pair.file) }
+    let index: JSON = ["metadata": ["total_size": JSON(size)], "weight_map": .object(map)]
+    return index.text(pretty: true) + "\n"
+  }
+
+  enum Failure: Error {
+    case file(FileError)
+    case fault(CheckpointFault)
+  }
+
+  /// Tensor and file name, in the order of the map; every file name is a plain name.
+  static func parse(path: String) throws(Failure) -> [(String, String)] {
+    let file: MappedFile
+    do { file = try MappedFile(path: path) } catch { throw .file(error) }
+    guard file.count <= SafetensorsFile.headerLimit else {
+      throw .fault(.indexTooLong(file.count))
+    }
+    let json: JSON
+    do { json = try JSON(parsing: Bytes(file, 0..<file.count).array) } catch {
+      throw .fault(.indexNotJSON(error))
+    }
+    guard let map = json["weight_map"]?.object, map.count > 0 else {
+      throw .fault(.indexWithoutMap)
+    }
+    var pairs: [(String, String)] = []
+    for (tensor, value) in map {
+      guard let name = value.string else { throw .fault(.fileNameRefused("", tensor)) }
+      guard isPlain(name) else { throw .fault(.fileNameRefused(name, tensor)) }
+      pairs.append((tensor, name))
+    }
+    return pairs
+  }
+
+  /// A name that stays in the folder: no separator, no step up, no NUL, which would cut it short.
+  private static func isPlain(_ name: String) -> Bool {
+    !name.isEmpty && name != "." && !name.utf8.contains(0) && !name.utf8.contains(0x2F)
+      && !name.utf8.contains(0x5C) && !name.contains("..")
+  }
+}
+
+/// How the files of a checkpoint do not belong together.
+public enum CheckpointFault: Error, Hashable, Sendable {
+  case noWeights
+  case twoModels
+  case indexTooLong(Int)
+  case indexNotJSON(JSONError)
+  case indexWithoutMap
+  case fileNameRefused(String, String)
+  case shardMissing(String)
+  case tensorTwice(String, String, String)
+  case tensorMissing(String, String)
+}
+
+extension CheckpointFault: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .noWeights:
+      "there is no \(SafetensorsCheckpoint.singleName) and no "
+        + "\(SafetensorsCheckpoint.indexName). Give a model folder or a .safetensors file."
+    case .twoModels:
+      "\(SafetensorsCheckpoint.singleName) lies beside an index that does not name it, and "
+        + "engines differ in which they load. Remove one, or give the path of the other."
+    case .indexTooLong(let count):
+      "an index of \(count) bytes is over the limit. Fetch the index again."
+    case .indexNotJSON(let error): "the index is not JSON at \(error). Fetch the index again."
+    case .indexWithoutMap: "the index has no weight_map. Fetch the index again."
+    case .fileNameRefused(let file, let tensor):
+      "the index puts \(tensor) in \"\(file)\", which is not the plain name of a file. "
+        + "Do not trust this checkpoint."
+    case .shardMissing(let file):
+      "the index names \(file), which is not there. Fetch it into this folder."
+    case .tensorTwice(let tensor, let first, let second):
+      "\(tensor) lies in \(first) and in \(second). Fetch both again."
+    case .tensorMissing(let tensor, let file):
+      "the index puts \(tensor) in \(file), which does not hold it. Fetch both again."
+    }
+  }
+}

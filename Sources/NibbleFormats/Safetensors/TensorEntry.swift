@@ -1,0 +1,20 @@
+/// One tensor of a safetensors file: what the header says of it.
+public struct TensorEntry: Hashable, Sendable {
+  public var name: String
+  public var dtype: DType
+  /// Row-major; empty for a scalar.
+  public var shape: [Int]
+  /// Where the data lies, counted from the start of the file.
+  public var range: Range<Int>
+
+  public init(name: String, dtype: DType, shape: [Int], range: Range<Int>) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.range = range
+  }
+
+  public var byteCount: Int { range.count }
+
+  public var elementCount: Int { shape.reduce(1, *) }
+}
