@@ -1,0 +1,99 @@
+#include "nibble.h"
+#include "variants.h"
+
+#include <string.h>
+
+VARIANTS float nibble_absmax(const float *x, size_t count) {
+  // On the bits, so that NaN and infinity compare as larger than every finite value.
+  uint32_t lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    for (int l = 0; l < LANES; l++) {
+      uint32_t bits;
+      memcpy(&bits, x + i + l, 4);
+      bits &= 0x7FFFFFFF;
+      lane[l] = bits > lane[l] ? bits : lane[l];
+    }
+  }
+  for (int l = 0; i < count; i++, l++) {
+    uint32_t bits;
+    memcpy(&bits, x + i, 4);
+    bits &= 0x7FFFFFFF;
+    lane[l] = bits > lane[l] ? bits : lane[l];
+  }
+  uint32_t peak = 0;
+  for (int l = 0; l < LANES; l++) peak = lane[l] > peak ? lane[l] : peak;
+  float value;
+  memcpy(&value, &peak, 4);
+  return value;
+}
+
+VARIANTS void nibble_minmax(const float *x, size_t count, float *low, float *high) {
+  float least[LANES], most[LANES];
+  for (int l = 0; l < LANES; l++) least[l] = most[l] = count > 0 ? x[0] : 0;
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    for (int l = 0; l < LANES; l++) {
+      least[l] = x[i + l] < least[l] ? x[i + l] : least[l];
+      most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
+    }
+  }
+  for (int l = 0; i < count; i++, l++) {
+    least[l] = x[i] < least[l] ? x[i] : least[l];
+    most[l] = x[i] > most[l] ? x[i] : most[l];
+  }
+  for (int l = 1; l < LANES; l++) {
+    least[0] = least[l] < least[0] ? least[l] : least[0];
+    most[0] = most[l] > most[0] ? most[l] : most[0];
+  }
+  *low = least[0];
+  *high = most[0];
+}
+
+VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, float scale, int zero,
+                               int low, int high) {
+  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
+  const float least = (float)(low - zero), most = (float)(high - zero);
+  for (size_t i = 0; i < count; i++) {
+    float v = x[i] / scale;
+    v = v < least ? least : v;
+    v = v > most ? most : v;
+    v = (v + magic) - magic;
+    codes[i] = (int8_t)((int)v + zero);
+  }
+}
+
+VARIANTS void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale,
+                                 int zero) {
+  for (size_t i = 0; i < count; i++) out[i] = (float)((int)codes[i] - zero) * scale;
+}
+
+VARIANTS void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale,
+                                 int zero) {
+  const int shift = zero + 8;
+  for (size_t i = 0; i < count / 2; i++) {
+    int byte = codes[i];
+    out[2 * i] = (float)((byte & 15) - shift) * scale;
+    out[2 * i + 1] = (float)((byte >> 4) - shift) * scale;
+  }
+}
+
+VARIANTS void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
+                                  double *signal) {
+  double e[LANES] = {0}, s[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    for (int l = 0; l < LANES; l++) {
+      double d = (double)a[i + l] - (double)b[i + l];
+      e[l] += d * d;
+      s[l] += (double)a[i + l] * (double)a[i + l];
+    }
+  }
+  for (int l = 0; i < count; i++, l++) {
+    double d = (double)a[i] - (double)b[i];
+    e[l] += d * d;
+    s[l] += (double)a[i] * (double)a[i];
+  }
+  *error = fold_double(e);
+  *signal = fold_double(s);
+}

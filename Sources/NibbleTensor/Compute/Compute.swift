@@ -1,0 +1,73 @@
+import CNibble
+import COneDNN
+import Foundation
+
+/// In what arithmetic float products run. Sums are float in both.
+public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
+  /// Products of floats.
+  case f32
+  /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
+  /// the processor multiplies bfloat16 tiles.
+  case bf16
+}
+
+/// Where numbers are computed: threads, the arithmetic of float products, and scratch memory that is
+/// used again from one product to the next.
+///
+/// Results do not depend on the number of threads. One caller at a time.
+@safe public final class Compute: @unchecked Sendable {
+  // Sendable by hand: callers take turns, as documented, and the pool does its own locking.
+  public let pool: ThreadPool
+  public let precision: Precision
+  var scratch = Scratch()
+
+  /// - Parameter threads: nil for one a processor.
+  public init(threads: Int? = nil, precision: Precision) {
+    _ = Self.oneDNNIsTamed
+    pool = ThreadPool(threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
+    self.precision = precision
+  }
+
+  /// Whether this processor multiplies bfloat16 and int8 tiles (AMX).
+  public static var hasTiles: Bool { hasTilesHere }
+
+  // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so it
+  // is kept to AVX-512; tiles are ours (amx.c).
+  private static let oneDNNIsTamed: Bool =
+    dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16) == dnnl_success
+
+  /// Runs `body` for ranges of `count` items, `grain` items each: the ranges are the same for any
+  /// number of threads.
+  func ranges(of count: Int, grain: Int, _ body: (Range<Int>, _ worker: Int) -> Void) {
+    pool.run((count + grain - 1) / grain) { task, worker in
+      body(task * grain..<min(count, (task + 1) * grain), worker)
+    }
+  }
+}
+
+let hasTilesHere: Bool = nibble_has_tiles() != 0
+
+/// Memory for intermediate results, grown when needed and kept.
+@safe struct Scratch: ~Copyable {
+  enum Use: Int, CaseIterable { case activations, weights, scores, sums, rows }
+
+  private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(
+    repeating: nil, count: Use.allCases.count)
+  private var sizes = [Int](repeating: 0, count: Use.allCases.count)
+
+  /// At least `bytes` bytes, aligned to 64, with unspecified content; valid until the next call for
+  /// the same use.
+  mutating func take(_ use: Use, _ bytes: Int) -> UnsafeMutableRawPointer {
+    if sizes[use.rawValue] < bytes {
+      if let old = unsafe blocks[use.rawValue] { unsafe old.deallocate() }
+      unsafe blocks[use.rawValue] = UnsafeMutableRawPointer.allocate(
+        byteCount: bytes, alignment: 64)
+      sizes[use.rawValue] = bytes
+    }
+    return unsafe blocks[use.rawValue]!
+  }
+
+  deinit {
+    for unsafeblock in unsafe blocks { if let block = unsafe block { unsafe block.deallocate() } }
+  }
+}

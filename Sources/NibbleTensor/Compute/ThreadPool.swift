@@ -1,0 +1,116 @@
+import Foundation
+import Synchronization
+
+/// A fixed set of threads that run numbered tasks together with the caller.
+///
+/// Which thread runs a task is left to chance; a task's number alone must decide what it computes, so
+/// that results do not depend on the number of threads. Workers spin briefly after a batch and then
+/// sleep. A task must not call `run`.
+@safe public final class ThreadPool: @unchecked Sendable {
+  // Sendable by hand: `shared` is written only between batches, under `callers`.
+  private let shared: Shared
+  private let callers = NSLock()
+  public let threads: Int
+
+  /// - Parameter threads: how many run at once, the caller counted; at least 1.
+  public init(threads: Int) {
+    self.threads = max(1, threads)
+    shared = Shared()
+    for worker in 1..<max(2, self.threads) where worker < self.threads {
+      let shared = shared
+      let thread = Thread { shared.serve(worker: worker) }
+      thread.stackSize = 1 << 20
+      thread.start()
+    }
+  }
+
+  deinit { shared.stop() }
+
+  /// Runs `body(task, worker)` once for each task in `0..<tasks` and returns when all are done;
+  /// `worker` is in `0..<threads`, and no two tasks run at once under the same number.
+  public func run(_ tasks: Int, _ body: (_ task: Int, _ worker: Int) -> Void) {
+    guard tasks > 1, threads > 1 else {
+      for task in 0..<max(0, tasks) { body(task, 0) }
+      return
+    }
+    callers.lock()
+    defer { callers.unlock() }
+    withoutActuallyEscaping(body) { body in
+      shared.publish(tasks, body, workers: threads - 1)
+      shared.work(worker: 0)
+      shared.finish()
+    }
+  }
+
+  private final class Shared: @unchecked Sendable {
+    // `body` and `tasks` change only while no worker is busy; `generation` publishes them.
+    private var body: ((Int, Int) -> Void)?
+    private var tasks = 0
+    private let generation = Atomic<Int>(0)
+    private let next = Atomic<Int>(0)
+    private let busy = Atomic<Int>(0)
+    private let stopped = Atomic<Bool>(false)
+    private let sleep = NSCondition()
+    private var sleepers = 0
+
+    func publish(_ tasks: Int, _ body: @escaping (Int, Int) -> Void, workers: Int) {
+      self.tasks = tasks
+      self.body = body
+      next.store(0, ordering: .relaxed)
+      busy.store(workers, ordering: .relaxed)
+      wake { generation.add(1, ordering: .sequentiallyConsistent) }
+    }
+
+    func stop() { wake { stopped.store(true, ordering: .sequentiallyConsistent) } }
+
+    private func wake(_ change: () -> Void) {
+      sleep.lock()
+      change()
+      if sleepers > 0 { sleep.broadcast() }
+      sleep.unlock()
+    }
+
+    func work(worker: Int) {
+      guard let body else { return }
+      while true {
+        let task = next.add(1, ordering: .relaxed).oldValue
+        guard task < tasks else { return }
+        body(task, worker)
+      }
+    }
+
+    func finish() {
+      var spins = 0
+      while busy.load(ordering: .acquiring) > 0 {
+        spins += 1
+        if spins > 4096 { sched_yield() }
+      }
+      body = nil
+    }
+
+    func serve(worker: Int) {
+      var seen = 0
+      while true {
+        var spins = 0
+        while generation.load(ordering: .acquiring) == seen, spins < 20_000 {
+          if stopped.load(ordering: .relaxed) { return }
+          spins += 1
+        }
+        sleep.lock()
+        sleepers += 1
+        while generation.load(ordering: .acquiring) == seen {
+          if stopped.load(ordering: .relaxed) {
+            sleep.unlock()
+            return
+          }
+          sleep.wait()
+        }
+        sleepers -= 1
+        sleep.unlock()
+        seen += 1
+        work(worker: worker)
+        busy.subtract(1, ordering: .releasing)
+      }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+import CNibble
+import COneDNN
+
+/// Products by oneDNN, one thread a slab of tokens.
+enum PlainProduct {
+  /// Float factors; rounded to bfloat16 first when `compute` says so, whose products are then exact.
+  static func floats(
+    _ inputs: borrowing RoundedInputs, _ weight: Weight, _ part: Range<Int>, unscaled: Bool,
+    _ target: ProductTarget, on compute: Compute
+  ) {
+    let (t, k, n) = (inputs.tokens, inputs.columns, target.outputs)
+    let rounds = compute.precision == .bf16
+    let w = unsafe compute.scratch.take(.weights, n * k * 4).assumingMemoryBound(to: Float.self)
+    compute.ranges(of: n, grain: 32) { rows, _ in
+      let first = part.lowerBound + rows.lowerBound
+      unsafe weight.widen(
+        first..<first + rows.count, into: w + rows.lowerBound * k, unscaled: unscaled)
+      if rounds { unsafe roundToBFloat(w + rows.lowerBound * k, rows.count * k) }
+    }
+    var x = unsafe inputs.floats
+    if rounds {
+      let copy = unsafe compute.scratch.take(.activations, t * k * 4)
+        .assumingMemoryBound(to: Float.self)
+      let source = unsafe x
+      compute.ranges(of: t, grain: 16) { tokens, _ in
+        unsafe (copy + tokens.lowerBound * k).update(
+          from: source + tokens.lowerBound * k, count: tokens.count * k)
+        unsafe roundToBFloat(copy + tokens.lowerBound * k, tokens.count * k)
+      }
+      unsafe x = UnsafePointer(copy)
+    }
+    let factors = unsafe x
+    let scales = unsafe inputs.scales
+    let outputsAtOnce = 256
+    let columns = (n + outputsAtOnce - 1) / outputsAtOnce
+    let tokensAtOnce = slab(inputs: k)
+    compute.pool.run((t + tokensAtOnce - 1) / tokensAtOnce * columns) { task, _ in
+      let token = task / columns * tokensAtOnce
+      let output = task % columns * outputsAtOnce
+      let (m, outputs) = (min(tokensAtOnce, t - token), min(outputsAtOnce, n - output))
+      let y = unsafe target.y + token * target.stride + output
+      unsafe multiplyTransposed(
+        factors + token * k, w + output * k, y, m, outputs, k, yStride: target.stride)
+      unsafe scale(y, m, outputs, target, scales.map { unsafe $0 + token }, output)
+    }
+  }
+
+  /// int8 factors, exact sums.
+  static func integers(
+    _ inputs: borrowing RoundedInputs, _ matrix: QuantizedMatrix, _ part: Range<Int>,
+    _ target: ProductTarget, on compute: Compute
+  ) {
+    let (t, k, n) = (inputs.tokens, inputs.columns, target.outputs)
+    let x = unsafe inputs.codes!
+    let scales = unsafe inputs.scales
+    let tokensAtOnce = slab(inputs: k)
+    compute.ranges(of: t, grain: tokensAtOnce) { tokens, _ in
+      nibble_use_one_openmp_thread()
+      unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: tokens.count * n) { sums in
+        var zero: Int32 = 0
+        let status = unsafe matrix.codes.withUnsafeBytes { codes in
+          unsafe dnnl_gemm_s8s8s32(
+            CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")),
+            CChar(bitPattern: UInt8(ascii: "F")), dnnl_dim_t(tokens.count), dnnl_dim_t(n),
+            dnnl_dim_t(k), 1, x + tokens.lowerBound * k, dnnl_dim_t(k), 0,
+            codes.baseAddress!.assumingMemoryBound(to: Int8.self) + part.lowerBound * k,
+            dnnl_dim_t(k), 0, 0, sums.baseAddress!, dnnl_dim_t(n), &zero)
+        }
+        precondition(status == dnnl_success, "oneDNN int8 product: status \(status.rawValue)")
+        for token in 0..<tokens.count {
+          let y = unsafe target.y + (tokens.lowerBound + token) * target.stride
+          for output in 0..<n { unsafe y[output] = Float(sums[token * n + output]) }
+        }
+      }
+      unsafe scale(
+        target.y + tokens.lowerBound * target.stride, tokens.count, n, target,
+        scales.map { unsafe $0 + tokens.lowerBound }, 0)
+    }
+  }
+
+  /// `y[m, n] = alpha · a[m, k] · b[n, k]ᵀ` on the calling thread.
+  static func multiplyTransposed(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    _ m: Int, _ n: Int, _ k: Int, alpha: Float = 1, aStride: Int? = nil, yStride: Int
+  ) {
+    nibble_use_one_openmp_thread()
+    let status = unsafe dnnl_sgemm(
+      CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")), dnnl_dim_t(m),
+      dnnl_dim_t(n), dnnl_dim_t(k), alpha, a, dnnl_dim_t(aStride ?? k), b, dnnl_dim_t(k), 0, y,
+      dnnl_dim_t(yStride))
+    precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
+  }
+
+  /// `y[m, n] = a[m, k] · b[k, n]` on the calling thread.
+  static func multiply(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    _ m: Int, _ n: Int, _ k: Int, aStride: Int, yStride: Int
+  ) {
+    nibble_use_one_openmp_thread()
+    let plain = CChar(bitPattern: UInt8(ascii: "N"))
+    let status = unsafe dnnl_sgemm(
+      plain, plain, dnnl_dim_t(m), dnnl_dim_t(n), dnnl_dim_t(k), 1, a, dnnl_dim_t(aStride), b,
+      dnnl_dim_t(n), 0, y, dnnl_dim_t(yStride))
+    precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
+  }
+
+  private static func roundToBFloat(_ values: UnsafeMutablePointer<Float>, _ count: Int) {
+    unsafe withUnsafeTemporaryAllocation(of: UInt16.self, capacity: 1024) { halves in
+      for start in stride(from: 0, to: count, by: 1024) {
+        let length = min(1024, count - start)
+        unsafe nibble_f32_to_bf16(values + start, halves.baseAddress!, length)
+        unsafe nibble_bf16_to_f32(halves.baseAddress!, values + start, length)
+      }
+    }
+  }
+
+  private static func scale(
+    _ y: UnsafeMutablePointer<Float>, _ m: Int, _ n: Int, _ target: ProductTarget,
+    _ rowScales: UnsafePointer<Float>?, _ output: Int
+  ) {
+    guard let columns = target.columnScales, let rowScales = unsafe rowScales else { return }
+    for row in 0..<m {
+      let line = unsafe y + row * target.stride
+      let factor = unsafe rowScales[row]
+      for column in 0..<n { unsafe line[column] *= factor * columns[output + column] }
+    }
+  }
+}

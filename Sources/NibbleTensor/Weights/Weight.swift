@@ -1,0 +1,53 @@
+/// The matrix of a linear layer, `[n, k]`, as it is stored: products read it in place.
+public enum Weight: Sendable {
+  case float(FloatMatrix)
+  /// Codes, and how the inputs are rounded when the layer runs.
+  case quantized(QuantizedMatrix, activations: ActivationScheme?)
+
+  /// Outputs `n`.
+  public var rows: Int {
+    switch self {
+    case .float(let matrix): matrix.rows
+    case .quantized(let matrix, _): matrix.rows
+    }
+  }
+
+  /// Inputs `k`.
+  public var columns: Int {
+    switch self {
+    case .float(let matrix): matrix.columns
+    case .quantized(let matrix, _): matrix.columns
+    }
+  }
+
+  /// Some rows as floats, `[rows, k]`.
+  public func values(of part: Range<Int>) -> [Float] {
+    unsafe [Float](unsafeUninitializedCapacity: part.count * columns) { values, initialized in
+      if part.count * columns > 0 { unsafe widen(part, into: values.baseAddress!) }
+      initialized = part.count * columns
+    }
+  }
+
+  /// Some rows as floats; `unscaled` leaves one scale a row to the caller.
+  func widen(
+    _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
+  ) {
+    switch self {
+    case .float(let matrix):
+      let start = part.lowerBound * matrix.rowBytes
+      unsafe matrix.bytes.withUnsafeBytes {
+        unsafe matrix.format.widen(
+          $0.baseAddress! + start, into: values, count: part.count * columns)
+      }
+    case .quantized(let matrix, _): unsafe matrix.decode(part, into: values, unscaled: unscaled)
+    }
+  }
+
+  /// Gives mapped pages back to the system.
+  public func release() {
+    switch self {
+    case .float(let matrix): matrix.bytes.release()
+    case .quantized(let matrix, _): matrix.codes.release()
+    }
+  }
+}
