@@ -12,6 +12,10 @@ public enum FormatError: Error, Hashable, Sendable {
   case checkpoint(folder: String, CheckpointFault)
   /// A safetensors file was not written as its layout says.
   case writer(path: String, WriterFault)
+  /// The bytes of a GGUF file break the format, at or before `byte`.
+  case gguf(path: String, name: String?, byte: Int, GGUFFault)
+  /// A tensor type that is known but not decoded.
+  case undecodable(GGMLType)
 }
 
 extension FormatError: CustomStringConvertible {
@@ -26,6 +30,12 @@ extension FormatError: CustomStringConvertible {
       "\(tensor.map { "\($0): " } ?? "")\(fault). It cannot be written as safetensors."
     case .checkpoint(let folder, let fault): "\(folder): \(fault)"
     case .writer(let path, let fault): "\(path): \(fault)"
+    case .gguf(let path, let name, let byte, let fault):
+      "\(path): byte \(byte): \(name.map { "\($0): " } ?? "")\(fault). "
+        + "The file is damaged or not for this reader; fetch it again."
+    case .undecodable(let type):
+      "tensors of type \(type.name) cannot be read. Requantize the model with llama.cpp to one of "
+        + GGMLType.allCases.filter(\.isDecodable).map(\.name).joined(separator: ", ") + "."
     }
   }
 }
