@@ -13,6 +13,10 @@ let package = Package(
     .library(name: "NibbleFormats", targets: ["NibbleFormats"]),
     .library(name: "NibbleModel", targets: ["NibbleModel"]),
   ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+  ],
   targets: [
     .target(name: "CNibble"),
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"]), .brew(["onednn"])]),
@@ -22,6 +26,22 @@ let package = Package(
     .target(
       name: "NibbleModel", dependencies: ["NibbleTensor", "NibbleFormats"],
       swiftSettings: settings),
+    .target(
+      name: "NibbleQuantize",
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleModel",
+        .product(name: "Crypto", package: "swift-crypto"),
+      ], swiftSettings: settings),
+    .target(
+      name: "NibbleExport",
+      dependencies: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize"],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "nibble",
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: settings),
     .testTarget(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor"],
       resources: [.copy("Fixtures")], swiftSettings: settings),

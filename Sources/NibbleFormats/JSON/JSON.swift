@@ -52,6 +52,13 @@ extension JSON {
   }
 
   public var isNull: Bool { self == .null }
+
+  /// Sets a member of an object, or removes it; nothing on other values.
+  public mutating func set(_ key: String, _ value: JSON?) {
+    guard case .object(var object) = self else { return }
+    object[key] = value
+    self = .object(object)
+  }
 }
 
 extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,

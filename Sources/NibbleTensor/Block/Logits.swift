@@ -1,29 +1,10 @@
 import CNibble
 
-/// What a row of logits says, summed in double.
+/// What a row of logits says.
 public enum Logits {
-  /// `log Σ exp(x)`.
-  public static func logSumExp(_ row: Span<Float>) -> Double {
-    unsafe row.withUnsafeBufferPointer { unsafe nibble_log_sum_exp($0.baseAddress!, row.count) }
-  }
-
   /// Index of the largest value, the first on ties.
   public static func argmax(_ row: Span<Float>) -> Int {
     unsafe row.withUnsafeBufferPointer { unsafe nibble_argmax($0.baseAddress!, row.count) }
-  }
-
-  /// `Σ p (log p - log q)` in nats, p and q the softmax of `base` and `other`, whose `logSumExp` are
-  /// given.
-  public static func divergence(
-    of other: Span<Float>, from base: Span<Float>, logSumExp: (other: Double, base: Double)
-  ) -> Double {
-    precondition(other.count == base.count, "\(other.count) logits against \(base.count)")
-    return unsafe base.withUnsafeBufferPointer { base in
-      unsafe other.withUnsafeBufferPointer { other in
-        unsafe nibble_kl(
-          base.baseAddress!, other.baseAddress!, logSumExp.base, logSumExp.other, base.count)
-      }
-    }
   }
 
   /// In place: `x = exp(x) / Σ exp(x)`; minus infinity becomes 0.

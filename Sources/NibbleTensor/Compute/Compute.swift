@@ -68,6 +68,6 @@ let hasTilesHere: Bool = nibble_has_tiles() != 0
   }
 
   deinit {
-    for unsafeblock in unsafe blocks { if let block = unsafe block { unsafe block.deallocate() } }
+    for index in sizes.indices where sizes[index] > 0 { unsafe blocks[index]!.deallocate() }
   }
 }

@@ -1,0 +1,94 @@
+import Foundation
+public import NibbleFormats
+import NibbleTensor
+
+/// A model on disk, as it was published: tensors by their Hugging Face names, and the config.
+///
+/// Opening reads headers only. A GGUF file is seen through the same names; its quantized tensors are
+/// widened to float16 when they are read.
+public struct Checkpoint: Sendable {
+  enum Container: Sendable {
+    case safetensors(SafetensorsCheckpoint)
+    case gguf(GGUFModel)
+  }
+
+  public struct Tensor: Hashable, Sendable {
+    public var name: String
+    /// As it will be read: a quantized GGUF tensor is F16 here.
+    public var dtype: DType
+    public var shape: [Int]
+
+    public var elementCount: Int { shape.reduce(1, *) }
+    public var byteCount: Int { elementCount * dtype.bits / 8 }
+  }
+
+  /// The folder, or the `.gguf` file.
+  public let path: String
+  /// config.json, or its equivalent made from GGUF metadata.
+  public let config: JSON
+  /// In the order they lie on disk.
+  public let tensors: [Tensor]
+  let container: Container
+  private let positions: [UTF8Key: Int]
+
+  /// - Parameter path: a folder with config.json and safetensors, or a `.gguf` file.
+  public init(path: String) throws(ModelError) {
+    self.path = path
+    if path.lowercased().hasSuffix(".gguf") {
+      let model = try GGUFModel(path: path)
+      container = .gguf(model)
+      config = model.config
+      tensors = model.tensors
+    } else {
+      var isFolder: ObjCBool = false
+      guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+        throw .format(.file(FileError("open", path, code: ENOENT)))
+      }
+      guard isFolder.boolValue else {
+        throw .notAModel(path: path, reason: "not a folder and not a .gguf file")
+      }
+      config = try Self.json(path + "/config.json")
+      let files: SafetensorsCheckpoint
+      do { files = try SafetensorsCheckpoint(folder: path) } catch { throw .format(error) }
+      tensors = files.names.compactMap { name in
+        files.entry(name).map { Tensor(name: name, dtype: $0.dtype, shape: $0.shape) }
+      }
+      container = .safetensors(files)
+    }
+    var positions: [UTF8Key: Int] = [:]
+    for (index, tensor) in tensors.enumerated() { positions[UTF8Key(tensor.name)] = index }
+    self.positions = positions
+  }
+
+  public func tensor(_ name: String) -> Tensor? { positions[UTF8Key(name)].map { tensors[$0] } }
+
+  /// The decoder family's view of the config; throws for an unknown family.
+  public func decoderConfig() throws(ModelError) -> DecoderConfig {
+    try DecoderConfig(config, path: configPath)
+  }
+
+  public var configPath: String {
+    if case .gguf = container { path } else { path + "/config.json" }
+  }
+
+  /// Bytes on disk of all tensors.
+  public var bytesOnDisk: Int {
+    switch container {
+    case .safetensors(let files):
+      files.names.reduce(0) { $0 + (files.entry($1)?.byteCount ?? 0) }
+    case .gguf(let model): model.bytesOnDisk
+    }
+  }
+
+  /// Reads a JSON file of at most 256 MiB.
+  public static func json(_ path: String) throws(ModelError) -> JSON {
+    let file: MappedFile
+    do { file = try MappedFile(path: path) } catch { throw .format(.file(error)) }
+    guard file.count <= 256 << 20 else {
+      throw .notAModel(path: path, reason: "\(file.count) bytes are too many for a JSON file")
+    }
+    do { return try JSON(parsing: Bytes(file, 0..<file.count).array) } catch {
+      throw .json(path: path, error)
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import NibbleFormats
+import NibbleTensor
+
+/// Makes a Hugging Face config.json from the metadata of a GGUF file.
+struct GGUFConfig {
+  static let frequencyFactors = "rope_freqs.weight"
+
+  private let file: GGUFFile
+  private let architecture: String
+
+  init(_ file: GGUFFile) throws(ModelError) {
+    self.file = file
+    guard let architecture = file.metadata["general.architecture"]?.string else {
+      throw .config(path: file.path, field: "general.architecture", reason: "is missing")
+    }
+    guard Family.llama.ggufArchitectures.contains(architecture) else {
+      throw .unsupported(
+        "\(file.path): architecture \"\(architecture)\" is no family Nibble reads from GGUF; the "
+          + "nearest is Llama. Start from the Hugging Face checkpoint for a data-free recipe.")
+    }
+    self.architecture = architecture
+  }
+
+  func json() throws(ModelError) -> JSON {
+    guard let embedding = file.tensor("token_embd.weight"), embedding.shape.count == 2 else {
+      throw .missingTensor("token_embd.weight", path: file.path)
+    }
+    let heads = try size("attention.head_count")
+    let hidden = try size("embedding_length")
+    guard hidden == embedding.shape[1] else {
+      throw .tensorShape(
+        embedding.name, found: embedding.shape, expected: [embedding.shape[0], hidden])
+    }
+    let headSize = optionalInt("attention.key_length") ?? hidden / max(1, heads)
+    guard heads > 0, headSize > 0 else {
+      throw .config(path: file.path, field: "llama.attention.head_count", reason: "is \(heads)")
+    }
+    guard let epsilon = value("attention.layer_norm_rms_epsilon")?.float else {
+      throw .config(
+        path: file.path, field: "llama.attention.layer_norm_rms_epsilon", reason: "is missing")
+    }
+    var config: JSON = [
+      "architectures": ["LlamaForCausalLM"],
+      "attention_bias": .bool(file.tensor("blk.0.attn_q.bias") != nil),
+      "mlp_bias": .bool(file.tensor("blk.0.ffn_gate.bias") != nil),
+      "model_type": "llama",
+      "hidden_act": "silu",
+      "hidden_size": JSON(hidden),
+      "intermediate_size": JSON(try size("feed_forward_length")),
+      "max_position_embeddings": JSON(try size("context_length")),
+      "num_attention_heads": JSON(heads),
+      "num_hidden_layers": JSON(try size("block_count")),
+      "num_key_value_heads": JSON(optionalInt("attention.head_count_kv") ?? heads),
+      "head_dim": JSON(headSize),
+      "rms_norm_eps": .number(Double(epsilon)),
+      "rope_theta": .number(Double(value("rope.freq_base")?.float ?? 10_000)),
+      "tie_word_embeddings": .bool(file.tensor("output.weight") == nil),
+      "torch_dtype": "float16",
+      "vocab_size": JSON(embedding.shape[0]),
+    ]
+    for (field, key) in [
+      ("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding"),
+    ] {
+      if let id = file.metadata["tokenizer.ggml.\(key)_token_id"]?.int {
+        config.set(field, JSON(id))
+      }
+    }
+    if let scaling = try ropeScaling(headSize: headSize) { config.set("rope_scaling", scaling) }
+    return config
+  }
+
+  private func value(_ key: String) -> GGUFValue? { file.metadata["\(architecture).\(key)"] }
+
+  private func optionalInt(_ key: String) -> Int? { value(key)?.int }
+
+  private func size(_ key: String) throws(ModelError) -> Int {
+    guard let size = optionalInt(key), size > 0 else {
+      throw .config(
+        path: file.path, field: "\(architecture).\(key)", reason: "is missing or not above zero")
+    }
+    return size
+  }
+
+  /// Linear scaling from metadata; Llama 3.1's from the tensor of factors, whose parameters are found
+  /// by trying the published ones.
+  private func ropeScaling(headSize: Int) throws(ModelError) -> JSON? {
+    if let tensor = file.tensor(Self.frequencyFactors) {
+      return try llama3Scaling(tensor, headSize: headSize)
+    }
+    switch value("rope.scaling.type")?.string ?? "none" {
+    case "none": return nil
+    case "linear":
+      return [
+        "rope_type": "linear",
+        "factor": .number(Double(value("rope.scaling.factor")?.float ?? 1)),
+      ]
+    case let kind:
+      throw .config(
+        path: file.path, field: "\(architecture).rope.scaling.type",
+        reason: "is \"\(kind)\"; none, linear and the llama3 factors are supported")
+    }
+  }
+
+  private func llama3Scaling(_ tensor: GGUFTensor, headSize: Int) throws(ModelError) -> JSON {
+    guard tensor.type == .f32, tensor.elementCount == headSize / 2 else {
+      throw .tensorShape(tensor.name, found: tensor.shape, expected: [headSize / 2])
+    }
+    let factors = FloatFormat.f32.decode(file.bytes(of: tensor))
+    let scaling: JSON = [
+      "rope_type": "llama3", "factor": .number(Double(factors.max() ?? 1)), "low_freq_factor": 1,
+      "high_freq_factor": 4, "original_max_position_embeddings": 8192,
+    ]
+    let theta = JSON.number(Double(value("rope.freq_base")?.float ?? 10_000))
+    func frequencies(_ json: JSON) throws(ModelError) -> [Float] {
+      try RotaryScaling(
+        ConfigFields(json: json, path: file.path, family: "Llama"), headSize: headSize,
+        context: 8192
+      ).frequencies
+    }
+    let plain = try frequencies(["rope_theta": theta])
+    let scaled = try frequencies(["rope_theta": theta, "rope_scaling": scaling])
+    for i in factors.indices where abs(plain[i] / scaled[i] - factors[i]) > 1e-3 * factors[i] {
+      throw .config(
+        path: file.path, field: tensor.name,
+        reason: "holds factors that are not Llama 3.1's published scaling")
+    }
+    return scaling
+  }
+}

@@ -1,0 +1,118 @@
+import NibbleFormats
+import NibbleTensor
+
+/// A GGUF file seen as a Hugging Face checkpoint: names, row order and config translated.
+struct GGUFModel: Sendable {
+  let file: GGUFFile
+  let config: JSON
+  let tensors: [Checkpoint.Tensor]
+  private let sources: [UTF8Key: Source]
+
+  private struct Source: Sendable {
+    var tensor: GGUFTensor
+    /// Head size of rows that the file keeps interleaved for rotary embedding.
+    var interleavedHead: Int?
+  }
+
+  init(path: String) throws(ModelError) {
+    do { file = try GGUFFile(path: path) } catch { throw .format(error) }
+    config = try GGUFConfig(file).json()
+    let headSize = config["head_dim"]?.int ?? 0
+    var tensors: [Checkpoint.Tensor] = []
+    var sources: [UTF8Key: Source] = [:]
+    for tensor in file.tensors where tensor.name != GGUFConfig.frequencyFactors {
+      guard let name = Self.huggingFaceName(tensor.name) else {
+        throw .unsupported(
+          "\(path): the tensor \(tensor.name) has no place in a Llama model. The file's family is "
+            + "not supported, or the file is damaged.")
+      }
+      guard tensor.type.isDecodable else {
+        throw .unsupported(
+          "\(path): \(tensor.name) is \(tensor.type.name), which Nibble does not read. Start from "
+            + "a file in F16, BF16, Q8_0 or one of Q4_0 to Q6_K.")
+      }
+      let turns = name.contains("q_proj") || name.contains("k_proj")
+      if turns, !(tensor.shape.first ?? 0).isMultiple(of: headSize) {
+        throw .tensorShape(tensor.name, found: tensor.shape, expected: [headSize])
+      }
+      tensors.append(
+        Checkpoint.Tensor(name: name, dtype: Self.dtype(tensor.type), shape: tensor.shape))
+      sources[UTF8Key(name)] = Source(tensor: tensor, interleavedHead: turns ? headSize : nil)
+    }
+    self.tensors = tensors
+    self.sources = sources
+  }
+
+  var bytesOnDisk: Int { file.tensors.reduce(0) { $0 + $1.range.count } }
+
+  /// Quantized types are widened to float16, the others stay as they are.
+  private static func dtype(_ type: GGMLType) -> DType {
+    switch type {
+    case .f32: .f32
+    case .bf16: .bf16
+    default: .f16
+    }
+  }
+
+  func bytes(of name: String, rows: Range<Int>) throws(ModelError) -> Bytes {
+    guard let source = sources[UTF8Key(name)] else {
+      throw .missingTensor(name, path: file.path)
+    }
+    let tensor = source.tensor
+    let format = Self.dtype(tensor.type).floatFormat ?? .f16
+    let isPlain = source.interleavedHead == nil
+    let rowElements = tensor.elementCount / max(1, tensor.shape.first ?? 1)
+    if isPlain, tensor.type == .f32 || tensor.type == .f16 || tensor.type == .bf16 {
+      let rowBytes = rowElements * format.bytesPerValue
+      return file.bytes(of: tensor)[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
+    }
+    var encoded: [UInt8] = []
+    encoded.reserveCapacity(rows.count * rowElements * format.bytesPerValue)
+    var values = [Float](repeating: 0, count: rowElements)
+    for row in rows {
+      let at = source.interleavedHead.map { ggufRow(ofHuggingFaceRow: row, headSize: $0) } ?? row
+      try decode(row: at, of: tensor, into: &values)
+      let bytes = format.encode(values.span)
+      encoded += bytes
+    }
+    return Bytes(encoded)
+  }
+
+  /// Reads one element along the first dimension; vectors have one value a row.
+  private func decode(
+    row: Int, of tensor: GGUFTensor, into values: inout [Float]
+  ) throws(ModelError) {
+    do {
+      if tensor.shape.count == 1 {
+        var all = [Float](repeating: 0, count: tensor.elementCount)
+        var span = all.mutableSpan
+        try file.decode(rows: 0..<1, of: tensor, into: &span)
+        values[0] = all[row]
+      } else {
+        var span = values.mutableSpan
+        try file.decode(rows: row..<row + 1, of: tensor, into: &span)
+      }
+    } catch { throw .format(error) }
+  }
+
+  private static func huggingFaceName(_ name: String) -> String? {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    guard let last = parts.last, last == "weight" || last == "bias" else { return nil }
+    if parts.count == 2 {
+      let names = [
+        "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
+      ]
+      return names[parts[0]].map { "\($0).\(last)" }
+    }
+    guard parts.count == 4, parts[0] == "blk", let block = Int(parts[1]), block >= 0 else {
+      return nil
+    }
+    let names = [
+      "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+      "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+      "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+      "ffn_down": "mlp.down_proj",
+    ]
+    return names[parts[2]].map { "model.layers.\(block).\($0).\(last)" }
+  }
+}

@@ -1,0 +1,53 @@
+public import NibbleTensor
+
+/// One transformer layer's parameters.
+public struct Block: Sendable {
+  public struct Linear: Sendable {
+    public var weight: Weight
+    /// `[n]`
+    public var bias: [Float]?
+
+    public init(weight: Weight, bias: [Float]?) {
+      self.weight = weight
+      self.bias = bias
+    }
+  }
+
+  /// `[hidden]`
+  public var inputNorm: [Float]
+  /// `[hidden]`
+  public var postAttentionNorm: [Float]
+  public var linears: [Role: Linear]
+
+  /// Reads block `index`; shapes are held against the config.
+  public init(
+    _ index: Int, of config: DecoderConfig, from source: some WeightSource
+  ) throws(ModelError) {
+    let family = config.family
+    inputNorm = try source.norm(family.normPath(family.inputNorm, block: index), config)
+    postAttentionNorm = try source.norm(
+      family.normPath(family.postAttentionNorm, block: index), config)
+    linears = [:]
+    for linear in family.linears {
+      let path = family.path(of: linear.role, block: index)
+      let shape = config.shape(of: linear.role)
+      linears[linear.role] = Linear(
+        weight: try source.weight(path, outputs: shape.outputs, inputs: shape.inputs),
+        bias: try source.vector(path + ".bias", count: shape.outputs))
+    }
+  }
+
+  /// Gives mapped pages back to the system.
+  public func release() {
+    for linear in linears.values { linear.weight.release() }
+  }
+}
+
+extension WeightSource {
+  func norm(_ path: String, _ config: DecoderConfig) throws(ModelError) -> [Float] {
+    guard let vector = try vector(path + ".weight", count: config.hidden) else {
+      throw .missingTensor(path + ".weight", path: "the checkpoint")
+    }
+    return vector
+  }
+}

@@ -1,0 +1,66 @@
+public import NibbleTensor
+
+/// A decoder with the keys and values of one conversation.
+public struct Session {
+  public let decoder: Decoder
+  private let ends: DecoderEnds
+  private var pass: ForwardPass
+  private var cache: KeyValueCache
+  private var logits: [Float] = []
+
+  /// - Parameter capacity: how many tokens the conversation may have.
+  public init(_ decoder: Decoder, capacity: Int, on compute: Compute) throws(ModelError) {
+    self.decoder = decoder
+    ends = DecoderEnds(decoder)
+    pass = try ForwardPass(decoder.config, positions: capacity, on: compute)
+    cache = KeyValueCache(decoder.config, capacity: capacity)
+  }
+
+  public var count: Int { cache.count }
+  public var capacity: Int { cache.capacity }
+
+  /// Forgets the tokens from `count` on.
+  public mutating func truncate(to count: Int) { cache.truncate(to: count) }
+
+  /// Reads tokens; returns the logits `[vocabulary]` after the last one.
+  public mutating func append(_ tokens: [Int]) throws(ModelError) -> [Float] {
+    precondition(!tokens.isEmpty, "no tokens")
+    let states = try advance(tokens)
+    var last: [Float] = []
+    withLogits(states, tokens.count - 1..<tokens.count) { last = $0 }
+    return last
+  }
+
+  /// Reads tokens; returns the states `[t, hidden]` after the last block.
+  public mutating func states(after tokens: [Int]) throws(ModelError) -> [Float] {
+    try advance(tokens)
+  }
+
+  /// Logits `[rows.count, vocabulary]` of some rows of states; the array lives until the next call.
+  public mutating func withLogits(
+    _ states: [Float], _ rows: Range<Int>, _ body: ([Float]) -> Void
+  ) {
+    let width = decoder.config.hidden
+    let count = rows.count * decoder.config.vocabulary
+    if logits.count != count { logits = [Float](repeating: 0, count: count) }
+    pass.logits(
+      Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
+      head: decoder.head, into: &logits)
+    body(logits)
+  }
+
+  private mutating func advance(_ tokens: [Int]) throws(ModelError) -> [Float] {
+    guard cache.count + tokens.count <= cache.capacity else {
+      throw .tooManyTokens(
+        cache.count + tokens.count, limit: cache.capacity, what: "the cache holds")
+    }
+    var states = try ends.states(of: tokens)
+    for index in decoder.blocks.indices {
+      pass.run(
+        decoder.blocks[index], on: &states, from: cache.count, layer: &cache.layers[index],
+        capacity: cache.capacity)
+    }
+    cache.count += tokens.count
+    return states
+  }
+}

@@ -1,0 +1,116 @@
+public import NibbleFormats
+public import NibbleTensor
+
+/// The sizes and constants of a decoder, read from config.json and checked.
+public struct DecoderConfig: Hashable, Sendable {
+  public var family: Family
+  public var hidden: Int
+  public var intermediate: Int
+  public var blocks: Int
+  public var attention: Attention
+  public var vocabulary: Int
+  public var normEpsilon: Float
+  public var rotary: RotaryScaling
+  /// Positions the model was made for.
+  public var context: Int
+  /// Whether the head is the embedding.
+  public var tiesHead: Bool
+  /// Ids that end an answer.
+  public var endOfText: [Int]
+
+  /// - Throws: `ModelError` that names the field and the family it was read for.
+  public init(_ json: JSON, path: String) throws(ModelError) {
+    family = try Self.family(json, path: path)
+    let fields = ConfigFields(json: json, path: path, family: family.name)
+    hidden = try fields.size("hidden_size")
+    intermediate = try fields.size("intermediate_size")
+    blocks = try fields.size("num_hidden_layers", atMost: 10_000)
+    vocabulary = try fields.size("vocab_size")
+    let heads = try fields.size("num_attention_heads", atMost: 65_536)
+    let keyHeads = try fields.optionalSize("num_key_value_heads") ?? heads
+    guard heads.isMultiple(of: keyHeads) else {
+      throw fields.bad("num_key_value_heads", "does not divide \(heads) heads")
+    }
+    let headSize: Int
+    if let given = try fields.optionalSize("head_dim") {
+      headSize = given
+    } else {
+      guard hidden.isMultiple(of: heads) else {
+        throw fields.bad("num_attention_heads", "does not divide hidden_size \(hidden)")
+      }
+      headSize = hidden / heads
+    }
+    guard headSize.isMultiple(of: 2) else {
+      throw fields.bad("head_dim", "\(headSize) is odd; rotary embedding needs pairs")
+    }
+    attention = Attention(
+      heads: heads, keyHeads: keyHeads, headSize: headSize,
+      window: try fields.optionalSize("sliding_window"))
+    normEpsilon = Float(try fields.positive("rms_norm_eps"))
+    context = try fields.optionalSize("max_position_embeddings") ?? 2048
+    rotary = try RotaryScaling(fields, headSize: headSize, context: context)
+    tiesHead = json["tie_word_embeddings"]?.bool ?? false
+    endOfText =
+      json["eos_token_id"]?.array?.compactMap(\.int)
+      ?? [json["eos_token_id"]?.int]
+      .compactMap(\.self)
+    let activation = json["hidden_act"]?.string ?? "silu"
+    guard activation == "silu" || activation == "swish" else {
+      throw fields.bad("hidden_act", "is \(activation); \(family.name) blocks use silu")
+    }
+  }
+
+  /// Outputs and inputs of a linear.
+  public func shape(of role: Role) -> (outputs: Int, inputs: Int) {
+    let queries = attention.heads * attention.headSize
+    let keys = attention.keyHeads * attention.headSize
+    return switch role {
+    case .query: (queries, hidden)
+    case .key, .value: (keys, hidden)
+    case .output: (hidden, queries)
+    case .gate, .up: (intermediate, hidden)
+    case .down: (hidden, intermediate)
+    }
+  }
+
+  private static func family(_ json: JSON, path: String) throws(ModelError) -> Family {
+    guard let type = json["model_type"]?.string else {
+      throw .config(path: path, field: "model_type", reason: "is missing")
+    }
+    if let family = Family.all.first(where: { $0.modelTypes.contains(type) }) { return family }
+    throw .unknownFamily(type, path: path)
+  }
+}
+
+/// Reads numbers from a config and says which field is wrong.
+struct ConfigFields {
+  let json: JSON
+  let path: String
+  let family: String
+
+  func bad(_ field: String, _ reason: String) -> ModelError {
+    .config(path: path, field: field, reason: reason)
+  }
+
+  func optionalSize(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int? {
+    guard let value = json[field], !value.isNull else { return nil }
+    guard let size = value.int, size > 0, size <= limit else {
+      throw bad(field, "is \(value.text()); a whole number in 1...\(limit) is needed")
+    }
+    return size
+  }
+
+  func size(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
+    guard let size = try optionalSize(field, atMost: limit) else {
+      throw bad(field, "is missing; a \(family) model needs it")
+    }
+    return size
+  }
+
+  func positive(_ field: String) throws(ModelError) -> Double {
+    guard let value = json[field]?.double, value > 0, value.isFinite else {
+      throw bad(field, "is missing or not above zero; a \(family) model needs it")
+    }
+    return value
+  }
+}

@@ -1,0 +1,126 @@
+public import NibbleModel
+public import NibbleTensor
+
+/// How perplexity is defined: which tokens are scored, and after what.
+public enum PerplexityDefinition: String, Sendable, Hashable, Codable, CaseIterable {
+  /// Non-overlapping windows, each on its own; every token but a window's first is scored; no
+  /// beginning-of-text token is added.
+  case windows
+  /// llama.cpp's `perplexity`: the first token of each window is replaced by the beginning-of-text
+  /// token if the tokenizer adds one, and only the second half of each window is scored.
+  case llamaCpp = "llama.cpp"
+
+  public var explanation: String {
+    switch self {
+    case .windows:
+      "exp of the mean of -log p over all tokens but the first of each non-overlapping window; "
+        + "text tokenized once, no beginning-of-text token added, the tail dropped"
+    case .llamaCpp:
+      "llama.cpp: exp of the mean of -log p over the second half of each non-overlapping window; "
+        + "the window's first token replaced by the beginning-of-text token if the tokenizer adds one"
+    }
+  }
+}
+
+/// Which part of a text is scored.
+public struct EvaluationWindows: Sendable, Hashable {
+  /// Tokens in a window, at least 2.
+  public var length = 2048
+  /// How many windows at most; nil for all.
+  public var count: Int?
+  /// Windows passed over at the start.
+  public var skip = 0
+  public var definition = PerplexityDefinition.windows
+  /// The token that `llama.cpp` puts first.
+  public var beginningOfText: Int?
+
+  public init() {}
+
+  /// The windows of a text's tokens.
+  public func cut(_ tokens: [Int]) throws(ModelError) -> [[Int]] {
+    guard length >= 2 else {
+      throw .unsupported("a window of \(length) scores nothing; use 2 or more")
+    }
+    let available = tokens.count / length
+    guard available > skip else {
+      throw .unsupported(
+        "the text has \(tokens.count) tokens, that is \(available) windows of \(length), and \(skip) "
+          + "are skipped. Use a longer text or a shorter --window.")
+    }
+    let last = min(available, skip + (count ?? available))
+    return (skip..<last).map { index in
+      var window = Array(tokens[index * length..<(index + 1) * length])
+      if definition == .llamaCpp, let beginningOfText { window[0] = beginningOfText }
+      return window
+    }
+  }
+
+  /// Positions whose next token is scored.
+  var scored: Range<Int> { definition == .llamaCpp ? length / 2..<length - 1 : 0..<length - 1 }
+}
+
+/// The measured quality of a model on a text, alone or against another.
+public struct Evaluation: Sendable, Hashable {
+  public var definition: PerplexityDefinition
+  public var windowLength: Int
+  public var windows: Int
+  public var skipped: Int
+  /// Tokens whose prediction was scored.
+  public var scoredTokens: Int
+  public var perplexity: Double
+  public var comparison: Comparison?
+
+  /// Against the base model, means over the scored tokens.
+  public struct Comparison: Sendable, Hashable, Codable {
+    /// Kullback-Leibler divergence from the base, nats a token.
+    public var kl: Double
+    /// The share of tokens on which both rank the same token first.
+    public var top1: Double
+    public var basePerplexity: Double
+  }
+}
+
+extension Evaluation {
+  /// Scores `tokens` with a model, and with `base` beside it when given.
+  public init(
+    _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
+    on compute: Compute, progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
+  ) throws(ModelError) {
+    let cut = try windows.cut(tokens)
+    var session = try Session(decoder, capacity: windows.length, on: compute)
+    var other: Session? =
+      if let base { try Session(base, capacity: windows.length, on: compute) } else { nil }
+    var meter = LossMeter()
+    let scored = windows.scored
+    for (index, window) in cut.enumerated() {
+      session.truncate(to: 0)
+      other?.truncate(to: 0)
+      let states = try session.states(after: window)
+      let baseStates = try other?.states(after: window)
+      for start in stride(from: scored.lowerBound, to: scored.upperBound, by: logitRows) {
+        let part = start..<min(start + logitRows, scored.upperBound)
+        let targets = part.map { window[$0 + 1] }
+        session.withLogits(states, part) { logits in
+          if let baseStates {
+            other?.withLogits(baseStates, part) { base in
+              meter.add(compute.compare(logits.span, to: base.span, targets: targets))
+            }
+          } else {
+            meter.add(compute.losses(logits.span, targets: targets))
+          }
+        }
+      }
+      progress(index + 1, cut.count, meter.perplexity)
+    }
+    definition = windows.definition
+    windowLength = windows.length
+    self.windows = cut.count
+    skipped = windows.skip
+    scoredTokens = meter.count
+    perplexity = meter.perplexity
+    comparison = base == nil ? nil : meter.comparison
+  }
+}
+
+/// Rows of logits held at once.
+let logitRows = 256

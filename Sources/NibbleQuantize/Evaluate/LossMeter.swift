@@ -1,0 +1,35 @@
+import Foundation
+import NibbleTensor
+
+/// Sums what positions say, in the order they are given.
+struct LossMeter {
+  private(set) var count = 0
+  private var loss = 0.0
+  private var baseLoss = 0.0
+  private var divergence = 0.0
+  private var agreeing = 0
+
+  mutating func add(_ losses: [Double]) {
+    count += losses.count
+    for value in losses { loss += value }
+  }
+
+  mutating func add(_ rows: [TokenComparison]) {
+    count += rows.count
+    for row in rows {
+      loss += row.loss
+      baseLoss += row.baseLoss
+      divergence += row.divergence
+      agreeing += row.agrees ? 1 : 0
+    }
+  }
+
+  var perplexity: Double { exp(loss / Double(max(1, count))) }
+
+  var comparison: Evaluation.Comparison {
+    let tokens = Double(max(1, count))
+    return Evaluation.Comparison(
+      kl: divergence / tokens, top1: Double(agreeing) / tokens,
+      basePerplexity: exp(baseLoss / tokens))
+  }
+}
