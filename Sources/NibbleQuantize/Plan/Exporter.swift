@@ -1,0 +1,18 @@
+public import NibbleFormats
+public import NibbleTensor
+
+/// Writes quantized layers as one engine reads them. Sees codes, scales and the plan; no method.
+public protocol Exporter: Sendable {
+  /// The format's name, as in the config it writes.
+  var name: String { get }
+  /// What the engine would refuse.
+  func refusals(_ plan: Plan) -> [Refusal]
+  /// The tensors of a layer: known before its codes are.
+  func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]
+  /// The data of those tensors, by name.
+  func encode(_ matrix: QuantizedMatrix, of layer: Plan.Layer) -> [String: Bytes]
+  /// config.json of the quantized model.
+  func config(_ source: JSON, _ plan: Plan) -> JSON
+  /// What scales are rounded to before they are stored.
+  func scaleFormat(of layer: Plan.Layer) -> FloatFormat
+}

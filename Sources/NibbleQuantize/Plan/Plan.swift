@@ -1,0 +1,159 @@
+public import NibbleFormats
+public import NibbleModel
+public import NibbleTensor
+
+/// What a recipe will do to a checkpoint for an engine, known from headers alone.
+public struct Plan: Sendable {
+  /// A linear layer that becomes codes and scales.
+  public struct Layer: Sendable, Hashable {
+    /// Module path, without `.weight`.
+    public var path: String
+    public var role: Role?
+    public var outputs: Int
+    public var inputs: Int
+    public var scheme: LinearScheme
+    public var sourceBytes: Int
+    /// The float format of the model, for what stays float beside the codes.
+    public var modelFormat: FloatFormat
+    /// What is written, by name.
+    public var tensors: [SafetensorsLayout.Tensor] = []
+
+    public var outputBytes: Int {
+      tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }
+    }
+  }
+
+  /// What is read, changed and written before its memory is released: a block, or what stands
+  /// outside the blocks.
+  public struct Unit: Sendable, Hashable {
+    public var name: String
+    /// The block's number; nil outside the blocks.
+    public var block: Int?
+    public var layers: [Layer]
+    /// Tensors written as they are.
+    public var copies: [Checkpoint.Tensor]
+    /// Which shard holds it.
+    public var shard = 0
+  }
+
+  /// A matrix that looks like a linear layer and stays float.
+  public struct KeptFloat: Sendable, Hashable, Codable {
+    public var path: String
+    public var reason: String
+  }
+
+  public let recipe: Recipe
+  public let exporter: any Exporter
+  /// The decoder's view of the source; nil for an unknown family, whose verdict is on weights alone.
+  public let decoder: DecoderConfig?
+  public let familyError: ModelError?
+  public let units: [Unit]
+  public let keptFloat: [KeptFloat]
+  /// One layout a file, in order.
+  public let shards: [SafetensorsLayout]
+  public let sourceBytes: Int
+  public internal(set) var refusals: [Refusal]
+  public internal(set) var memory: MemoryEstimate
+
+  public var layers: [Layer] { units.flatMap(\.layers) }
+  public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
+
+  /// - Parameters:
+  ///   - shardSize: bytes a file may have before the next unit starts another.
+  ///   - windows: lengths of the token windows that will run through the blocks.
+  public init(
+    _ checkpoint: Checkpoint, recipe: Recipe, exporter: any Exporter, shardSize: Int = 5 << 30,
+    windows: [Int], budget: Int? = nil
+  ) throws(QuantizeError) {
+    self.recipe = recipe
+    self.exporter = exporter
+    do {
+      decoder = try checkpoint.decoderConfig()
+      familyError = nil
+    } catch {
+      guard case .unknownFamily = error else { throw .model(error) }
+      decoder = nil
+      familyError = error
+    }
+    var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
+    for tensor in checkpoint.tensors { sorter.add(tensor) }
+    guard sorter.foundLayers else { throw .nothingToQuantize(path: checkpoint.path) }
+    if let decoder { try sorter.check(decoder, checkpoint) }
+    let (units, shards) = try Self.split(sorter.units, shardSize: shardSize)
+    self.units = units
+    self.shards = shards
+    keptFloat = sorter.keptFloat
+    sourceBytes = checkpoint.bytesOnDisk
+    memory = MemoryEstimate(units, decoder: decoder, windows: windows)
+    refusals = Self.refusals(units.flatMap(\.layers))
+    refusals += exporter.refusals(self)
+    if let budget, memory.total > budget {
+      refusals.append(.memory(needed: memory.total, budget: budget))
+    }
+  }
+
+  private static func refusals(_ layers: [Layer]) -> [Refusal] {
+    let inputs = Set(layers.map(\.inputs))
+    var refusals: [Refusal] = []
+    for layer in layers {
+      let weights = layer.scheme.weights
+      if case .group(let size) = weights.granularity, !layer.inputs.isMultiple(of: size) {
+        let fitting = (16...128).reversed().first { candidate in
+          inputs.allSatisfy { $0.isMultiple(of: candidate) } && candidate.nonzeroBitCount == 1
+        }
+        refusals.append(
+          .groupDoesNotDivide(
+            layer: layer.path, group: size, inputs: layer.inputs, fitting: fitting))
+      } else if !(layer.inputs * weights.bits).isMultiple(of: 32), weights.bits < 8 {
+        refusals.append(
+          .inputsNotPackable(layer: layer.path, inputs: layer.inputs, bits: weights.bits))
+      }
+    }
+    return refusals
+  }
+
+  /// Whole units go to a shard until it is full.
+  private static func split(
+    _ units: [Unit], shardSize: Int
+  ) throws(QuantizeError) -> ([Unit], [SafetensorsLayout]) {
+    var placed: [Unit] = []
+    var contents: [[SafetensorsLayout.Tensor]] = [[]]
+    var size = 0
+    for unit in units {
+      let tensors = unit.tensors
+      let bytes = tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }
+      if size > 0, size + bytes > shardSize {
+        contents.append([])
+        size = 0
+      }
+      size += bytes
+      var unit = unit
+      unit.shard = contents.count - 1
+      placed.append(unit)
+      contents[contents.count - 1] += tensors
+    }
+    var shards: [SafetensorsLayout] = []
+    for tensors in contents {
+      do { shards.append(try SafetensorsLayout(tensors)) } catch { throw .format(error) }
+    }
+    return (placed, shards)
+  }
+
+  /// `model.safetensors`, or numbered shards.
+  public func fileName(shard: Int) -> String {
+    shards.count == 1
+      ? SafetensorsCheckpoint.singleName
+      : SafetensorsIndex.fileName(shard: shard, of: shards.count)
+  }
+}
+
+extension Plan.Unit {
+  /// What is written for this unit, in the order it is written.
+  public var tensors: [SafetensorsLayout.Tensor] {
+    SafetensorsLayout.referenceOrder(
+      layers.flatMap(\.tensors)
+        + copies.map {
+          SafetensorsLayout.Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape)
+        })
+  }
+}

@@ -1,0 +1,135 @@
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// Deals a checkpoint's tensors to units, and decides which are linear layers to quantize.
+///
+/// In a known family the family says which those are. In another, a float matrix inside a numbered
+/// block counts when its name ends like the linears of published decoders; the others stay float, and
+/// the plan names them.
+struct UnitSorter {
+  private let recipe: Recipe
+  private let exporter: any Exporter
+  private let decoder: DecoderConfig?
+  private var blocks: [Int: Plan.Unit] = [:]
+  private var outside = Plan.Unit(
+    name: "embeddings, final norm and head", block: nil, layers: [], copies: [])
+  private(set) var keptFloat: [Plan.KeptFloat] = []
+
+  init(recipe: Recipe, exporter: any Exporter, decoder: DecoderConfig?) {
+    self.recipe = recipe
+    self.exporter = exporter
+    self.decoder = decoder
+  }
+
+  /// Blocks in order, then what stands outside them.
+  var units: [Plan.Unit] {
+    blocks.keys.sorted().compactMap { blocks[$0] }
+      + (outside.layers.isEmpty && outside.copies.isEmpty ? [] : [outside])
+  }
+
+  var foundLayers: Bool {
+    !outside.layers.isEmpty || blocks.values.contains { !$0.layers.isEmpty }
+  }
+
+  mutating func add(_ tensor: Checkpoint.Tensor) {
+    let block = Self.block(of: tensor.name)
+    var unit =
+      block.map {
+        blocks[$0] ?? Plan.Unit(name: "block \($0)", block: $0, layers: [], copies: [])
+      } ?? outside
+    if let layer = layer(tensor, block: block) {
+      unit.layers.append(layer)
+    } else {
+      unit.copies.append(tensor)
+    }
+    if let block { blocks[block] = unit } else { outside = unit }
+  }
+
+  /// Every linear and norm the family needs must be there, with its shape.
+  func check(_ decoder: DecoderConfig, _ checkpoint: Checkpoint) throws(QuantizeError) {
+    for block in 0..<decoder.blocks {
+      for linear in decoder.family.linears {
+        let shape = decoder.shape(of: linear.role)
+        try require(
+          decoder.family.path(of: linear.role, block: block) + ".weight",
+          [shape.outputs, shape.inputs], checkpoint)
+      }
+      for norm in [decoder.family.inputNorm, decoder.family.postAttentionNorm] {
+        try require(
+          decoder.family.normPath(norm, block: block) + ".weight", [decoder.hidden], checkpoint)
+      }
+    }
+    try require(decoder.family.finalNorm + ".weight", [decoder.hidden], checkpoint)
+    let ends = decoder.tiesHead ? [decoder.family.embedding] : [decoder.family.embedding, decoder.family.head]
+    for path in ends {
+      try require(path + ".weight", [decoder.vocabulary, decoder.hidden], checkpoint)
+    }
+    if let extra = blocks.keys.max(), extra >= decoder.blocks {
+      throw .model(
+        .config(
+          path: checkpoint.configPath, field: "num_hidden_layers",
+          reason: "is \(decoder.blocks), but the weights hold block \(extra)"))
+    }
+  }
+
+  private func require(
+    _ name: String, _ shape: [Int], _ checkpoint: Checkpoint
+  ) throws(QuantizeError) {
+    guard let tensor = checkpoint.tensor(name) else {
+      throw .model(.missingTensor(name, path: checkpoint.path))
+    }
+    guard tensor.shape == shape else {
+      throw .model(.tensorShape(name, found: tensor.shape, expected: shape))
+    }
+    guard tensor.dtype.floatFormat != nil else {
+      throw .model(
+        .tensorType(
+          name, found: tensor.dtype.rawValue,
+          expected: "F32, F16 or BF16; is the source quantized already?"))
+    }
+  }
+
+  private mutating func layer(_ tensor: Checkpoint.Tensor, block: Int?) -> Plan.Layer? {
+    guard tensor.name.hasSuffix(".weight"), tensor.shape.count == 2,
+      let format = tensor.dtype.floatFormat
+    else { return nil }
+    let path = String(tensor.name.dropLast(".weight".count))
+    let role = decoder?.family.linears.first { path.hasSuffix("." + $0.path) }?.role
+    let isHead = block == nil && (path == "lm_head" || path == decoder?.family.head)
+    if block == nil {
+      guard isHead, recipe.quantizesHead else {
+        keptFloat.append(
+          Plan.KeptFloat(
+            path: path,
+            reason: isHead ? "the head stays float unless asked" : "embeddings stay float"))
+        return nil
+      }
+    } else if decoder != nil ? role == nil : !Self.looksLinear(path) {
+      keptFloat.append(Plan.KeptFloat(path: path, reason: "not known to be a linear layer"))
+      return nil
+    }
+    var layer = Plan.Layer(
+      path: path, role: role, outputs: tensor.shape[0], inputs: tensor.shape[1],
+      scheme: recipe.scheme, sourceBytes: tensor.byteCount, modelFormat: format)
+    layer.tensors = exporter.tensors(of: layer)
+    return layer
+  }
+
+  /// The first number that stands alone between full stops: `model.layers.3.mlp...` is in block 3.
+  static func block(of name: String) -> Int? {
+    for part in name.split(separator: ".") {
+      if let number = Int(part), number >= 0, String(number) == part { return number }
+    }
+    return nil
+  }
+
+  static func looksLinear(_ path: String) -> Bool {
+    let last = path.split(separator: ".").last.map(String.init) ?? path
+    let known: Set = [
+      "fc1", "fc2", "w1", "w2", "w3", "dense", "dense_h_to_4h", "dense_4h_to_h",
+      "query_key_value", "qkv", "out", "wq", "wk", "wv", "wo",
+    ]
+    return last.hasSuffix("_proj") || known.contains(last)
+  }
+}

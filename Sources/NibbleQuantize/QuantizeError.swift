@@ -1,0 +1,79 @@
+public import NibbleFormats
+public import NibbleModel
+
+/// Why a model was not quantized. Says where, what, and what to do next.
+public enum QuantizeError: Error, Hashable, Sendable {
+  case model(ModelError)
+  case format(FormatError)
+  case refused([Refusal])
+  case unknownRecipe(String, known: [String])
+  case recipeOption(recipe: String, option: String, reason: String)
+  case nothingToQuantize(path: String)
+  case nonFinite(tensor: String, index: Int)
+  case outputExists(String)
+  case outputIsSource(String)
+  case unfinishedRun(String, reason: String)
+  case busy(String)
+  case interrupted(String)
+  case damagedOutput(file: String, unit: String)
+  case unmeasurable(String)
+}
+
+/// A reason why a plan cannot be carried out, found before any work.
+public enum Refusal: Hashable, Sendable {
+  /// `fitting` is the largest group size that divides every layer, if one of at least 16 does.
+  case groupDoesNotDivide(layer: String, group: Int, inputs: Int, fitting: Int?)
+  case inputsNotPackable(layer: String, inputs: Int, bits: Int)
+  case memory(needed: Int, budget: Int)
+  case engine(String)
+}
+
+extension Refusal: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .groupDoesNotDivide(let layer, let group, let inputs, let fitting):
+      "\(layer): groups of \(group) do not divide \(inputs) inputs. "
+        + (fitting.map { "Use --group \($0), the largest that fits every layer." }
+          ?? "No group of 16 or more fits every layer; use a recipe with a scale per channel.")
+    case .inputsNotPackable(let layer, let inputs, let bits):
+      "\(layer): \(inputs) inputs of \(bits) bits do not fill whole 32-bit words. Use an 8-bit recipe."
+    case .memory(let needed, let budget):
+      "the plan needs \(megabytes(needed)) and the budget is \(megabytes(budget)). Use --memory "
+        + "\(needed / 1_000_000 + 1)MB or more, or fewer --verdict-windows."
+    case .engine(let reason): reason
+    }
+  }
+
+  private func megabytes(_ bytes: Int) -> String { "\((bytes + 999_999) / 1_000_000) MB" }
+}
+
+extension QuantizeError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .model(let error): "\(error)"
+    case .format(let error): "\(error)"
+    case .refused(let refusals): refusals.map(\.description).joined(separator: "\n")
+    case .unknownRecipe(let name, let known):
+      "there is no recipe \"\(name)\". Use one of: \(known.joined(separator: ", "))."
+    case .recipeOption(let recipe, let option, let reason): "\(option) with \(recipe): \(reason)."
+    case .nothingToQuantize(let path):
+      "\(path): no linear layers were found. A weight counts when it is a float matrix inside a "
+        + "numbered block."
+    case .nonFinite(let tensor, let index):
+      "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
+        + "float16 weights overflowed when they were saved."
+    case .outputExists(let path):
+      "\(path) exists and is not an empty folder. Choose another -o, or remove it first."
+    case .outputIsSource(let path): "\(path) is the source model. Choose another -o."
+    case .unfinishedRun(let path, let reason):
+      "\(path) holds an unfinished run, but \(reason). Remove that folder to start over."
+    case .busy(let path): "\(path) is being written by another run. Wait for it, or choose another -o."
+    case .interrupted(let path):
+      "interrupted; what is finished is kept in \(path). Run the same command to continue."
+    case .damagedOutput(let file, let unit):
+      "\(file): reading back \(unit) gave other bytes than were written. The disk may be failing; "
+        + "nothing was renamed into place."
+    case .unmeasurable(let reason): reason
+    }
+  }
+}
