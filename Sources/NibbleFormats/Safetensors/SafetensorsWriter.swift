@@ -146,14 +146,14 @@ extension WriterFault: CustomStringConvertible {
     switch self {
     case .outOfTurn(let tensor, let expected):
       if let expected {
-        "\(tensor) came when \(expected) was due. Append tensors in the layout's order."
+        "\(shown(tensor)) came when \(shown(expected)) was due. Append tensors in the layout's order."
       } else {
-        "\(tensor) came after the last tensor. Append tensors in the layout's order."
+        "\(shown(tensor)) came after the last tensor. Append tensors in the layout's order."
       }
     case .tooManyBytes(let tensor, let count, let room):
-      "\(tensor) got \(count) bytes where \(room) fit. Check its dtype and shape."
+      "\(shown(tensor)) got \(count) bytes where \(room) fit. Check its dtype and shape."
     case .unfinished(let tensor, let offset, let size):
-      "the file ends at byte \(offset) of \(size), in \(tensor). Append the rest first."
+      "the file ends at byte \(offset) of \(size), in \(shown(tensor)). Append the rest first."
     case .resumeOutside(let offset, let file):
       "nothing can continue at byte \(offset) of \(file). Start the file again."
     case .otherHeader:

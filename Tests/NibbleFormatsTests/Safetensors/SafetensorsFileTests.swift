@@ -81,6 +81,18 @@ private struct Verdict: Sendable, CustomTestStringConvertible {
     #expect(cause.isMissing)
   }
 
+  @Test func anErrorShowsNamesThatCannotSteerATerminal() {
+    let name = "\\u001b[2J\\u202e" + String(repeating: "x", count: 5000)
+    let header = #"{"\#(name)":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#
+    let length = header.utf8.count
+    let bytes = [UInt8(length & 255), UInt8(length >> 8), 0, 0, 0, 0, 0, 0] + Array(header.utf8)
+    let error = #expect(throws: FormatError.self) {
+      try SafetensorsFile(parsing: Bytes(bytes), path: "x")
+    }
+    #expect(error?.description.hasPrefix(#"x: \u{1b}[2J\u{202e}xxx"#) == true)
+    #expect((0...300).contains(error?.description.utf8.count ?? 0))
+  }
+
   @Test func aZeroDimensionDoesNotHideAnOverflow() throws {
     let huge = "[0,4611686018427387904,4611686018427387904]"
     let header = #"{"a":{"dtype":"F32","shape":\#(huge),"data_offsets":[0,0]}}"#
