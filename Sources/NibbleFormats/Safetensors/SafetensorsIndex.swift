@@ -99,8 +99,8 @@ extension CheckpointFault: CustomStringConvertible {
       "the index is not JSON at \(shown("\(error)")). Fetch the index again."
     case .indexWithoutMap: "the index has no weight_map. Fetch the index again."
     case .fileNameRefused(let file, let tensor):
-      "the index puts \(shown(tensor)) in \"\(shown(file))\", which is not the plain name of a file. "
-        + "Do not trust this checkpoint."
+      "the index puts \(shown(tensor)) in \"\(shown(file))\", which is not the plain name of "
+        + "a file. Do not trust this checkpoint."
     case .shardMissing(let file):
       "the index names \(shown(file)), which is not there. Fetch it into this folder."
     case .tensorTwice(let tensor, let first, let second):

@@ -146,7 +146,8 @@ extension WriterFault: CustomStringConvertible {
     switch self {
     case .outOfTurn(let tensor, let expected):
       if let expected {
-        "\(shown(tensor)) came when \(shown(expected)) was due. Append tensors in the layout's order."
+        "\(shown(tensor)) came when \(shown(expected)) was due. "
+          + "Append tensors in the layout's order."
       } else {
         "\(shown(tensor)) came after the last tensor. Append tensors in the layout's order."
       }

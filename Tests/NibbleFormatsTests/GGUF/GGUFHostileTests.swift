@@ -65,6 +65,12 @@ private let headers: [Hostile] = [
   Hostile("alignment 4", .alignment(4)) {
     $0.members.append(("general.alignment", 4, B.u32(4)))
   },
+  Hostile("alignment 24", .alignment(24)) {
+    $0.members.append(("general.alignment", 4, B.u32(24)))
+  },
+  Hostile("alignment 2^25", .alignment(1 << 25)) {
+    $0.members.append(("general.alignment", 4, B.u32(1 << 25)))
+  },
   Hostile("alignment 2^31", .alignment(1 << 31)) {
     $0.members.append(("general.alignment", 4, B.u32(1 << 31)))
   },
