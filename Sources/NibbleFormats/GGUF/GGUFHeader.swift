@@ -1,6 +1,6 @@
 /// The header of a GGUF file: parsed, every rule checked, offsets made absolute.
 struct GGUFHeader {
-  /// Largest alignment accepted, in bytes: eight times the largest page in common use.
+  /// Largest alignment accepted, in bytes. Files in use have 32.
   static let alignmentLimit: UInt32 = 1 << 24
 
   struct Failure: Error {
@@ -74,9 +74,10 @@ struct GGUFHeader {
 
   private func alignment() throws(GGUFFault) -> Int {
     guard let value = metadata["general.alignment"] else { return 32 }
-    guard case .u32(let alignment) = value, (8...Self.alignmentLimit).contains(alignment),
-      alignment.nonzeroBitCount == 1
-    else { throw .alignment(value) }
+    guard case .u32(let alignment) = value else { throw .alignment(nil) }
+    guard (8...Self.alignmentLimit).contains(alignment), alignment.nonzeroBitCount == 1 else {
+      throw .alignment(alignment)
+    }
     return Int(alignment)
   }
 

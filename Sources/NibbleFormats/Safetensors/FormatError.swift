@@ -24,15 +24,14 @@ extension FormatError: CustomStringConvertible {
     case .file(let error):
       error.isMissing ? "\(error). Check the path." : "\(error)"
     case .safetensors(let path, let tensor, let fault):
-      "\(path): \(tensor.map { "\($0): " } ?? "")\(fault). "
+      "\(path): \(tensor.map { shown($0) + ": " } ?? "")\(fault). "
         + "The file is damaged or not safetensors; fetch it again."
     case .layout(let tensor, let fault):
-      "\(tensor.map { "\($0): " } ?? "")\(fault). It cannot be written as safetensors."
+      "\(tensor.map { shown($0) + ": " } ?? "")\(fault). It cannot be written as safetensors."
     case .checkpoint(let folder, let fault): "\(folder): \(fault)"
     case .writer(let path, let fault): "\(path): \(fault)"
     case .gguf(let path, let name, let byte, let fault):
-      "\(path): byte \(byte): \(name.map { "\($0): " } ?? "")\(fault). "
-        + "The file is damaged or not for this reader; fetch it again."
+      "\(path): byte \(byte): \(name.map { shown($0) + ": " } ?? "")\(fault). \(fault.advice)"
     case .undecodable(let type):
       "tensors of type \(type.name) cannot be read. Requantize the model with llama.cpp to one of "
         + GGMLType.allCases.filter(\.isDecodable).map(\.name).joined(separator: ", ") + "."

@@ -29,21 +29,21 @@ extension SafetensorsFault: CustomStringConvertible {
       "a header of \(length) bytes is over the limit of \(SafetensorsFile.headerLimit)"
     case .headerPastEnd(let header, let file):
       "the header ends at byte \(header), the file at byte \(file)"
-    case .headerNotJSON(let error): "the header is not JSON at \(error)"
+    case .headerNotJSON(let error): "the header is not JSON at \(shown("\(error)"))"
     case .headerNotObject: "the header is not a JSON object"
     case .metadataNotStrings(let key):
       if let key {
-        "__metadata__ holds something other than a string for \"\(key)\""
+        "__metadata__ holds something other than a string for \"\(shown(key))\""
       } else {
         "__metadata__ is not an object of strings"
       }
     case .fieldMissing(let field): "\(field) is missing"
     case .fieldNotReadable(let field): "\(field) is not what the format allows"
-    case .unknownDType(let name): "there is no dtype \"\(name)\""
+    case .unknownDType(let name): "there is no dtype \"\(shown(name))\""
     case .negativeDimension(let size): "a dimension is \(size)"
-    case .tooManyElements(let shape): "the size of the shape \(shape) overflows"
+    case .tooManyElements(let shape): "the size of the shape \(shown(shape)) overflows"
     case .endsInsideByte(let dtype, let shape):
-      "\(shape) elements of \(dtype.rawValue) end inside a byte"
+      "\(shown(shape)) elements of \(dtype.rawValue) end inside a byte"
     case .startsAt(let start, let expected):
       "the data starts at \(start), but the data before it ends at \(expected)"
     case .endsBeforeStart(let start, let end): "the data starts at \(start) and ends at \(end)"

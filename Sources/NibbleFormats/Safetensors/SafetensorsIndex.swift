@@ -63,10 +63,11 @@ public enum SafetensorsIndex {
     return pairs
   }
 
-  /// A name that stays in the folder: no separator, no step up, no NUL, which would cut it short.
+  /// A name that stays in the folder: no separator, no step up, no control character (a NUL would
+  /// cut it short).
   private static func isPlain(_ name: String) -> Bool {
-    !name.isEmpty && name != "." && !name.utf8.contains(0) && !name.utf8.contains(0x2F)
-      && !name.utf8.contains(0x5C) && !name.contains("..")
+    !name.isEmpty && name != "." && !name.contains("..")
+      && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F && $0 != 0x2F && $0 != 0x5C }
   }
 }
 
@@ -94,17 +95,19 @@ extension CheckpointFault: CustomStringConvertible {
         + "engines differ in which they load. Remove one, or give the path of the other."
     case .indexTooLong(let count):
       "an index of \(count) bytes is over the limit. Fetch the index again."
-    case .indexNotJSON(let error): "the index is not JSON at \(error). Fetch the index again."
+    case .indexNotJSON(let error):
+      "the index is not JSON at \(shown("\(error)")). Fetch the index again."
     case .indexWithoutMap: "the index has no weight_map. Fetch the index again."
     case .fileNameRefused(let file, let tensor):
-      "the index puts \(tensor) in \"\(file)\", which is not the plain name of a file. "
-        + "Do not trust this checkpoint."
+      "the index puts \(shown(tensor)) in \"\(shown(file))\", which is not the plain name of "
+        + "a file. Do not trust this checkpoint."
     case .shardMissing(let file):
-      "the index names \(file), which is not there. Fetch it into this folder."
+      "the index names \(shown(file)), which is not there. Fetch it into this folder."
     case .tensorTwice(let tensor, let first, let second):
-      "\(tensor) lies in \(first) and in \(second). Fetch both again."
+      "\(shown(tensor)) lies in \(shown(first)) and in \(shown(second)). Fetch both again."
     case .tensorMissing(let tensor, let file):
-      "the index puts \(tensor) in \(file), which does not hold it. Fetch both again."
+      "the index puts \(shown(tensor)) in \(shown(file)), which does not hold it. "
+        + "Fetch both again."
     }
   }
 }

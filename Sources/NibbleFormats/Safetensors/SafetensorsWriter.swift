@@ -25,10 +25,11 @@ public final class SafetensorsWriter {
     self.layout = layout
     self.path = path
     offset = 0
+    // `open` copies the path and keeps no pointer, here and below.
     file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw .file(FileError("create", path)) }
-    // Bytes have no padding to leak.
-    try write(unsafe layout.header.span.bytes)
+    // A UInt8 has no padding that its bytes could expose.
+    try emit(unsafe layout.header.span.bytes)
   }
 
   /// Continues a file that an earlier writer of the same layout left, from byte `offset` on.
@@ -71,7 +72,7 @@ public final class SafetensorsWriter {
     guard bytes.byteCount <= room else {
       throw .writer(path: path, .tooManyBytes(tensor, bytes.byteCount, room: room))
     }
-    try write(bytes)
+    try emit(bytes)
     next = offset == entry.range.upperBound ? position + 1 : position
   }
 
@@ -102,14 +103,15 @@ public final class SafetensorsWriter {
   }
 
   /// Advances `offset` by what reached the file, even when the disk fills up half-way.
-  private func write(_ bytes: RawSpan) throws(FormatError) {
+  private func emit(_ bytes: RawSpan) throws(FormatError) {
     precondition(file >= 0, "\(path) is finished")
     var done = 0
     while done < bytes.byteCount {
       // macOS refuses more than Int32.max bytes in one call.
       let piece = bytes.extracting(done..<min(bytes.byteCount, done + 1 << 30))
+      // `write` reads the piece's own bytes, and only during the call.
       let written = unsafe piece.withUnsafeBytes {
-        unsafe Foundation.write(file, $0.baseAddress, $0.count)
+        unsafe write(file, $0.baseAddress, $0.count)
       }
       if written < 0 {
         if errno == EINTR { continue }
@@ -146,14 +148,15 @@ extension WriterFault: CustomStringConvertible {
     switch self {
     case .outOfTurn(let tensor, let expected):
       if let expected {
-        "\(tensor) came when \(expected) was due. Append tensors in the layout's order."
+        "\(shown(tensor)) came when \(shown(expected)) was due. "
+          + "Append tensors in the layout's order."
       } else {
-        "\(tensor) came after the last tensor. Append tensors in the layout's order."
+        "\(shown(tensor)) came after the last tensor. Append tensors in the layout's order."
       }
     case .tooManyBytes(let tensor, let count, let room):
-      "\(tensor) got \(count) bytes where \(room) fit. Check its dtype and shape."
+      "\(shown(tensor)) got \(count) bytes where \(room) fit. Check its dtype and shape."
     case .unfinished(let tensor, let offset, let size):
-      "the file ends at byte \(offset) of \(size), in \(tensor). Append the rest first."
+      "the file ends at byte \(offset) of \(size), in \(shown(tensor)). Append the rest first."
     case .resumeOutside(let offset, let file):
       "nothing can continue at byte \(offset) of \(file). Start the file again."
     case .otherHeader:

@@ -56,19 +56,25 @@ private let headers: [Hostile] = [
   Hostile("long key", .keyTooLong(65536)) {
     $0.members.append((String(repeating: "k", count: 65536), 0, [1]))
   },
-  Hostile("alignment 0", .alignment(.u32(0))) {
+  Hostile("alignment 0", .alignment(0)) {
     $0.members.append(("general.alignment", 4, B.u32(0)))
   },
-  Hostile("alignment 3", .alignment(.u32(3))) {
+  Hostile("alignment 3", .alignment(3)) {
     $0.members.append(("general.alignment", 4, B.u32(3)))
   },
-  Hostile("alignment 4", .alignment(.u32(4))) {
+  Hostile("alignment 4", .alignment(4)) {
     $0.members.append(("general.alignment", 4, B.u32(4)))
   },
-  Hostile("alignment 2^31", .alignment(.u32(1 << 31))) {
+  Hostile("alignment 24", .alignment(24)) {
+    $0.members.append(("general.alignment", 4, B.u32(24)))
+  },
+  Hostile("alignment 2^25", .alignment(1 << 25)) {
+    $0.members.append(("general.alignment", 4, B.u32(1 << 25)))
+  },
+  Hostile("alignment 2^31", .alignment(1 << 31)) {
     $0.members.append(("general.alignment", 4, B.u32(1 << 31)))
   },
-  Hostile("alignment as u64", .alignment(.u64(32))) {
+  Hostile("alignment as u64", .alignment(nil)) {
     $0.members.append(("general.alignment", 10, B.u64(32)))
   },
 ]

@@ -85,6 +85,7 @@ private let two = "model-00002-of-00002.safetensors"
 
   @Test(arguments: [
     "/etc/passwd", "../x.safetensors", "a/b.safetensors", "..", ".", "", "a\\b", "a\0.safetensors",
+    "a\u{1B}[2J.safetensors",
   ])
   func refusesAFileName(_ name: String) throws {
     try inTemporaryFolder { folder in

@@ -81,6 +81,54 @@ private struct Verdict: Sendable, CustomTestStringConvertible {
     #expect(cause.isMissing)
   }
 
+  /// Header `text`, then `data` bytes of zero.
+  private func fault(of text: String, data: Int) -> SafetensorsFault? {
+    let length = text.utf8.count
+    let bytes = [UInt8(length & 255), UInt8(length >> 8), 0, 0, 0, 0, 0, 0] + Array(text.utf8)
+    let content = Bytes(bytes + [UInt8](repeating: 0, count: data))
+    do throws(FormatError) {
+      _ = try SafetensorsFile(parsing: content, path: "x")
+      return nil
+    } catch {
+      guard case .safetensors("x", _, let fault) = error else { return nil }
+      return fault
+    }
+  }
+
+  @Test func refusesWhatTheFixturesLeaveOut() {
+    func tensor(_ dtype: String, _ shape: String, _ offsets: String) -> String {
+      #"{"a":{"dtype":\#(dtype),"shape":\#(shape),"data_offsets":\#(offsets)}}"#
+    }
+    #expect(fault(of: tensor(#""F32""#, "[2]", "[0,8]"), data: 8) == nil)
+    #expect(
+      fault(of: tensor(#""F32""#, "[1]", "[0,8]"), data: 8) == .wrongByteCount(8, expected: 4))
+    #expect(
+      fault(of: tensor(#""F32""#, "[3]", "[0,8]"), data: 8) == .wrongByteCount(8, expected: 12))
+    #expect(fault(of: tensor("1", "[2]", "[0,8]"), data: 8) == .fieldNotReadable("dtype"))
+    for shape in ["2", "[2.0]", "[\"2\"]", "[null]", "[18446744073709551616]"] {
+      #expect(fault(of: tensor(#""F32""#, shape, "[0,8]"), data: 8) == .fieldNotReadable("shape"))
+    }
+    for offsets in ["[0]", "[0,4,8]", "[-8,0]", "[0,9223372036854775807]"] {
+      #expect(
+        fault(of: tensor(#""F32""#, "[2]", offsets), data: 8) == .fieldNotReadable("data_offsets"))
+    }
+    #expect(fault(of: "[]", data: 0) == .headerNotObject)
+    #expect(fault(of: #"{"__metadata__":[]}"#, data: 0) == .metadataNotStrings(key: nil))
+    #expect(fault(of: #"{"a":5}"#, data: 0) == .fieldMissing("dtype"))
+  }
+
+  @Test func anErrorShowsNamesThatCannotSteerATerminal() {
+    let name = "\\u001b[2J\\u202e" + String(repeating: "x", count: 5000)
+    let header = #"{"\#(name)":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#
+    let length = header.utf8.count
+    let bytes = [UInt8(length & 255), UInt8(length >> 8), 0, 0, 0, 0, 0, 0] + Array(header.utf8)
+    let error = #expect(throws: FormatError.self) {
+      try SafetensorsFile(parsing: Bytes(bytes), path: "x")
+    }
+    #expect(error?.description.hasPrefix(#"x: \u{1b}[2J\u{202e}xxx"#) == true)
+    #expect((0...300).contains(error?.description.utf8.count ?? 0))
+  }
+
   @Test func aZeroDimensionDoesNotHideAnOverflow() throws {
     let huge = "[0,4611686018427387904,4611686018427387904]"
     let header = #"{"a":{"dtype":"F32","shape":\#(huge),"data_offsets":[0,0]}}"#
