@@ -9,6 +9,7 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case unknownRecipe(String, known: [String])
   case recipeOption(recipe: String, option: String, reason: String)
   case nothingToQuantize(path: String)
+  case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
   case outputExists(String)
   case outputIsSource(String)
@@ -59,6 +60,8 @@ extension QuantizeError: CustomStringConvertible {
     case .nothingToQuantize(let path):
       "\(path): no linear layers were found. A weight counts when it is a float matrix inside a "
         + "numbered block."
+    case .alreadyQuantized(let path, let method):
+      "\(path) is quantized already (\(method)). Start from the float model."
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."

@@ -26,8 +26,11 @@ struct LossMeter {
 
   var perplexity: Double { exp(loss / Double(max(1, count))) }
 
-  var comparison: Evaluation.Comparison {
-    let tokens = Double(max(1, count))
+  /// Nil when nothing was scored.
+  var comparison: Evaluation.Comparison? {
+    guard count > 0 else { return nil }
+
+    let tokens = Double(count)
     return Evaluation.Comparison(
       kl: divergence / tokens, top1: Double(agreeing) / tokens,
       basePerplexity: exp(baseLoss / tokens))

@@ -40,6 +40,8 @@ public struct Plan: Sendable {
   public struct KeptFloat: Sendable, Hashable, Codable {
     public var path: String
     public var reason: String
+    /// Whether an engine would take it for a linear layer, so that it must be told.
+    public var isLinear = false
   }
 
   public let recipe: Recipe
@@ -52,6 +54,7 @@ public struct Plan: Sendable {
   /// One layout a file, in order.
   public let shards: [SafetensorsLayout]
   public let sourceBytes: Int
+  public let sourceConfig: JSON
   public internal(set) var refusals: [Refusal]
   public internal(set) var memory: MemoryEstimate
 
@@ -67,6 +70,9 @@ public struct Plan: Sendable {
   ) throws(QuantizeError) {
     self.recipe = recipe
     self.exporter = exporter
+    if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
+      throw .alreadyQuantized(path: checkpoint.path, method: method)
+    }
     do {
       decoder = try checkpoint.decoderConfig()
       familyError = nil
@@ -84,6 +90,7 @@ public struct Plan: Sendable {
     self.shards = shards
     keptFloat = sorter.keptFloat
     sourceBytes = checkpoint.bytesOnDisk
+    sourceConfig = checkpoint.config
     memory = MemoryEstimate(units, decoder: decoder, windows: windows)
     refusals = Self.refusals(units.flatMap(\.layers))
     refusals += exporter.refusals(self)

@@ -106,7 +106,8 @@ struct UnitSorter {
         return nil
       }
     } else if decoder != nil ? role == nil : !Self.looksLinear(path) {
-      keptFloat.append(Plan.KeptFloat(path: path, reason: "not known to be a linear layer"))
+      keptFloat.append(
+        Plan.KeptFloat(path: path, reason: "not known to be a linear layer", isLinear: true))
       return nil
     }
     var layer = Plan.Layer(

@@ -21,7 +21,7 @@ import Foundation
   /// - Throws: `FileError` when the path cannot be opened, is not a regular file, or cannot be
   ///   mapped.
   public init(path: String) throws(FileError) {
-    let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard file >= 0 else { throw FileError("open", path) }
     defer { close(file) }
     var status = stat()

@@ -1,0 +1,53 @@
+import NibbleTensor
+
+/// Codes of 4 or 8 bits in int32 words, first code in the lowest bits, each shifted by
+/// `2^(bits-1)` to be unsigned. Source: compressed-tensors 0.20 `pack_to_int32`.
+enum PackedCodes {
+  /// `[n, k * bits / 32]` words. In memory int4 codes are packed this way already.
+  static func pack(_ matrix: QuantizedMatrix) -> Bytes {
+    matrix.scheme.bits == 4 ? matrix.codes : Bytes(matrix.codes.array.map { $0 ^ 0x80 })
+  }
+
+  static func unpack(_ words: Bytes, bits: Int) -> Bytes {
+    bits == 4 ? words : Bytes(words.array.map { $0 ^ 0x80 })
+  }
+
+  /// `[n, g]` zero points, packed along the outputs: `[n * bits / 32, g]` words.
+  static func packZeroPoints(_ matrix: QuantizedMatrix) -> Bytes {
+    let bits = matrix.scheme.bits
+    let groups = matrix.zeroPoints.count / matrix.rows
+    let perWord = 32 / bits
+    let words = (matrix.rows + perWord - 1) / perWord
+    var packed = [UInt32](repeating: 0, count: words * groups)
+    for row in 0..<matrix.rows {
+      for group in 0..<groups {
+        let code = UInt32(Int(matrix.zeroPoints[row * groups + group]) + 1 << (bits - 1))
+        packed[row / perWord * groups + group] |= code << (row % perWord * bits)
+      }
+    }
+    return Bytes(packed.flatMap { littleEndian($0) })
+  }
+
+  static func unpackZeroPoints(_ bytes: Bytes, rows: Int, groups: Int, bits: Int) -> [Int8] {
+    let content = bytes.array
+    let perWord = 32 / bits
+    let mask = UInt32(1 << bits - 1)
+    var zeros: [Int8] = []
+    zeros.reserveCapacity(rows * groups)
+    for row in 0..<rows {
+      for group in 0..<groups {
+        let at = 4 * (row / perWord * groups + group)
+        let word = (0..<4).reduce(UInt32(0)) { $0 | UInt32(content[at + $1]) << (8 * $1) }
+        let code = Int(word >> (row % perWord * bits) & mask)
+        zeros.append(Int8(code - 1 << (bits - 1)))
+      }
+    }
+    return zeros
+  }
+
+  static func shape(_ sizes: [Int]) -> Bytes { Bytes(sizes.flatMap { littleEndian(Int64($0)) }) }
+
+  private static func littleEndian(_ value: some FixedWidthInteger) -> [UInt8] {
+    (0..<value.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+  }
+}

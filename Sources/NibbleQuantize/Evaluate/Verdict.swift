@@ -1,0 +1,38 @@
+public import NibbleFormats
+
+/// What quantization cost, measured against the source on held-out text.
+public struct Verdict: Sendable, Hashable, Codable {
+  /// Mean Kullback-Leibler divergence of the quantized model from the source, nats a token.
+  public var kl: Double
+  /// The share of tokens on which both rank the same token first.
+  public var top1: Double
+  /// exp of the mean of -log p over the scored tokens.
+  public var perplexity: Double
+  public var sourcePerplexity: Double
+  /// Tokens scored.
+  public var tokens: Int
+
+  init?(_ meter: LossMeter) {
+    guard let comparison = meter.comparison else { return nil }
+    kl = comparison.kl
+    top1 = comparison.top1
+    perplexity = meter.perplexity
+    sourcePerplexity = comparison.basePerplexity
+    tokens = meter.count
+  }
+
+  /// The numbers with their definitions.
+  public func json(bound: Double) -> JSON {
+    [
+      "kl": .number(kl), "kl_bound": .number(bound), "within_bound": .bool(kl <= bound),
+      "top1": .number(top1), "perplexity": .number(perplexity),
+      "source_perplexity": .number(sourcePerplexity), "tokens": JSON(tokens),
+      "definition": .string(Self.definition),
+    ]
+  }
+
+  public static let definition =
+    "held-out windows, each on its own; every token but a window's first is scored; kl = mean of "
+    + "sum p (log p - log q) in nats, p the source; top1 = share of equal first choices; perplexity "
+    + "= exp of the mean of -log p"
+}

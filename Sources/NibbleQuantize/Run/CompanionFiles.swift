@@ -1,0 +1,101 @@
+import Foundation
+import NibbleFormats
+public import NibbleModel
+import NibbleTensor
+
+/// What stands beside the weights of a model: config, tokenizer, generation defaults, the licence.
+///
+/// Every file of the source is copied or listed as dropped.
+public struct CompanionFiles: Sendable {
+  /// Copied as they are: name and path.
+  public private(set) var copied: [(name: String, path: String)] = []
+  /// Not written to the output, and why.
+  public private(set) var dropped: [(name: String, reason: String)] = []
+  /// Made by us: name and content.
+  private var made: [(name: String, bytes: [UInt8])] = []
+
+  /// Lists the files of the folder that a checkpoint was read from.
+  public init(of checkpoint: Checkpoint) {
+    var isFolder: ObjCBool = false
+    let exists = unsafe FileManager.default.fileExists(atPath: checkpoint.path, isDirectory: &isFolder)
+    guard exists, isFolder.boolValue else { return }
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoint.path)) ?? []
+    let weights = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5"]
+    for name in names.sorted() {
+      let path = checkpoint.path + "/" + name
+      var isFolder: ObjCBool = false
+      _ = unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+      if isFolder.boolValue {
+        dropped.append((name, "a folder"))
+      } else if name == "config.json" || name == SafetensorsCheckpoint.indexName
+        || name == Self.reportName
+      {
+        continue
+      } else if let suffix = weights.first(where: { name.hasSuffix($0) }) {
+        if suffix != ".safetensors" { dropped.append((name, "weights in another format")) }
+      } else if name.hasPrefix(".") {
+        dropped.append((name, "a hidden file"))
+      } else {
+        copied.append((name, path))
+      }
+    }
+  }
+
+  /// Adds a file that the source did not have, such as the tokenizer of a GGUF.
+  public mutating func add(_ name: String, _ text: String) { made.append((name, Array(text.utf8))) }
+
+  public static let reportName = "nibble_report.json"
+
+  func write(
+    _ plan: Plan, layers: [LayerReport], verdict: Verdict?, to folder: RunFolder
+  ) throws(QuantizeError) {
+    for file in copied {
+      let bytes: [UInt8]
+      do {
+        let mapped = try MappedFile(path: file.path)
+        bytes = Bytes(mapped, 0..<mapped.count).array
+      } catch { throw .format(.file(error)) }
+      try folder.write(bytes, to: file.name)
+    }
+    for file in made { try folder.write(file.bytes, to: file.name) }
+    if plan.shards.count > 1 {
+      let shards = plan.shards.enumerated().map { (plan.fileName(shard: $0.offset), $0.element) }
+      do {
+        try folder.write(
+          Array(SafetensorsIndex.text(shards).utf8), to: SafetensorsCheckpoint.indexName)
+      } catch let error as FormatError { throw .format(error) } catch let error as QuantizeError {
+        throw error
+      } catch { preconditionFailure("\(error)") }
+    }
+    let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
+    try folder.write(Array(config.utf8), to: "config.json")
+    let report = report(plan, layers, verdict).text(pretty: true) + "\n"
+    try folder.write(Array(report.utf8), to: Self.reportName)
+  }
+
+  /// What was done and what it cost; no times, so that the same input gives the same bytes.
+  private func report(_ plan: Plan, _ layers: [LayerReport], _ verdict: Verdict?) -> JSON {
+    var schemes: [String: String] = [:]
+    for layer in plan.layers { schemes[layer.path] = layer.scheme.description }
+    let rows = layers.map { layer -> JSON in
+      [
+        "path": .string(layer.path), "scheme": .string(schemes[layer.path] ?? ""),
+        "sqnr_db": layer.signalToNoise.map { .number($0) } ?? .null,
+      ]
+    }
+    return [
+      "nibble": .string(NibbleVersion.current),
+      "recipe": .string(plan.recipe.name),
+      "format": .string(plan.exporter.name),
+      "source_bytes": JSON(plan.sourceBytes),
+      "bytes": JSON(plan.outputBytes),
+      "verdict": verdict?.json(bound: plan.recipe.maxKL)
+        ?? .string("the weights alone were measured: the family cannot be run"),
+      "kept_float": .array(
+        plan.keptFloat.map { ["path": .string($0.path), "reason": .string($0.reason)] }),
+      "dropped_files": .array(
+        dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
+      "layers": .array(rows),
+    ]
+  }
+}

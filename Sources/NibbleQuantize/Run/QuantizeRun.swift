@@ -1,0 +1,214 @@
+import Crypto
+import Foundation
+import NibbleFormats
+public import NibbleModel
+public import NibbleTensor
+
+/// Carries out a plan: block by block, journaled, and renamed into place when it is whole.
+///
+/// The same plan, source and windows give the same bytes for any number of threads, and whether or not
+/// the run was killed and continued.
+public struct QuantizeRun {
+  /// Windows of token ids that run through the blocks.
+  public struct Windows: Sendable {
+    /// Where the running error is measured; may be empty.
+    public var calibration: [[Int]] = []
+    /// Where the verdict is measured; must not be calibrated on.
+    public var heldOut: [[Int]] = []
+
+    public init() {}
+  }
+
+  /// What a finished unit says to whoever watches.
+  public struct Progress: Sendable {
+    public var unit: String
+    public var done: Int
+    public var total: Int
+    /// Relative error of the quantized stream's states.
+    public var runningError: Double?
+    /// Whether an earlier run had finished this unit.
+    public var resumed: Bool
+  }
+
+  /// What was done.
+  public struct Report: Sendable {
+    public var output: String
+    public var bytes: Int
+    public var layers: [LayerReport]
+    /// Nil when the model's family cannot be run.
+    public var verdict: Verdict?
+    public var resumedUnits: Int
+  }
+
+  let checkpoint: Checkpoint
+  let plan: Plan
+  let windows: Windows
+  let compute: Compute
+  /// Files beside the weights, by name: config, tokenizer and the rest.
+  let files: CompanionFiles
+  /// Least time between two copies of the states to disk: what a kill may cost.
+  let spillInterval: Duration
+
+  public init(
+    _ checkpoint: Checkpoint, _ plan: Plan, windows: Windows, files: CompanionFiles,
+    on compute: Compute, spillInterval: Duration = .seconds(2)
+  ) {
+    self.checkpoint = checkpoint
+    self.plan = plan
+    self.windows = windows
+    self.files = files
+    self.compute = compute
+    self.spillInterval = spillInterval
+  }
+
+  /// - Parameters:
+  ///   - output: the folder to write: missing, empty, or the target of an unfinished run.
+  ///   - shouldStop: asked after each unit; when it says yes, what is finished is kept.
+  public func run(
+    to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
+  ) throws(QuantizeError) -> Report {
+    guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
+    let folder = try RunFolder(output: output, fingerprint: fingerprint())
+    var streams = try startStreams()
+    let resumed = try resume(folder, &streams)
+    for (index, unit) in plan.units.prefix(resumed).enumerated() {
+      progress(
+        Progress(
+          unit: unit.name, done: index + 1, total: plan.units.count,
+          runningError: folder.entries[index].runningError, resumed: true))
+    }
+    var output = try ShardOutput(plan, folder: folder, from: resumed)
+    var quantizedHead: Weight?
+    var lastSpill = ContinuousClock.now
+    for index in resumed..<plan.units.count {
+      let unit = plan.units[index]
+      var entry = try finish(unit, index, &streams, &output, &quantizedHead)
+      let isLast = index == plan.units.count - 1
+      if !isLast, ContinuousClock.now - lastSpill >= spillInterval {
+        entry.states = try streams?.spill(to: folder, unit: index) ?? ""
+        lastSpill = .now
+      }
+      try folder.append(entry)
+      progress(
+        Progress(
+          unit: unit.name, done: index + 1, total: plan.units.count,
+          runningError: entry.runningError, resumed: false))
+      if !isLast, shouldStop() { throw .interrupted(folder.path) }
+    }
+    try output.finish()
+    let verdict = try verdict(&streams, quantizedHead, folder)
+    let layers = folder.entries.flatMap(\.layers)
+    try files.write(plan, layers: layers, verdict: verdict, to: folder)
+    try readBack(folder)
+    try folder.publish()
+    return Report(
+      output: folder.output, bytes: plan.outputBytes, layers: layers, verdict: verdict,
+      resumedUnits: resumed)
+  }
+
+  private func startStreams() throws(QuantizeError) -> StateStreams? {
+    guard let config = plan.decoder, !windows.heldOut.isEmpty else { return nil }
+    do {
+      return try StateStreams(
+        calibration: windows.calibration, heldOut: windows.heldOut, config: config,
+        ends: DecoderEnds(config, from: checkpoint), on: compute)
+    } catch { throw .model(error) }
+  }
+
+  /// How many units need not be done again: those whose bytes are as the journal says, up to one
+  /// after which the states were kept. The last unit is always done again.
+  private func resume(
+    _ folder: RunFolder, _ streams: inout StateStreams?
+  ) throws(QuantizeError) -> Int {
+    let intact = ShardOutput.intactUnits(plan, folder)
+    for index in folder.entries.indices.reversed() where index < intact {
+      guard index < plan.units.count - 1, let hash = folder.entries[index].states else { continue }
+      if streams == nil || streams?.restore(from: folder, unit: index, sha256: hash) == true {
+        try folder.keep(index + 1)
+        return index + 1
+      }
+    }
+    try folder.keep(0)
+    return 0
+  }
+
+  private func finish(
+    _ unit: Plan.Unit, _ index: Int, _ streams: inout StateStreams?, _ output: inout ShardOutput,
+    _ quantizedHead: inout Weight?
+  ) throws(QuantizeError) -> JournalEntry {
+    var encoded: [String: Bytes] = [:]
+    var weights: [String: Weight] = [:]
+    var reports: [LayerReport] = []
+    for layer in unit.layers {
+      let rounded = try Round().apply(
+        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+      encoded.merge(plan.exporter.encode(rounded.matrix, of: layer)) { first, _ in first }
+      weights[layer.path] = .quantized(rounded.matrix, activations: layer.scheme.activations)
+      reports.append(rounded.report)
+    }
+    var runningError: Double?
+    if let block = unit.block {
+      runningError = try runBlock(block, weights, &streams)
+    } else {
+      quantizedHead = plan.decoder.flatMap { weights[$0.family.head] }
+    }
+    let hash = try output.append(unit, encoded, from: checkpoint)
+    return JournalEntry(
+      unit: index, sha256: hash, layers: reports, runningError: runningError, states: nil)
+  }
+
+  /// Runs the source's block and the quantized one over their streams.
+  private func runBlock(
+    _ index: Int, _ weights: [String: Weight], _ streams: inout StateStreams?
+  ) throws(QuantizeError) -> Double? {
+    guard let config = plan.decoder, streams != nil else { return nil }
+    do {
+      let block = try Block(index, of: config, from: checkpoint)
+      var quantized = block
+      for linear in config.family.linears {
+        let path = config.family.path(of: linear.role, block: index)
+        if let weight = weights[path] { quantized.linears[linear.role]?.weight = weight }
+      }
+      let error = streams?.run(source: block, quantized: quantized)
+      block.release()
+      return error
+    } catch { throw .model(error) }
+  }
+
+  private func verdict(
+    _ streams: inout StateStreams?, _ quantizedHead: Weight?, _ folder: RunFolder
+  ) throws(QuantizeError) -> Verdict? {
+    guard let config = plan.decoder, streams != nil else { return nil }
+    do {
+      let ends = try DecoderEnds(config, from: checkpoint)
+      defer { ends.head.release() }
+      return streams?.verdict(
+        norm: ends.finalNorm, head: ends.head, quantizedHead: quantizedHead ?? ends.head)
+    } catch { throw .model(error) }
+  }
+
+  /// Every unit's bytes once more, from the files as they will be found.
+  private func readBack(_ folder: RunFolder) throws(QuantizeError) {
+    let intact = ShardOutput.intactUnits(plan, folder)
+    guard intact == plan.units.count else {
+      throw .damagedOutput(
+        file: folder.path + "/" + plan.fileName(shard: plan.units[intact].shard),
+        unit: plan.units[intact].name)
+    }
+  }
+
+  /// What decides the bytes of the output: the source's tensors and files, the recipe, the layout, the
+  /// windows, the arithmetic.
+  private func fingerprint() -> String {
+    var hash = SHA256()
+    func add(_ text: String) { hash.update(data: Data((text + "\n").utf8)) }
+    add("nibble \(NibbleVersion.current)")
+    add("\(plan.recipe) \(plan.exporter.name) \(compute.precision) \(Compute.hasTiles)")
+    for shard in plan.shards { hash.update(data: shard.header) }
+    for tensor in checkpoint.tensors { add("\(tensor.name) \(tensor.dtype) \(tensor.shape)") }
+    for line in checkpoint.identity { add(line) }
+    add(checkpoint.config.text())
+    add("\(windows.calibration) \(windows.heldOut)")
+    return hexadecimal(hash.finalize())
+  }
+}

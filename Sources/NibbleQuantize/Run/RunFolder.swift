@@ -1,0 +1,165 @@
+import Crypto
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// The sibling folder in which a run is written until it is whole: `OUT.nibble-partial`.
+///
+/// Its journal says which units are finished and what their bytes hash to; it is locked while a run
+/// writes. Nothing in it is trusted after a crash before its hash was checked again.
+final class RunFolder {
+  let output: String
+  let path: String
+  private(set) var entries: [JournalEntry] = []
+  private var journal: Int32 = -1
+  private static let journalName = "journal.jsonl"
+
+  /// Opens the folder for `output`, or continues one whose run had the same fingerprint.
+  init(output: String, fingerprint: String) throws(QuantizeError) {
+    self.output = output
+    path = output + ".nibble-partial"
+    try Self.checkOutput(output)
+    do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+    catch { throw .format(.file(FileError("create the folder", path))) }
+    let isNew = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).isEmpty
+    let journalPath = path + "/" + Self.journalName
+    if !isNew, !FileManager.default.fileExists(atPath: journalPath) {
+      throw .unfinishedRun(path, reason: "it has no journal, so it is not Nibble's")
+    }
+    journal = unsafe open(journalPath, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+    guard journal >= 0 else { throw .format(.file(FileError("open", journalPath))) }
+    guard flock(journal, LOCK_EX | LOCK_NB) == 0 else { throw .busy(path) }
+    try readJournal(journalPath, fingerprint: fingerprint)
+  }
+
+  deinit { if journal >= 0 { close(journal) } }
+
+  private static func checkOutput(_ output: String) throws(QuantizeError) {
+    var isFolder: ObjCBool = false
+    guard unsafe FileManager.default.fileExists(atPath: output, isDirectory: &isFolder) else { return }
+    let content = try? FileManager.default.contentsOfDirectory(atPath: output)
+    guard isFolder.boolValue, content?.isEmpty == true else { throw .outputExists(output) }
+  }
+
+  /// Lines that were cut off by a crash end the journal.
+  private func readJournal(_ path: String, fingerprint: String) throws(QuantizeError) {
+    let header = JournalHeader(fingerprint: fingerprint)
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8), text.contains("\n") else {
+      guard ftruncate(journal, 0) == 0 else { throw .format(.file(FileError("shorten", path))) }
+      return try append(header)
+    }
+    var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    lines.removeLast()
+    let decoder = JSONDecoder()
+    guard let first = lines.first, let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
+    else { throw .unfinishedRun(self.path, reason: "its journal is not Nibble's") }
+    guard found == header else {
+      throw .unfinishedRun(
+        self.path, reason: "of another source, recipe, option or version of Nibble")
+    }
+    for line in lines.dropFirst() {
+      guard let entry = try? decoder.decode(JournalEntry.self, from: Data(line.utf8)),
+        entry.unit == entries.count
+      else { break }
+      entries.append(entry)
+    }
+  }
+
+  func append(_ entry: JournalEntry) throws(QuantizeError) {
+    try append(entry as any Encodable)
+    entries.append(entry)
+  }
+
+  private func append(_ value: any Encodable) throws(QuantizeError) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys]
+    guard var line = try? encoder.encode(value) else {
+      throw .unmeasurable("the journal cannot hold a number that is not finite")
+    }
+    line.append(UInt8(ascii: "\n"))
+    let written = unsafe line.withUnsafeBytes { unsafe Foundation.write(journal, $0.baseAddress, $0.count) }
+    guard written == line.count else { throw .format(.file(FileError("write the journal in", path))) }
+  }
+
+  /// Keeps the first `count` entries.
+  func keep(_ count: Int) throws(QuantizeError) {
+    guard count < entries.count else { return }
+    let kept = Array(entries.prefix(count))
+    let header = (try? String(contentsOfFile: path + "/" + Self.journalName, encoding: .utf8))?
+      .split(separator: "\n").first.map(String.init)
+    guard ftruncate(journal, 0) == 0, let header,
+      let fingerprint = try? JSONDecoder().decode(JournalHeader.self, from: Data(header.utf8))
+    else { throw .format(.file(FileError("shorten the journal in", path))) }
+    entries = []
+    try append(fingerprint)
+    for entry in kept { try append(entry) }
+  }
+
+  /// Writes a file of the finished model and waits for the disk.
+  func write(_ bytes: [UInt8], to name: String) throws(QuantizeError) {
+    let file = unsafe open(path + "/" + name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard file >= 0 else { throw .format(.file(FileError("create", path + "/" + name))) }
+    defer { close(file) }
+    var done = 0
+    while done < bytes.count {
+      let count = unsafe bytes.withUnsafeBytes {
+        unsafe Foundation.write(file, $0.baseAddress! + done, $0.count - done)
+      }
+      guard count > 0 else { throw .format(.file(FileError("write", path + "/" + name))) }
+      done += count
+    }
+    guard fsync(file) == 0 else { throw .format(.file(FileError("flush", path + "/" + name))) }
+  }
+
+  func remove(_ name: String) { unsafe unlink(path + "/" + name) }
+
+  /// Removes what only the run needed, and gives the folder its name.
+  func publish() throws(QuantizeError) {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    where name == Self.journalName || name.hasPrefix(StateStreams.filePrefix) { remove(name) }
+    try synchronize(path)
+    // An empty folder may stand there already: rename replaces it.
+    guard unsafe rename(path, output) == 0 else { throw .format(.file(FileError("name", output))) }
+    let parent = (output as NSString).deletingLastPathComponent
+    try synchronize(parent.isEmpty ? "." : parent)
+  }
+
+  private func synchronize(_ folder: String) throws(QuantizeError) {
+    let file = unsafe open(folder, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw .format(.file(FileError("open", folder))) }
+    defer { close(file) }
+    guard fsync(file) == 0 else { throw .format(.file(FileError("flush", folder))) }
+  }
+}
+
+/// The first line of a journal.
+struct JournalHeader: Codable, Hashable {
+  var fingerprint: String
+}
+
+/// One finished unit.
+struct JournalEntry: Codable, Hashable {
+  var unit: Int
+  /// Of the unit's bytes in its shard, hexadecimal.
+  var sha256: String
+  var layers: [LayerReport]
+  /// Relative error of the quantized stream's states after this block.
+  var runningError: Double?
+  /// Of the states after this unit, when they were written out.
+  var states: String?
+}
+
+/// What rounding cost one layer.
+public struct LayerReport: Codable, Hashable, Sendable {
+  public var path: String
+  /// Signal-to-quantization-noise of the weight, dB; nil when nothing was lost.
+  public var signalToNoise: Double?
+}
+
+func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
+  digest.map { byte in
+    let digits = String(byte, radix: 16)
+    return digits.count == 1 ? "0" + digits : digits
+  }.joined()
+}

@@ -1,0 +1,117 @@
+import Crypto
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// The shards of a run as they grow, one unit after the other.
+struct ShardOutput {
+  private let plan: Plan
+  private let folder: RunFolder
+  private var writer: SafetensorsWriter?
+  private var shard: Int
+
+  /// Opens the shard that `unit` belongs to, at the byte where it starts.
+  init(_ plan: Plan, folder: RunFolder, from unit: Int) throws(QuantizeError) {
+    self.plan = plan
+    self.folder = folder
+    shard = plan.units[unit].shard
+    let path = folder.path + "/" + plan.fileName(shard: shard)
+    let layout = plan.shards[shard]
+    do {
+      writer =
+        unit > 0 && plan.units[unit - 1].shard == shard
+        ? try SafetensorsWriter(
+          layout: layout, path: path, resumeAt: Self.range(of: plan.units[unit], layout).lowerBound)
+        : try SafetensorsWriter(layout: layout, path: path)
+    } catch { throw .format(error) }
+  }
+
+  /// Writes a unit's tensors in order and releases the source's pages; returns the bytes' SHA-256.
+  mutating func append(
+    _ unit: Plan.Unit, _ encoded: [String: Bytes], from checkpoint: Checkpoint
+  ) throws(QuantizeError) -> String {
+    var hash = SHA256()
+    do {
+      if unit.shard != shard {
+        try writer?.finish()
+        shard = unit.shard
+        writer = try SafetensorsWriter(
+          layout: plan.shards[shard], path: folder.path + "/" + plan.fileName(shard: shard))
+      }
+      for tensor in unit.tensors {
+        if let bytes = encoded[tensor.name] {
+          unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+          try writer?.append(bytes, of: tensor.name)
+        } else if let copy = checkpoint.tensor(tensor.name) {
+          try append(copy, from: checkpoint, &hash)
+        }
+      }
+    } catch let error as FormatError { throw .format(error) } catch let error as ModelError {
+      throw .model(error)
+    } catch { preconditionFailure("\(error)") }
+    for layer in unit.layers {
+      if let bytes = try? checkpoint.bytes(of: layer.path + ".weight") { bytes.release() }
+    }
+    return hexadecimal(hash.finalize())
+  }
+
+  /// Copies a tensor some rows at a time, so that no more than a few MiB of it are in memory.
+  private func append(
+    _ tensor: Checkpoint.Tensor, from checkpoint: Checkpoint, _ hash: inout SHA256
+  ) throws {
+    let rows = tensor.shape.first ?? 1
+    let grain = max(1, (4 << 20) / max(1, tensor.byteCount / max(1, rows)))
+    for start in stride(from: 0, to: rows, by: grain) {
+      let bytes = try checkpoint.bytes(of: tensor, rows: start..<min(rows, start + grain))
+      unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+      try writer?.append(bytes, of: tensor.name)
+      bytes.release()
+    }
+  }
+
+  func finish() throws(QuantizeError) {
+    do { try writer?.finish() } catch { throw .format(error) }
+  }
+
+  /// How many units at the start have the bytes that the journal says.
+  static func intactUnits(_ plan: Plan, _ folder: RunFolder) -> Int {
+    var files: [Int: MappedFile] = [:]
+    for (index, entry) in folder.entries.enumerated() {
+      guard index < plan.units.count else { return index }
+      let unit = plan.units[index]
+      let layout = plan.shards[unit.shard]
+      let path = folder.path + "/" + plan.fileName(shard: unit.shard)
+      guard let file = files[unit.shard] ?? (try? MappedFile(path: path)) else { return index }
+      files[unit.shard] = file
+      let range = range(of: unit, layout)
+      guard range.upperBound <= file.count,
+        Bytes(file, 0..<layout.header.count).array == layout.header
+      else { return index }
+      let bytes = Bytes(file, range)
+      let hash = bytes.sha256()
+      guard hash == entry.sha256 else { return index }
+    }
+    return folder.entries.count
+  }
+
+  private static func range(of unit: Plan.Unit, _ layout: SafetensorsLayout) -> Range<Int> {
+    let tensors = unit.tensors
+    let start = tensors.first.flatMap { layout.range(of: $0.name) }?.lowerBound ?? 0
+    let end = tensors.last.flatMap { layout.range(of: $0.name) }?.upperBound ?? start
+    return start..<end
+  }
+}
+
+extension Bytes {
+  /// Hexadecimal SHA-256, read a few MiB at a time.
+  func sha256() -> String {
+    var hash = SHA256()
+    let step = 4 << 20
+    for start in stride(from: 0, to: count, by: step) {
+      let part = self[start..<min(count, start + step)]
+      unsafe part.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+      part.release()
+    }
+    return hexadecimal(hash.finalize())
+  }
+}

@@ -1,0 +1,17 @@
+import Foundation
+
+/// What the system says of this process's memory.
+public enum ProcessMemory {
+  /// The most bytes that were ever resident, mapped files counted while their pages were in use.
+  public static var peakResidentBytes: Int {
+    var usage = rusage()
+    #if canImport(Glibc)
+      let who = RUSAGE_SELF.rawValue
+      _ = unsafe getrusage(__rusage_who_t(CInt(who)), &usage)
+      return usage.ru_maxrss * 1024
+    #else
+      _ = unsafe getrusage(RUSAGE_SELF, &usage)
+      return usage.ru_maxrss
+    #endif
+  }
+}

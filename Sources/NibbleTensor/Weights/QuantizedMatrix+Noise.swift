@@ -1,0 +1,35 @@
+import CNibble
+import Foundation
+
+extension QuantizedMatrix {
+  /// Signal-to-quantization-noise of the codes against the float weight: `10 log10(Σw² / Σ(w - ŵ)²)`
+  /// in dB, sums in double in row order; infinite when nothing was lost.
+  public func signalToNoise(against weight: FloatMatrix, on compute: Compute) -> Double {
+    precondition(weight.rows == rows && weight.columns == columns, "shapes differ")
+    let grain = 32
+    let parts = (rows + grain - 1) / grain
+    var errors = [Double](repeating: 0, count: parts)
+    var signals = errors
+    unsafe errors.withUnsafeMutableBufferPointer { errors in
+      unsafe signals.withUnsafeMutableBufferPointer { signals in
+        compute.ranges(of: rows, grain: grain) { part, _ in
+          let count = part.count * columns
+          unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * count) { values in
+            let source = values.baseAddress!
+            let decoded = unsafe source + count
+            let start = part.lowerBound * weight.rowBytes
+            unsafe weight.bytes.withUnsafeBytes {
+              unsafe weight.format.widen($0.baseAddress! + start, into: source, count: count)
+            }
+            unsafe decode(part, into: decoded)
+            let index = part.lowerBound / grain
+            unsafe nibble_error_energy(
+              source, decoded, count, errors.baseAddress! + index, signals.baseAddress! + index)
+          }
+        }
+      }
+    }
+    let (error, signal) = (errors.reduce(0, +), signals.reduce(0, +))
+    return error == 0 ? .infinity : 10 * log10(signal / error)
+  }
+}
