@@ -24,7 +24,7 @@ struct IntegerTable: Sendable {
   @inline(__always)
   private func home(_ key: UInt64) -> Int {
     let (high, low) = (key ^ Self.seed).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
-    return Int((high ^ low) &* 0xD6E8_FEB8_6659_FD93 >> shift)
+    return Int(((high ^ low) &* 0xD6E8_FEB8_6659_FD93) >> shift)
   }
 
   @inline(__always)

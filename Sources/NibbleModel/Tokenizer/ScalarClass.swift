@@ -31,13 +31,20 @@ struct ScalarClass: Sendable {
   @inline(__always)
   func isIn(_ categories: UInt32) -> Bool { categories >> (bits & 31) & 1 != 0 }
 
+  private static let word =
+    Category.letter | Category.mark | Category.set("Nd") | Category.set("Nl") | Category.set("Pc")
+  /// The categories that hold some letters beside other scalars, and those that hold white space.
+  private static let maybeAlphabetic = Category.set("So")
+  private static let space = Category.set("Z") | Category.set("Cc")
+
   private static func classify(_ scalar: Unicode.Scalar) -> UInt8 {
     let properties = scalar.properties
     let category = Category.index(of: properties.generalCategory)
-    let word = Category.mark | Category.set("Nd") | Category.set("Pc")
     var bits = UInt8(category)
-    if properties.isWhitespace { bits |= 0x20 }
-    if properties.isAlphabetic || word >> UInt32(category) & 1 != 0 { bits |= 0x40 }
+    if space >> category & 1 != 0, properties.isWhitespace { bits |= 0x20 }
+    let isWord =
+      word >> category & 1 != 0 || (maybeAlphabetic >> category & 1 != 0 && properties.isAlphabetic)
+    if isWord { bits |= 0x40 }
     return bits
   }
 }

@@ -37,14 +37,14 @@ extension Tokenizer {
   private func encode(
     _ text: [UInt8], isStart: Bool, words: inout WordEncoder, into ids: inout [Int]
   ) {
-    let text = normalizer.normalize(text)
+    let (text, keepsStart) = normalizer.normalizeFromStart(text)
     for part in normalizedTokens.split(text.span) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(let range):
         var split = SplitText(
           text: range == 0..<text.count ? text : Array(text[range]), pieces: [0..<range.count],
-          isStart: isStart && range.lowerBound == 0)
+          isStart: isStart && keepsStart && range.lowerBound == 0)
         preTokenizer.apply(to: &split, rawBytes: model.takesRawBytes)
         let span = split.text.span
         for piece in split.pieces { words.encode(span.extracting(piece), into: &ids) }

@@ -45,9 +45,15 @@ struct Normalizer: Sendable {
     }
   }
 
-  func normalize(_ text: [UInt8]) -> [UInt8] {
+  func normalize(_ text: [UInt8]) -> [UInt8] { normalizeFromStart(text).text }
+
+  /// Also tells whether what now begins the text began it before. In Hugging Face's code text whose
+  /// beginning was taken away no longer counts as the start of the input.
+  func normalizeFromStart(_ text: [UInt8]) -> (text: [UInt8], keepsStart: Bool) {
     var text = text
+    var keepsStart = true
     for step in steps {
+      if keepsStart, step.dropsStart(of: text) { keepsStart = false }
       switch step {
       case .form(let form): text = form.apply(to: text)
       case .lowercase: text = Self.lowercase(text)
@@ -59,7 +65,7 @@ struct Normalizer: Sendable {
       case .byteLevel: text = ByteLevel.encode(text)
       }
     }
-    return text
+    return (text, keepsStart)
   }
 
   /// Scalar by scalar: what a letter becomes does not depend on its neighbours.
@@ -103,5 +109,23 @@ struct Normalizer: Sendable {
       at += scalar.length
     }
     return result
+  }
+}
+
+extension Normalizer.Step {
+  /// Whether the step takes the first scalar away without anything in its place.
+  fileprivate func dropsStart(of text: [UInt8]) -> Bool {
+    guard !text.isEmpty else { return false }
+    let first = text.span.scalar(at: 0)
+    switch self {
+    case .strip(let left, _): return left && ScalarClass(first.value).isSpace
+    case .stripAccents: return ScalarClass(first.value).isMark
+    case .replace(let pattern, let content):
+      guard content.isEmpty else { return false }
+      let match = pattern.matches(in: text.span, 0..<text.count).first
+      return match?.lowerBound == 0 && match?.isEmpty == false
+    case .charsmap(let map): return map.apply(to: Array(text[..<first.length])).isEmpty
+    case .form, .lowercase, .prepend, .byteLevel: return false
+    }
   }
 }
