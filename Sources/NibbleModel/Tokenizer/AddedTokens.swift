@@ -111,8 +111,8 @@ struct AddedTokens: Sendable {
   ) -> Range<Int>? {
     var (start, end) = (match.lowerBound, match.upperBound)
     if token.singleWord {
-      if start > 0, ScalarClass(text.scalar(before: start).value).isWord { return nil }
-      if end < text.count, ScalarClass(text.scalar(at: end).value).isWord { return nil }
+      if start > 0, ScalarClass(text.scalar(before: start).value).isRustWord { return nil }
+      if end < text.count, ScalarClass(text.scalar(at: end).value).isRustWord { return nil }
     }
     // What an earlier token stripped is white space, so looking goes on behind it.
     start = max(start, done)

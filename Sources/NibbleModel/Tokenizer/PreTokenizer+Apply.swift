@@ -107,7 +107,7 @@ extension PreTokenizer {
     while at < range.upperBound {
       let scalar = text.scalar(at: at)
       let kind = ScalarClass(scalar.value)
-      let sort: UInt8 = kind.isWord ? 1 : kind.isSpace ? 0 : 2
+      let sort: UInt8 = kind.isRustWord ? 1 : kind.isSpace ? 0 : 2
       if sort != 0, sort == previous, let last = found.last {
         found[found.count - 1] = last.lowerBound..<at + scalar.length
       } else if sort != 0 {

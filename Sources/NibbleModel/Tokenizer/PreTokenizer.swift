@@ -60,11 +60,7 @@ struct PreTokenizer: Sendable {
     }
   }
 
-  /// Every ASCII character that is printed and neither a letter nor a digit, and category P.
-  private static let punctuation = ScalarSet(members: [
-    .range(0x21...0x2F), .range(0x3A...0x40), .range(0x5B...0x60), .range(0x7B...0x7E),
-    .categories(Category.punctuation),
-  ])
+  private static let punctuation = ScalarSet(members: [.punctuation])
 
   private static func split(_ step: TokenizerSection) throws(TokenizerError) -> Step {
     let behavior = try SplitBehavior(step, "behavior")

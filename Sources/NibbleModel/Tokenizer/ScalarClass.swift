@@ -1,15 +1,25 @@
 /// What patterns ask of a Unicode scalar: its general category, `\s` and `\w`.
 ///
-/// The categories are those of the Swift standard library. One byte per scalar, built at first use.
+/// As the engines behind Hugging Face's tokenizers see it: Unicode 16, so that a newer Swift standard
+/// library does not change ids. One byte per scalar, built at first use.
 struct ScalarClass: Sendable {
-  /// Bits 0-4: general category; bit 5: White_Space; bit 6: part of a word.
-  let bits: UInt8
+  /// Bits 0-4: general category; bit 5: White_Space; bits 6-7: `WordSort`.
+  private let bits: UInt8
+
+  /// Who takes a scalar for part of a word: Oniguruma, which runs the patterns in files, or Rust's
+  /// engine, which runs the steps with a pattern of their own.
+  private enum WordSort {
+    static let both: UInt8 = 0x40
+    static let oniguruma: UInt8 = 0x80
+    static let rust: UInt8 = 0xC0
+  }
 
   private static let table: [UInt8] = (0..<limit).map { value in
     Unicode.Scalar(value).map(classify) ?? UInt8(Category.surrogate)
   }
   /// Above lie only unassigned scalars, private use, tags and variation selectors.
   private static let limit: UInt32 = 0x34000
+  private static let unicodeVersion = 16
 
   @inline(__always)
   init(_ scalar: UInt32) {
@@ -20,13 +30,15 @@ struct ScalarClass: Sendable {
     }
   }
 
-  @inline(__always) var isLetter: Bool { Category.letter >> (bits & 31) & 1 != 0 }
-  @inline(__always) var isNumber: Bool { Category.number >> (bits & 31) & 1 != 0 }
+  @inline(__always) var isLetter: Bool { isIn(Category.letter) }
+  @inline(__always) var isNumber: Bool { isIn(Category.number) }
   @inline(__always) var isSpace: Bool { bits & 0x20 != 0 }
-  /// `\w`: alphabetic, a mark, a decimal digit or connecting punctuation.
-  @inline(__always) var isWord: Bool { bits & 0x40 != 0 }
   var isMark: Bool { isIn(Category.mark) }
-  var isPunctuation: Bool { isIn(Category.punctuation) }
+  /// `\w` of Oniguruma: alphabetic, a mark, a decimal digit or connecting punctuation, and Latin-1's
+  /// fractions and superscript digits.
+  var isWord: Bool { bits & 0xC0 == WordSort.both || bits & 0xC0 == WordSort.oniguruma }
+  /// `\w` of Rust: with the two joiners, without those fractions and digits.
+  var isRustWord: Bool { bits & 0xC0 == WordSort.both || bits & 0xC0 == WordSort.rust }
 
   @inline(__always)
   func isIn(_ categories: UInt32) -> Bool { categories >> (bits & 31) & 1 != 0 }
@@ -40,12 +52,34 @@ struct ScalarClass: Sendable {
   private static func classify(_ scalar: Unicode.Scalar) -> UInt8 {
     let properties = scalar.properties
     let category = Category.index(of: properties.generalCategory)
+    let version = properties.age?.major ?? 0
+    guard version <= unicodeVersion else { return UInt8(Category.unassigned) }
     var bits = UInt8(category)
     if space >> category & 1 != 0, properties.isWhitespace { bits |= 0x20 }
-    let isWord =
-      word >> category & 1 != 0 || (maybeAlphabetic >> category & 1 != 0 && properties.isAlphabetic)
-    if isWord { bits |= 0x40 }
+    switch scalar.value {
+    case 0xB2, 0xB3, 0xB9, 0xBC...0xBE: bits |= WordSort.oniguruma
+    case 0x200C, 0x200D: bits |= WordSort.rust
+    default:
+      if word >> category & 1 != 0
+        || (maybeAlphabetic >> category & 1 != 0 && properties.isAlphabetic)
+      {
+        bits |= WordSort.both
+      }
+    }
     return bits
+  }
+
+  /// What the `Punctuation` step cuts around: printed ASCII that is neither letter nor digit, and
+  /// the punctuation of Unicode 8, whose tables its code carries.
+  static func isPunctuation(_ value: UInt32) -> Bool {
+    switch value {
+    case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E, 0x166D, 0x111C9: return true
+    default:
+      guard ScalarClass(value).isIn(Category.punctuation), let scalar = Unicode.Scalar(value) else {
+        return false
+      }
+      return scalar.properties.age?.major ?? 0 <= 8
+    }
   }
 }
 
@@ -56,6 +90,7 @@ enum Category {
     "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn",
   ]
   static let surrogate: UInt32 = 27
+  static let unassigned: UInt32 = 29
   static let letter: UInt32 = 0b11111
   static let mark: UInt32 = 0b111 << 5
   static let number: UInt32 = 0b111 << 8
@@ -99,8 +134,8 @@ enum Category {
     case .format: 26
     case .surrogate: surrogate
     case .privateUse: 28
-    case .unassigned: 29
-    @unknown default: 29
+    case .unassigned: unassigned
+    @unknown default: unassigned
     }
   }
 }

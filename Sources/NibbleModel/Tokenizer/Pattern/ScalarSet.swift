@@ -6,6 +6,8 @@ struct ScalarSet: Hashable, Sendable {
     case categories(UInt32)
     case space
     case word
+    /// As the `Punctuation` step has it.
+    case punctuation
     indirect case set(ScalarSet)
   }
 
@@ -45,6 +47,7 @@ struct ScalarSet: Hashable, Sendable {
         case .categories(let mask): kind.isIn(mask)
         case .space: kind.isSpace
         case .word: kind.isWord
+        case .punctuation: ScalarClass.isPunctuation(scalar)
         case .set(let set): set.contains(scalar)
         }
       if belongs { return !isNegated }
