@@ -1,0 +1,111 @@
+internal import NibbleFormats
+
+extension GGUFSource {
+  func byteLevelPipeline() throws(TokenizerError) -> Pipeline {
+    let pre = try GGUFPreTokenizer(gguf.pre)
+    var merges: [JSON] = []
+    merges.reserveCapacity(gguf.merges.count)
+    for (rank, bytes) in gguf.merges.enumerated() {
+      // A token may begin with a space; the separator is the first space after the first byte.
+      guard String(validating: bytes, as: UTF8.self) != nil,
+        let space = bytes.dropFirst().firstIndex(of: 0x20), space + 1 < bytes.count
+      else { throw .badGGUF("merge \(rank) is not two tokens") }
+      merges.append([
+        .string(String(decoding: bytes[..<space], as: UTF8.self)),
+        .string(String(decoding: bytes[(space + 1)...], as: UTF8.self)),
+      ])
+    }
+    return Pipeline(
+      preTokenizer: pre.json,
+      decoder: [
+        "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+      ],
+      model: try model(
+        merges: merges, unknown: nil, byteFallback: false, ignoresMerges: pre.ignoresMerges),
+      addsBOS: pre.addsBOS)
+  }
+
+  func sentencePiecePipeline() throws(TokenizerError) -> Pipeline {
+    guard gguf.scores.count == tokens.count else {
+      throw .badGGUF("the model llama needs a score for each token")
+    }
+    let mark = "\u{2581}"
+    let prefixes = gguf.addSpacePrefix ?? true
+    let replace: JSON = ["type": "Replace", "pattern": ["String": " "], "content": .string(mark)]
+    var decoders: [JSON] = [
+      ["type": "Replace", "pattern": ["String": .string(mark)], "content": " "],
+      ["type": "ByteFallback"], ["type": "Fuse"],
+    ]
+    if prefixes { decoders.append(["type": "Strip", "content": " ", "start": 1, "stop": 0]) }
+    let normalizer: JSON =
+      prefixes
+      ? [
+        "type": "Sequence",
+        "normalizers": [["type": "Prepend", "prepend": .string(mark)], replace],
+      ] : replace
+    let unknown = gguf.unknown ?? gguf.types.firstIndex(of: 2)
+    return Pipeline(
+      normalizer: normalizer, decoder: ["type": "Sequence", "decoders": .array(decoders)],
+      model: try model(
+        merges: scoredMerges(), unknown: unknown, byteFallback: true, ignoresMerges: false),
+      addsBOS: true)
+  }
+
+  private func model(
+    merges: [JSON], unknown: Int?, byteFallback: Bool, ignoresMerges: Bool
+  ) throws(TokenizerError) -> JSON {
+    [
+      "type": "BPE", "dropout": nil, "unk_token": unknown.map { .string(tokens[$0]) } ?? .null,
+      "continuing_subword_prefix": nil, "end_of_word_suffix": nil, "fuse_unk": .bool(byteFallback),
+      "byte_fallback": .bool(byteFallback), "ignore_merges": .bool(ignoresMerges),
+      "vocab": try vocabulary, "merges": .array(merges),
+    ]
+  }
+
+  /// Every way to put a token together from two others, highest score of the result first.
+  ///
+  /// Among equal scores longer left sides come first, then longer right sides, then lower ids, in
+  /// the order of Hugging Face's conversion. Only normal tokens (and user-defined ones, which are
+  /// found before) are put together: unknown, control, unused and byte tokens are not text.
+  private func scoredMerges() throws(TokenizerError) -> [JSON] {
+    struct Merge {
+      var result: Int
+      var left: Int
+      var right: Int
+      var leftLength: Int
+      var rightLength: Int
+    }
+    var ids = ByteTable()
+    for (id, token) in gguf.tokens.enumerated() { ids.insert(token.span, id) }
+    var merges: [Merge] = []
+    for (id, token) in gguf.tokens.enumerated() {
+      guard gguf.types.isEmpty || gguf.types[id] == 1 || gguf.types[id] == 4 else { continue }
+      guard !gguf.scores[id].isNaN else {
+        throw .badGGUF("the score of token \(id) is not a number")
+      }
+      guard token.count <= Unigram.tokenLimit else {
+        throw .tooLong("a token in bytes", length: token.count, limit: Unigram.tokenLimit)
+      }
+      let span = token.span
+      var characters = 0
+      let total = token.count { $0 & 0xC0 != 0x80 }
+      for cut in token.indices.dropFirst() where token[cut] & 0xC0 != 0x80 {
+        characters += 1
+        guard let left = ids.value(for: span.extracting(0..<cut)),
+          let right = ids.value(for: span.extracting(cut..<token.count))
+        else { continue }
+        merges.append(
+          Merge(
+            result: id, left: left, right: right, leftLength: characters,
+            rightLength: total - characters))
+      }
+    }
+    merges.sort { a, b in
+      let (x, y) = (gguf.scores[a.result], gguf.scores[b.result])
+      if x != y { return x > y }
+      return (-a.leftLength, -a.rightLength, a.result, a.left, a.right)
+        < (-b.leftLength, -b.rightLength, b.result, b.left, b.right)
+    }
+    return merges.map { [.string(tokens[$0.left]), .string(tokens[$0.right])] }
+  }
+}

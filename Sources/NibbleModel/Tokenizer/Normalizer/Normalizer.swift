@@ -1,0 +1,131 @@
+internal import NibbleFormats
+
+/// The steps that rewrite text before it is cut.
+struct Normalizer: Sendable {
+  enum Step: Sendable {
+    case form(NormalizationForm)
+    case lowercase
+    case strip(left: Bool, right: Bool)
+    case stripAccents
+    case replace(TextPattern, [UInt8])
+    case prepend([UInt8])
+    case charsmap(Charsmap)
+    case byteLevel
+  }
+
+  var steps: [Step] = []
+
+  init() {}
+
+  init(_ section: TokenizerSection) throws(TokenizerError) {
+    for step in try section.flattened("normalizers") { steps.append(try Self.read(step)) }
+  }
+
+  private static func read(_ step: TokenizerSection) throws(TokenizerError) -> Step {
+    switch try step.string("type") {
+    case "NFC": .form(.nfc)
+    case "NFD": .form(.nfd)
+    case "NFKC": .form(.nfkc)
+    case "NFKD": .form(.nfkd)
+    case "Lowercase": .lowercase
+    case "Strip":
+      .strip(
+        left: try step.bool("strip_left", default: true),
+        right: try step.bool("strip_right", default: true))
+    case "StripAccents": .stripAccents
+    case "Replace":
+      .replace(try TextPattern(step, "pattern"), Array(try step.string("content").utf8))
+    case "Prepend": .prepend(Array(try step.string("prepend").utf8))
+    case "Precompiled":
+      .charsmap(
+        try Charsmap(
+          base64: step.string("precompiled_charsmap"), path: "\(step.path).precompiled_charsmap"))
+    case "ByteLevel": .byteLevel
+    case let other: throw .unsupported("the normalizer \(other)", at: step.path)
+    }
+  }
+
+  func normalize(_ text: [UInt8]) -> [UInt8] { normalizeFromStart(text).text }
+
+  /// Also tells whether what now begins the text began it before. In Hugging Face's code text whose
+  /// beginning was taken away no longer counts as the start of the input.
+  func normalizeFromStart(_ text: [UInt8]) -> (text: [UInt8], keepsStart: Bool) {
+    var text = text
+    var keepsStart = true
+    for step in steps {
+      if keepsStart, step.dropsStart(of: text) { keepsStart = false }
+      switch step {
+      case .form(let form): text = form.apply(to: text)
+      case .lowercase: text = Self.lowercase(text)
+      case .strip(let left, let right): text = Self.strip(text, left: left, right: right)
+      case .stripAccents: text = Self.stripMarks(text)
+      case .replace(let pattern, let content): text = pattern.replacing(in: text, with: content)
+      case .prepend(let prefix): if !text.isEmpty { text = prefix + text }
+      case .charsmap(let map): text = map.apply(to: text)
+      case .byteLevel: text = ByteLevel.encode(text)
+      }
+    }
+    return (text, keepsStart)
+  }
+
+  /// Scalar by scalar: what a letter becomes does not depend on its neighbours.
+  private static func lowercase(_ text: [UInt8]) -> [UInt8] {
+    var result: [UInt8] = []
+    result.reserveCapacity(text.count)
+    for scalar in String(decoding: text, as: UTF8.self).unicodeScalars {
+      if scalar.isASCII {
+        let byte = UInt8(scalar.value)
+        result.append(byte >= 0x41 && byte <= 0x5A ? byte | 0x20 : byte)
+      } else {
+        result += scalar.properties.lowercaseMapping.utf8
+      }
+    }
+    return result
+  }
+
+  private static func strip(_ text: [UInt8], left: Bool, right: Bool) -> [UInt8] {
+    let span = text.span
+    var (start, end) = (0, text.count)
+    while left, start < end {
+      let scalar = span.scalar(at: start)
+      guard ScalarClass(scalar.value).isSpace else { break }
+      start += scalar.length
+    }
+    while right, end > start {
+      let scalar = span.scalar(before: end)
+      guard ScalarClass(scalar.value).isSpace else { break }
+      end -= scalar.length
+    }
+    return Array(text[start..<end])
+  }
+
+  private static func stripMarks(_ text: [UInt8]) -> [UInt8] {
+    let span = text.span
+    var result: [UInt8] = []
+    var at = 0
+    while at < text.count {
+      let scalar = span.scalar(at: at)
+      if !ScalarClass(scalar.value).isMark { result += text[at..<at + scalar.length] }
+      at += scalar.length
+    }
+    return result
+  }
+}
+
+extension Normalizer.Step {
+  /// Whether the step takes the first scalar away without anything in its place.
+  fileprivate func dropsStart(of text: [UInt8]) -> Bool {
+    guard !text.isEmpty else { return false }
+    let first = text.span.scalar(at: 0)
+    switch self {
+    case .strip(let left, _): return left && ScalarClass(first.value).isSpace
+    case .stripAccents: return ScalarClass(first.value).isMark
+    case .replace(let pattern, let content):
+      guard content.isEmpty else { return false }
+      let match = pattern.matches(in: text.span, 0..<text.count).first
+      return match?.lowerBound == 0 && match?.isEmpty == false
+    case .charsmap(let map): return map.apply(to: Array(text[..<first.length])).isEmpty
+    case .form, .lowercase, .prepend, .byteLevel: return false
+    }
+  }
+}

@@ -1,0 +1,54 @@
+extension Tokenizer {
+  /// The ids of a text.
+  ///
+  /// Added tokens that stand in the text, special ones included, become their ids, as in Hugging
+  /// Face's code: text from strangers must not be given to a chat template unread.
+  ///
+  /// - Parameter addSpecialTokens: puts the file's begin and end tokens around the text.
+  public func encode(_ text: String, addSpecialTokens: Bool = false) -> [Int] {
+    encode(validUTF8: Array(text.utf8), addSpecialTokens: addSpecialTokens)
+  }
+
+  /// The ids of any bytes.
+  ///
+  /// Each maximal ill-formed part becomes U+FFFD before anything else looks at the text, which is
+  /// what Python's `bytes.decode("utf-8", errors="replace")` does.
+  public func encode(bytes: [UInt8], addSpecialTokens: Bool = false) -> [Int] {
+    let text = String(decoding: bytes, as: UTF8.self)
+    return encode(validUTF8: Array(text.utf8), addSpecialTokens: addSpecialTokens)
+  }
+
+  private func encode(validUTF8 text: [UInt8], addSpecialTokens: Bool) -> [Int] {
+    var ids = addSpecialTokens ? postProcessor.prefix : []
+    var words = WordEncoder(model)
+    for part in rawTokens.split(text.span) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let range):
+        encode(
+          Array(text[range]), isStart: range.lowerBound == 0, words: &words, into: &ids)
+      }
+    }
+    if addSpecialTokens { ids += postProcessor.suffix }
+    return ids
+  }
+
+  /// Encodes text that lies between added tokens.
+  private func encode(
+    _ text: [UInt8], isStart: Bool, words: inout WordEncoder, into ids: inout [Int]
+  ) {
+    let (text, keepsStart) = normalizer.normalizeFromStart(text)
+    for part in normalizedTokens.split(text.span) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let range):
+        var split = SplitText(
+          text: range == 0..<text.count ? text : Array(text[range]), pieces: [0..<range.count],
+          isStart: isStart && keepsStart && range.lowerBound == 0)
+        preTokenizer.apply(to: &split, rawBytes: model.takesRawBytes)
+        let span = split.text.span
+        for piece in split.pieces { words.encode(span.extracting(piece), into: &ids) }
+      }
+    }
+  }
+}

@@ -1,0 +1,89 @@
+public import NibbleFormats
+
+/// Turns text into the token ids of a model, and ids back into text.
+///
+/// Follows Hugging Face's tokenizers id by id. Truncation and padding that a file may ask for are
+/// ignored: they belong to who builds a batch.
+public struct Tokenizer: Sendable {
+  let model: TokenModel
+  let normalizer: Normalizer
+  let preTokenizer: PreTokenizer
+  let decoder: TokenDecoder
+  let postProcessor: PostProcessor
+  /// Looked for in the text as it comes, and in the normalized text.
+  let rawTokens: AddedTokens
+  let normalizedTokens: AddedTokens
+  let addedContents: [Int: String]
+  let addedIds: [UTF8Key: Int]
+  private let specialIds: Set<Int>
+
+  /// Highest id + 1, added tokens included.
+  public let vocabularySize: Int
+  public let bos: Int?
+  public let eos: Int?
+
+  /// Builds from `tokenizer.json`, and `tokenizer_config.json` when there is one.
+  ///
+  /// The config brings more added tokens, the ids of begin and end, and whether special tokens are
+  /// `add_bos_token` and `add_eos_token` in place of the file's own template.
+  public init(tokenizerJSON: JSON, config: JSON?) throws(TokenizerError) {
+    let file = TokenizerSection(json: tokenizerJSON, path: "tokenizer.json")
+    func component(_ key: String) -> TokenizerSection? {
+      file.optional(key).map { TokenizerSection(json: $0, path: key) }
+    }
+    normalizer = try component("normalizer").map(Normalizer.init) ?? Normalizer()
+    preTokenizer = try component("pre_tokenizer").map(PreTokenizer.init) ?? PreTokenizer()
+    decoder = try TokenDecoder(component("decoder"))
+    model = try TokenModel(
+      TokenizerSection(json: file.required("model"), path: "model"),
+      byteLevel: preTokenizer.endsByteLevel)
+
+    let settings = TokenizerSection(json: config ?? .object(JSONObject()), path: "config")
+    var registry = AddedTokenRegistry(model.vocabulary)
+    if file.optional("added_tokens") != nil {
+      for section in try file.sections("added_tokens") { try registry.add(section) }
+    }
+    try registry.addFromConfig(settings)
+
+    rawTokens = registry.matcher(normalized: false) { Array($0.utf8) }
+    normalizedTokens = registry.matcher(normalized: true) { [normalizer] in
+      normalizer.normalize(Array($0.utf8))
+    }
+    addedContents = registry.contents
+    addedIds = registry.ids
+    specialIds = registry.specialIds
+    vocabularySize = registry.size
+
+    bos = try registry.namedId("bos_token", settings)
+    eos = try registry.namedId("eos_token", settings)
+    postProcessor = try Self.postProcessor(
+      component("post_processor"), settings, bos: bos, eos: eos)
+    for id in postProcessor.prefix + postProcessor.suffix where id < 0 || id >= vocabularySize {
+      throw .badIdentifier(id, token: "post_processor", reason: "is not in the vocabulary")
+    }
+  }
+
+  private static func postProcessor(
+    _ section: TokenizerSection?, _ settings: TokenizerSection, bos: Int?, eos: Int?
+  ) throws(TokenizerError) -> PostProcessor {
+    let isExplicit =
+      settings.optional("add_bos_token") != nil || settings.optional("add_eos_token") != nil
+    if !isExplicit { return try section.map(PostProcessor.init) ?? PostProcessor() }
+    let addsBOS = try settings.bool("add_bos_token", default: false)
+    let addsEOS = try settings.bool("add_eos_token", default: false)
+    return PostProcessor(
+      prefix: addsBOS ? bos.map { [$0] } ?? [] : [], suffix: addsEOS ? eos.map { [$0] } ?? [] : [])
+  }
+
+  /// The spelling of an id in the files: byte-level tokens in their printable characters.
+  public func token(_ id: Int) -> String? {
+    addedContents[id] ?? model.vocabulary.token(id).map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  public func id(of token: String) -> Int? {
+    addedIds[UTF8Key(token)] ?? model.vocabulary.id(of: token)
+  }
+
+  /// Whether decoding leaves this id out when it skips special tokens.
+  public func isSpecial(_ id: Int) -> Bool { specialIds.contains(id) }
+}

@@ -1,0 +1,35 @@
+import NibbleFormats
+import Testing
+
+@testable import NibbleModel
+
+/// Oracle: the classes of Hugging Face's pattern engine, for every code point that is assigned.
+@Suite struct TokenizerUnicodeTests {
+  @Test(arguments: ["letter", "number", "space", "word", "mark", "punctuation", "upper"])
+  func classesAreThoseOfThePatternEngine(_ name: String) throws {
+    let changes = try #require(try TokenizerFixture.json("unicode")[name]?.array).compactMap(\.int)
+    var differences: [String] = []
+    var next = changes[...]
+    var expected = false
+    for value in Array(UInt32(0)..<0x34000) + Array(0xE0000..<0xE0200) {
+      while let change = next.first, change <= Int(value) {
+        expected.toggle()
+        next.removeFirst()
+      }
+      guard Unicode.Scalar(value) != nil else { continue }
+      let kind = ScalarClass(value)
+      let ours =
+        switch name {
+        case "letter": kind.isLetter
+        case "number": kind.isNumber
+        case "space": kind.isSpace
+        case "word": kind.isWord
+        case "mark": kind.isMark
+        case "upper": kind.isIn(Category.set("Lu"))
+        default: ScalarClass.isPunctuation(value)
+        }
+      if ours != expected { differences.append(String(value, radix: 16)) }
+    }
+    #expect(differences.isEmpty, "\(differences.count): \(differences.prefix(40))")
+  }
+}
