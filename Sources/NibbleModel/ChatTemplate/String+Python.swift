@@ -67,9 +67,7 @@ extension String {
       while at < ordered.count, ordered[at].isPythonSpace { at += 1 }
       guard at < ordered.count else { break }
       if limit >= 0, words.count == limit {
-        var end = ordered.count
-        while end > at, ordered[end - 1].isPythonSpace { end -= 1 }
-        words.append(Array(ordered[at..<end]))
+        words.append(Array(ordered[at...]))
         break
       }
       let start = at

@@ -4,6 +4,7 @@ import NibbleFormats
 /// `True` are one key.
 struct TemplateDictionary {
   enum Key: Hashable {
+    case undefined
     case none
     case int(Int)
     case float(Double)

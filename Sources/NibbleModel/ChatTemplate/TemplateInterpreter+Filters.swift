@@ -124,13 +124,17 @@ extension TemplateInterpreter {
 
   /// The value at a path such as `function.name` or `0`, found item first as Jinja does.
   func member(
-    _ path: TemplateValue, of value: TemplateValue
+    _ path: TemplateValue, of value: TemplateValue, else fallback: TemplateValue? = nil
   ) throws(ChatTemplateError) -> TemplateValue {
-    guard case .string(let path) = path else { return try item(path, of: value) }
+    guard case .string(let path) = path else {
+      let found = try item(path, of: value)
+      return found.isUndefined ? fallback ?? found : found
+    }
     var value = value
     for part in path.split(separator: ".", omittingEmptySubsequences: false) {
       let index = part.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(part) : nil
       value = try item(index.map { .int($0) } ?? .string(String(part)), of: value)
+      if value.isUndefined, let fallback { value = fallback }
     }
     return value
   }
@@ -143,9 +147,7 @@ extension TemplateInterpreter {
     if arguments.positional.isEmpty {
       let bound = try bind(arguments, to: ["attribute", "default"], required: 1, of: "map")
       for element in try elements(of: value) {
-        var result = try member(bound[0] ?? .none, of: element)
-        if result.isUndefined, let fallback = bound[1] { result = fallback }
-        results.append(result)
+        results.append(try member(bound[0] ?? .none, of: element, else: bound[1]))
       }
     } else {
       let name = try text(arguments.positional[0], of: "map")

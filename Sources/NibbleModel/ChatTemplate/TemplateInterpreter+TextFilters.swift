@@ -95,7 +95,7 @@ extension TemplateInterpreter {
       indention = String(repeating: " ", count: max(width, 0))
     }
     let blank = bound[2]?.isTrue ?? false
-    var lines = (try string(value) + "\n").pythonLines()
+    var lines = (try text(value, of: "indent") + "\n").pythonLines()
     let first = (bound[1]?.isTrue ?? false) ? indention : ""
     let width = indention.utf8.count.multipliedReportingOverflow(by: lines.count)
     guard !width.overflow, width.partialValue <= limits.outputBytes else {
@@ -138,9 +138,9 @@ extension TemplateInterpreter {
       parts.append(try written(value, as: mark))
     }
     parts.append(String(literal))
-    var takesNothing = false
-    if case .dictionary = arguments { takesNothing = next == 0 }
-    guard next == values.count || takesNothing else { throw error("a format has too many values") }
+    guard next == values.count || arguments.mayGoUnused else {
+      throw error("a format has too many values")
+    }
     return try join(parts, "")
   }
 
@@ -159,5 +159,15 @@ extension TemplateInterpreter {
       throw error("'%d' does not take \(value.typeName)")
     }
     return "\(integer)"
+  }
+}
+
+extension TemplateValue {
+  /// Whether `format % value` accepts a format that never uses it.
+  fileprivate var mayGoUnused: Bool {
+    switch self {
+    case .list, .dictionary, .range, .undefined: true
+    default: false
+    }
   }
 }

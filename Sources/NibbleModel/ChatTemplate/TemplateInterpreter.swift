@@ -138,6 +138,7 @@ final class TemplateInterpreter {
   func key(_ value: TemplateValue) throws(ChatTemplateError) -> TemplateDictionary.Key {
     try charge()
     switch value {
+    case .undefined: return .undefined
     case .none: return .none
     case .bool, .int: return .int(value.integer ?? 0)
     case .float(let number): return Int(exactly: number).map { .int($0) } ?? .float(number)

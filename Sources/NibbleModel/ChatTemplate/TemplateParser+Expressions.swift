@@ -28,12 +28,17 @@ extension TemplateParser {
   mutating func expression() throws(ChatTemplateError) -> TemplateExpression {
     try descend()
     defer { ascend() }
-    let value = try disjunction()
-    guard take(.name("if")) else { return value }
-    let condition = try disjunction()
-    let otherwise = take(.name("else")) ? try expression() : nil
-    if kind == .name("if") { throw .unsupported(line: line, "'a if b if c' without brackets") }
-    return .conditional(value, if: condition, else: otherwise)
+    var value = try disjunction()
+    var conditions = 0
+    defer { for _ in 0..<conditions { ascend() } }
+    while take(.name("if")) {
+      conditions += 1
+      try descend()
+      let condition = try disjunction()
+      let otherwise = take(.name("else")) ? try expression() : nil
+      value = .conditional(value, if: condition, else: otherwise)
+    }
+    return value
   }
 
   private mutating func disjunction() throws(ChatTemplateError) -> TemplateExpression {

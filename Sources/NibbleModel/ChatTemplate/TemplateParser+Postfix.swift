@@ -50,7 +50,6 @@ extension TemplateParser {
     case .symbol("("): arguments = try self.arguments()
     case .name("else"), .name("or"), .name("and"): break
     case .name("is"): throw .syntax(line: line, "tests cannot be chained with 'is'")
-    case .name("if"), .name("in"), .name("not"): break
     case .name, .string, .integer, .float, .symbol("["), .symbol("{"):
       arguments.positional = [try testOperand()]
     default: break
@@ -89,26 +88,24 @@ extension TemplateParser {
   private mutating func subscriptPart() throws(ChatTemplateError)
     -> TemplateExpression.Postfix.Kind
   {
-    let line = line
     advance()
+    guard kind != .symbol("]") else {
+      advance()
+      return .item(.tuple([]))
+    }
     let start = kind == .symbol(":") ? nil : try expression()
-    var result: TemplateExpression.Postfix.Kind
+    let result: TemplateExpression.Postfix.Kind
     if take(.symbol(":")) {
       let stop = try sliceBound()
-      let step = take(.symbol(":")) ? try sliceBound() : nil
-      result = .slice(start, stop, step)
-    } else if let start {
-      result = .item(start)
-      if take(.symbol(",")) {
-        var parts = [start]
-        while kind != .symbol("]") {
-          parts.append(try expression())
-          guard take(.symbol(",")) else { break }
-        }
-        result = .item(.tuple(parts))
-      }
+      result = .slice(start, stop, take(.symbol(":")) ? try sliceBound() : nil)
     } else {
-      throw .syntax(line: line, "empty subscript")
+      var parts = [start ?? .none]
+      var isTuple = false
+      while take(.symbol(",")) {
+        isTuple = true
+        parts.append(try expression())
+      }
+      result = .item(isTuple ? .tuple(parts) : parts[0])
     }
     try expect(.symbol("]"))
     return result
