@@ -83,6 +83,8 @@ extension TemplateInterpreter {
   private func call(
     _ macro: TemplateMacro, _ arguments: TemplateArguments
   ) throws(ChatTemplateError) -> TemplateValue {
+    try enter()
+    defer { leave() }
     let definition = macro.definition
     let outer = (scope, output, line)
     scope = TemplateScope(inside: macro.scope)

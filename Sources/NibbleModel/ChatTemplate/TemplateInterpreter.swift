@@ -8,9 +8,10 @@ import struct Foundation.Date
 /// for each 64 bytes or 4 elements it touches; texts, nesting and recursion are bounded. What the
 /// template made is released without deep recursion.
 final class TemplateInterpreter {
-  /// Frames of statements and expressions together; a macro that calls itself uses about four.
-  static let depthLimit = 256
-  static let nestingLimit = 160
+  /// Frames of statements and expressions together; a macro that calls itself uses four to eight.
+  /// They fit into a stack of 512 KiB, also without optimization.
+  static let depthLimit = 96
+  static let nestingLimit = 64
 
   let limits: ChatTemplate.Limits
   let now: Date?

@@ -1,6 +1,7 @@
 /// Builds statements from tokens, with Jinja 3.1's grammar and precedence.
 struct TemplateParser {
-  static let depthLimit = 64
+  /// Brackets and blocks inside one another, which fit into a stack of 512 KiB.
+  static let depthLimit = 48
 
   var tokens: [TemplateToken]
   var at = 0
