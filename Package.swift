@@ -13,6 +13,11 @@ let package = Package(
     .library(name: "NibbleFormats", targets: ["NibbleFormats"]),
     .library(name: "NibbleModel", targets: ["NibbleModel"]),
   ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+  ],
   targets: [
     .target(name: "CNibble"),
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"]), .brew(["onednn"])]),
@@ -21,6 +26,17 @@ let package = Package(
     .target(name: "NibbleFormats", dependencies: ["NibbleTensor"], swiftSettings: settings),
     .target(
       name: "NibbleModel", dependencies: ["NibbleTensor", "NibbleFormats"],
+      swiftSettings: settings),
+    .target(
+      name: "NibbleHub",
+      dependencies: [
+        "NibbleFormats",
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor"],
@@ -31,5 +47,15 @@ let package = Package(
     .testTarget(
       name: "NibbleModelTests", dependencies: ["NibbleModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
+    .testTarget(
+      name: "NibbleHubTests",
+      dependencies: [
+        "NibbleHub", "NibbleFormats",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ],
+      swiftSettings: settings),
   ]
 )
