@@ -25,8 +25,7 @@ from nibble_command import Verdict, read_text, text_file
 def load(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    # A compressed checkpoint names its own dtype for what it unpacks.
-    return tokenizer, model.float()
+    return tokenizer, model
 
 
 def text_ids(tokenizer, text):
