@@ -7,15 +7,22 @@ let settings: [SwiftSetting] = [
   .strictMemorySafety(), .treatAllWarnings(as: .error),
 ]
 
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+
 let package = Package(
   name: "nibble",
   products: [
-    .library(name: "NibbleFormats", targets: ["NibbleFormats"]),
-    .library(name: "NibbleModel", targets: ["NibbleModel"]),
+    .executable(name: "nibble", targets: ["nibble"]),
+    .library(
+      name: "Nibble",
+      targets: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
   targets: [
     .target(name: "CNibble"),
@@ -28,19 +35,27 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "NibbleQuantize",
-      dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel",
-        .product(name: "Crypto", package: "swift-crypto"),
-      ], swiftSettings: settings),
+      dependencies: ["NibbleTensor", "NibbleFormats", "NibbleModel", crypto],
+      swiftSettings: settings),
     .target(
       name: "NibbleExport",
       dependencies: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize"],
+      swiftSettings: settings),
+    .target(
+      name: "NibbleHub",
+      dependencies: [
+        "NibbleFormats", crypto,
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "nibble",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "NibbleHub", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor"],
@@ -51,5 +66,13 @@ let package = Package(
     .testTarget(
       name: "NibbleModelTests", dependencies: ["NibbleModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
+    .testTarget(
+      name: "NibbleHubTests",
+      dependencies: [
+        "NibbleHub", "NibbleFormats", crypto, .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ],
+      swiftSettings: settings),
   ]
 )

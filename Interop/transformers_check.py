@@ -1,0 +1,134 @@
+"""Loads a checkpoint that nibble wrote in Hugging Face transformers and compares the two.
+
+    transformers_check.py MODEL --text FILE [--window 2048] [--windows 20] [--source]
+
+Checked: a greedy answer to a chat prompt, logits of the text's first tokens, and perplexity: the
+whole text tokenized once with no BOS, windows that do not overlap, float32, exp of the mean negative
+log-likelihood over the window - 1 targets inside each window.
+"""
+
+import argparse
+import math
+import os
+import tempfile
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import nibble_command
+from nibble_command import Verdict, read_text, text_file
+
+
+def load(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return tokenizer, model
+
+
+def text_ids(tokenizer, text):
+    """[t]: the text with no token added at either end."""
+    return torch.tensor(tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.int64)
+
+
+def logits(model, ids):
+    """[t, vocabulary], float32."""
+    with torch.no_grad():
+        return model(ids[None]).logits[0].float()
+
+
+def perplexity(model, ids, window, windows):
+    """(perplexity, windows scored)."""
+    windows = min(windows or len(ids), len(ids) // window)
+    if windows == 0:
+        raise SystemExit(f"FAIL {len(ids)} tokens do not fill a window of {window}")
+    total = 0.0
+    for start in range(0, windows * window, window):
+        part = ids[start : start + window]
+        scores = torch.log_softmax(logits(model, part)[:-1], dim=-1)
+        total -= scores.gather(1, part[1:, None]).double().sum().item()
+    return math.exp(total / (windows * (window - 1))), windows
+
+
+def answer(tokenizer, model, prompt, tokens=48):
+    chat = [{"role": "user", "content": prompt}]
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        out = model.generate(**ids, max_new_tokens=tokens, do_sample=False)
+    return tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def compare_logits(nibble, folder, ids, reference):
+    """(mean KL(transformers || nibble), top-1 agreement, largest difference) over [t, vocabulary]."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = f"{scratch}/ids.safetensors", f"{scratch}/logits.safetensors"
+        save_file({"ids": ids}, given)
+        nibble_command.run(nibble, "logits", folder, "--ids", given, "-o", made)
+        ours = load_file(made)["logits"].float()
+    if ours.shape != reference.shape:
+        raise SystemExit(f"FAIL nibble logits has shape {list(ours.shape)}, not {list(reference.shape)}")
+    p, q = torch.log_softmax(reference.double(), -1), torch.log_softmax(ours.double(), -1)
+    kl = (p.exp() * (p - q)).sum(-1).mean().item()
+    top1 = (ours.argmax(-1) == reference.argmax(-1)).double().mean().item()
+    return kl, top1, (ours - reference).abs().max().item()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--window", type=int, default=2048)
+    parser.add_argument("--windows", type=int, default=20, help="0 for all")
+    parser.add_argument("--tolerance", type=float, default=0.003, help="of perplexity, relative")
+    parser.add_argument("--ids", type=int, default=256, help="tokens whose logits are compared")
+    parser.add_argument("--source", action="store_true", help="nothing is quantized: be strict")
+    parser.add_argument("--peer-only", action="store_true", help="do not run nibble")
+    nibble_command.add_options(parser)
+    options = parser.parse_args()
+
+    verdict = Verdict()
+    tokenizer, model = load(options.model)
+    text = answer(tokenizer, model, "What's deep learning?")
+    print("transformers answers:", text.replace("\n", " "))
+    said = text.lower()
+    verdict.check("learning" in said and len(set(said.split())) > 10, "the answer is sensible")
+
+    words = read_text(options.text)
+    ids = text_ids(tokenizer, words)
+    theirs, windows = perplexity(model, ids, options.window, options.windows)
+    print(f"transformers: perplexity {theirs:.4f}, {windows} windows of {options.window}")
+    if options.peer_only:
+        verdict.finish()
+
+    reference = logits(model, ids[: options.ids])
+    kl, top1, largest = compare_logits(options.nibble, options.model, ids[: options.ids], reference)
+    # Float sums in another order move a logit by some 1e-5 of its size. Where activations are
+    # rounded to 8 bits, such a difference flips a code now and then, and the flip spreads.
+    kl_limit, top1_limit = (1e-6, 0.999) if options.source else (2e-3, 0.97)
+    what = f"logits: KL {kl:.2e}, top-1 {top1:.4f}, largest difference {largest:.2e}"
+    verdict.check(kl <= kl_limit and top1 >= top1_limit, what)
+
+    with text_file(words) as path:
+        ours = nibble_command.run_json(
+            options.nibble, "eval", options.model, "--text", path,
+            "--window", options.window, "--windows", windows, "--precision", "f32",
+        )
+    verdict.check(
+        ours["tokens"] == len(ids) or ours["tokens"] == windows * options.window,
+        f"tokens: nibble {ours['tokens']}, transformers {len(ids)} in all",
+    )
+    apart = abs(ours["perplexity"] / theirs - 1)
+    verdict.check(
+        apart <= options.tolerance,
+        f"perplexity: nibble {ours['perplexity']:.4f}, transformers {theirs:.4f}, "
+        f"{100 * apart:.3f} % apart (limit {100 * options.tolerance:g} %)",
+    )
+    verdict.finish()
+
+
+if __name__ == "__main__":
+    main()
