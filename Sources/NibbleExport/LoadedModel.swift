@@ -1,0 +1,32 @@
+public import NibbleModel
+
+/// A model opened by its path, whatever format it is in, ready to run.
+public struct LoadedModel: Sendable {
+  public let checkpoint: Checkpoint
+  public let decoder: Decoder
+
+  /// - Parameter path: a Hugging Face folder, float or compressed-tensors, or a `.gguf` file.
+  public init(path: String) throws(ModelError) {
+    checkpoint = try Checkpoint(path: path)
+    let config = try checkpoint.decoderConfig()
+    switch checkpoint.config["quantization_config"]?["quant_method"]?.string {
+    case nil: decoder = try Decoder(config, from: checkpoint)
+    case "compressed-tensors":
+      decoder = try Decoder(config, from: CompressedTensorsReader(checkpoint))
+    case let method?:
+      throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
+    }
+  }
+
+  /// The tokenizer, which must fit the model's vocabulary.
+  public func tokenizer() throws(ModelError) -> Tokenizer {
+    guard let tokenizer = try checkpoint.tokenizer() else {
+      throw .notAModel(path: checkpoint.path, reason: "there is no tokenizer.json")
+    }
+    guard tokenizer.vocabularySize <= decoder.config.vocabulary else {
+      throw .tokenOutsideVocabulary(
+        tokenizer.vocabularySize - 1, vocabulary: decoder.config.vocabulary)
+    }
+    return tokenizer
+  }
+}

@@ -1,0 +1,131 @@
+import ArgumentParser
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+struct Eval: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measure perplexity on a text; against another model also KL divergence and agreement.")
+
+  @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
+  var model: String
+  @Option(help: "A UTF-8 text file, or builtin for Nibble's own held-out text.")
+  var text: String
+  @Option(help: "The model to compare with, usually the source.")
+  var against: String?
+  @Option(help: "Tokens in a window.")
+  var window = 2048
+  @Option(help: "Windows at most. Default: all.")
+  var windows: Int?
+  @Option(help: "Windows to pass over at the start.")
+  var skip = 0
+  @Option(
+    help: """
+      Definition of perplexity: windows (every token but a window's first) or llama.cpp (the second \
+      half of each window).
+      """)
+  var definition = "windows"
+  @Option(help: "With --against: above this KL divergence, nats a token, the exit status is 2.")
+  var maxKl: Double?
+  @OptionGroup var compute: ComputeOptions
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func validate() throws {
+    guard PerplexityDefinition(rawValue: definition) != nil else {
+      throw ValidationError("--definition is \(definition); use windows or llama.cpp.")
+    }
+    guard (2...1 << 20).contains(window) else {
+      throw ValidationError("--window is \(window); use 2 or more.")
+    }
+    if let windows, windows < 1 { throw ValidationError("--windows is \(windows); use 1 or more.") }
+    guard skip >= 0 else { throw ValidationError("--skip is \(skip); use 0 or more.") }
+    if maxKl != nil, against == nil { throw ValidationError("--max-kl needs --against.") }
+  }
+
+  func run() throws {
+    let loaded = try LoadedModel(path: model)
+    let base = try against.map { try LoadedModel(path: $0) }
+    let tokenizer = try loaded.tokenizer()
+    if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
+      throw ModelError.unsupported(
+        "\(base.checkpoint.path) has \(base.decoder.config.vocabulary) tokens in its vocabulary and "
+          + "\(model) \(loaded.decoder.config.vocabulary): they cannot be compared")
+    }
+    let tokens = tokenizer.encode(try TextSource.read(text))
+    var part = EvaluationWindows()
+    part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
+    // The built-in text is short; a window must fit into it.
+    part.length = text == "builtin" ? min(window, tokens.count) : window
+    part.count = windows
+    part.skip = skip
+    if part.definition == .llamaCpp, tokenizer.encode("", addSpecialTokens: true).first == tokenizer.bos {
+      part.beginningOfText = tokenizer.bos
+    }
+    let computing = compute.compute(for: loaded.checkpoint)
+    let clock = ContinuousClock()
+    let start = clock.now
+    let evaluation = try Evaluation(
+      loaded.decoder, against: base?.decoder, tokens: tokens, windows: part, on: computing
+    ) { done, total, perplexity in
+      let elapsed = (clock.now - start) / .seconds(1)
+      let left = elapsed / Double(done) * Double(total - done)
+      Terminal.progress(
+        "window \(done) of \(total)  perplexity \(Terminal.number(perplexity))  \(Terminal.number(left, 0)) s left")
+    }
+    if Terminal.isInteractive { Terminal.note("") }
+    let seconds = (clock.now - start) / .seconds(1)
+    if json {
+      Terminal.print(object(evaluation, tokens: tokens.count, seconds: seconds, computing))
+    } else {
+      Terminal.print(summary(evaluation, seconds: seconds, computing))
+    }
+    if let maxKl, let comparison = evaluation.comparison, !(comparison.kl <= maxKl) {
+      Terminal.error("KL divergence \(Terminal.number(comparison.kl)) is above the bound \(maxKl).")
+      throw ExitCode(Failure.boundCrossed)
+    }
+  }
+
+  private func object(
+    _ evaluation: Evaluation, tokens: Int, seconds: Double, _ compute: Compute
+  ) -> JSON {
+    var object: JSON = [
+      "perplexity": .number(evaluation.perplexity),
+      "tokens": JSON(tokens),
+      "scored_tokens": JSON(evaluation.scoredTokens),
+      "window": JSON(evaluation.windowLength),
+      "windows": JSON(evaluation.windows),
+      "skipped": JSON(evaluation.skipped),
+      "seconds": .number(seconds),
+      "precision": .string(compute.precision.rawValue),
+      "definition": .string(evaluation.definition.explanation),
+    ]
+    if let comparison = evaluation.comparison {
+      object.set("kl", .number(comparison.kl))
+      object.set("top1", .number(comparison.top1))
+      object.set("base_perplexity", .number(comparison.basePerplexity))
+    }
+    return object
+  }
+
+  private func summary(
+    _ evaluation: Evaluation, seconds: Double, _ compute: Compute
+  ) -> String {
+    var lines = ["perplexity      \(Terminal.number(evaluation.perplexity))"]
+    if let comparison = evaluation.comparison {
+      lines += [
+        "of the base     \(Terminal.number(comparison.basePerplexity))",
+        "KL divergence   \(Terminal.number(comparison.kl, 5)) nats a token",
+        "top-1 agreement \(Terminal.number(100 * comparison.top1, 2)) %",
+      ]
+    }
+    lines.append(
+      "over \(evaluation.scoredTokens) tokens in \(evaluation.windows) windows of "
+        + "\(evaluation.windowLength), \(compute.precision.rawValue), \(Terminal.number(seconds, 1)) s")
+    lines.append("(\(evaluation.definition.explanation))")
+    return lines.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Foundation
+import NibbleFormats
+import NibbleHub
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+/// An error of ours as a message and an exit status (sysexits.h).
+struct Failure {
+  static let boundCrossed: Int32 = 2
+  static let usage: Int32 = 64
+  static let badInput: Int32 = 65
+  static let noSuchFile: Int32 = 66
+  static let cannotWrite: Int32 = 73
+  static let interrupted: Int32 = 75
+
+  let message: String
+  let status: Int32
+
+  /// Nil for errors of the argument parser, which prints its own.
+  init?(_ error: any Error) {
+    message = "\(error)"
+    switch error {
+    case let error as QuantizeError: status = Self.status(error)
+    case let error as ModelError: status = Self.status(error)
+    case let error as FormatError: status = Self.status(error)
+    case let error as FileError: status = Self.status(error)
+    case is HubError: status = Self.badInput
+    case is ChatTemplateError, is TokenizerError, is JSONError: status = Self.badInput
+    default: return nil
+    }
+  }
+
+  private static func status(_ error: QuantizeError) -> Int32 {
+    switch error {
+    case .model(let error): status(error)
+    case .format(let error): status(error)
+    case .refused, .unknownRecipe, .recipeOption: usage
+    case .outputExists, .outputIsSource, .unfinishedRun, .busy, .damagedOutput: cannotWrite
+    case .interrupted: interrupted
+    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable: badInput
+    }
+  }
+
+  private static func status(_ error: ModelError) -> Int32 {
+    if case .format(let error) = error { status(error) } else { badInput }
+  }
+
+  private static func status(_ error: FormatError) -> Int32 {
+    if case .file(let error) = error { status(error) } else { badInput }
+  }
+
+  private static func status(_ error: FileError) -> Int32 {
+    switch error.code {
+    case ENOENT: noSuchFile
+    case ENOSPC, EDQUOT, EROFS, EFBIG: cannotWrite
+    default: ["create", "write", "flush", "name"].contains { error.action.hasPrefix($0) }
+      ? cannotWrite : badInput
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import ArgumentParser
+import NibbleModel
+
+struct GenerationOptions: ParsableArguments {
+  @Option(help: "Tokens to write at most.")
+  var maxTokens = 512
+  @Option(help: "0 takes the most likely token; higher is more varied.")
+  var temperature: Float = 0
+  @Option(help: "Choose among this many of the most likely tokens.")
+  var topK: Int?
+  @Option(help: "Choose among the fewest most likely tokens whose probabilities reach this sum.")
+  var topP: Float = 1
+  @Option(help: "Leave out tokens less likely than this share of the most likely one.")
+  var minP: Float = 0
+  @Option(help: "Above 1: tokens seen already become less likely.")
+  var repetitionPenalty: Float = 1
+  @Option(help: "The same seed gives the same text.")
+  var seed: UInt64 = 0
+  @Option(help: "A text that ends the answer; may be given several times.")
+  var stop: [String] = []
+  @Option(help: "Tokens of prompt and answer at most. Default: what the model was made for, up to 8192.")
+  var context: Int?
+  @Option(help: "What the model is told first.")
+  var system: String?
+
+  var sampling: Sampling {
+    var sampling = Sampling()
+    sampling.temperature = temperature
+    sampling.topK = topK
+    sampling.topP = topP
+    sampling.minP = minP
+    sampling.repetitionPenalty = repetitionPenalty
+    sampling.seed = seed
+    return sampling
+  }
+
+  func validate() throws {
+    if let fault = sampling.fault { throw ValidationError("\(fault).") }
+    guard (1...1 << 24).contains(maxTokens) else {
+      throw ValidationError("--max-tokens is \(maxTokens); use 1 or more.")
+    }
+    if let context, !(2...1 << 24).contains(context) {
+      throw ValidationError("--context is \(context); use 2 or more.")
+    }
+  }
+}

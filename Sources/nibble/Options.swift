@@ -1,0 +1,131 @@
+import ArgumentParser
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+struct ComputeOptions: ParsableArguments {
+  @Option(help: "Threads; results do not depend on it. Default: one a processor.")
+  var threads: Int?
+
+  @Option(
+    help: """
+      Arithmetic of float products: f32, bf16, or auto (bf16 when the weights are bf16 and the \
+      processor multiplies bf16, else f32).
+      """)
+  var precision = "auto"
+
+  func validate() throws {
+    guard ["f32", "bf16", "auto"].contains(precision) else {
+      throw ValidationError("--precision is \(precision); use f32, bf16 or auto.")
+    }
+    if let threads, !(1...1024).contains(threads) {
+      throw ValidationError("--threads is \(threads); use 1 to 1024.")
+    }
+  }
+
+  func compute(for checkpoint: Checkpoint) -> Compute {
+    let stored =
+      checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
+    let auto: Precision = stored == "bfloat16" && Compute.hasTiles ? .bf16 : .f32
+    return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
+  }
+}
+
+struct RecipeOptions: ParsableArguments {
+  @Option(
+    name: .shortAndLong,
+    help: "What to do: \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
+  var recipe: String
+
+  @Option(help: "Inputs that share a scale, for w4a16 and w8a16. Default for w4a16: 128.")
+  var group: Int?
+
+  @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
+  var asymmetric = false
+
+  @Flag(help: "Quantize the head too; it stays float otherwise.")
+  var quantizeHead = false
+
+  @Option(help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
+  var maxKl: Double?
+
+  func resolve() throws -> Recipe {
+    var recipe = try Recipe.preset(
+      recipe, group: group, symmetric: asymmetric ? false : nil)
+    recipe.quantizesHead = quantizeHead
+    if let maxKl { recipe.maxKL = maxKl }
+    return recipe
+  }
+
+  func validate() throws {
+    if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
+  }
+}
+
+struct MeasureOptions: ParsableArguments {
+  @Option(
+    help: """
+      Text whose tokens also run through the blocks, for the running error: a file, builtin, or self \
+      (the source model writes it).
+      """)
+  var calibrate: String?
+
+  @Option(help: "Held-out text of the verdict: a file or builtin.")
+  var verdictText = "builtin"
+
+  @Option(help: "Windows of held-out text, spread over it.")
+  var verdictWindows = 4
+
+  @Option(help: "Tokens in a window.")
+  var verdictWindow = 256
+
+  @Option(help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
+  var memory: String?
+
+  @Option(help: "Largest file to write, such as 5GB.")
+  var shardSize = "5GB"
+
+  func validate() throws {
+    guard (1...4096).contains(verdictWindows) else {
+      throw ValidationError("--verdict-windows is \(verdictWindows); use 1 to 4096.")
+    }
+    guard (2...65_536).contains(verdictWindow) else {
+      throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
+    }
+    _ = try budget()
+    _ = try shardBytes()
+  }
+
+  func budget() throws -> Int? { try memory.map { try Self.bytes($0, "--memory") } }
+
+  func shardBytes() throws -> Int { try Self.bytes(shardSize, "--shard-size") }
+
+  private static func bytes(_ text: String, _ option: String) throws -> Int {
+    let units: [(String, Double)] = [
+      ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1), ("", 1),
+    ]
+    let upper = text.uppercased().replacingOccurrences(of: "I", with: "")
+    for (suffix, factor) in units where upper.hasSuffix(suffix) {
+      let number = Double(upper.dropLast(suffix.count)) ?? -1
+      if number > 0, number * factor < 1e18 { return Int(number * factor) }
+      break
+    }
+    throw ValidationError("\(option) is \(text); use a size such as 700MB or 2GB.")
+  }
+}
+
+/// Reads text for evaluation or calibration.
+enum TextSource {
+  static func read(_ source: String) throws -> String {
+    if source == "builtin" { return BuiltinText.heldOut }
+    let file = try MappedFile(path: source)
+    guard file.count <= 1 << 30 else {
+      throw ModelError.unsupported("\(source): \(file.count) bytes; a text of at most 1 GiB is read")
+    }
+    // As Python's errors="replace": bytes that are not UTF-8 become U+FFFD.
+    return String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)
+  }
+}

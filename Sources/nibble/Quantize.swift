@@ -1,0 +1,122 @@
+import ArgumentParser
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+struct Quantize: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Quantize a model, measure it against its source, write it for an engine.",
+    discussion: """
+      The output appears under its name when it is whole and was read back. A run that was \
+      interrupted or killed continues when the same command is given again.
+      """)
+
+  @Argument(help: "A Hugging Face folder or a .gguf file.")
+  var model: String
+  @Option(name: .shortAndLong, help: "Folder to write: new, empty, or of an unfinished run.")
+  var output: String?
+  @OptionGroup var recipe: RecipeOptions
+  @OptionGroup var measure: MeasureOptions
+  @OptionGroup var compute: ComputeOptions
+  @Flag(help: "Print sizes, peak memory and refusals, then stop.")
+  var dryRun = false
+  @Flag(help: "End with one JSON object on standard output.")
+  var json = false
+  @Option(help: .hidden)
+  var spillSeconds = 2.0
+
+  func validate() throws {
+    guard dryRun || output != nil else { throw ValidationError("-o OUT is missing.") }
+  }
+
+  func run() throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let checkpoint = try Checkpoint(path: model)
+    var files = CompanionFiles(of: checkpoint)
+    let recipe = try recipe.resolve()
+    func plan(_ windows: [Int]) throws -> Plan {
+      try Plan(
+        checkpoint, recipe: recipe, exporter: CompressedTensors(),
+        shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
+    }
+    let first = try plan(Array(repeating: measure.verdictWindow, count: measure.verdictWindows))
+    guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
+    guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
+    for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
+    let computing = compute.compute(for: checkpoint)
+    let windows = try RunWindows(measure, checkpoint, first, computing).windows
+    let final = try plan((windows.calibration + windows.heldOut).map(\.count))
+    Terminal.note(
+      "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
+        + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "
+        + "about \(Terminal.bytes(final.memory.total))")
+    for file in files.dropped { Terminal.note("not copied: \(file.name) (\(file.reason))") }
+    if let error = final.familyError { Terminal.note("verdict on weights alone: \(error)") }
+    Interrupt.watch()
+    let quantize = QuantizeRun(
+      checkpoint, final, windows: windows, files: files, on: computing,
+      spillInterval: .seconds(spillSeconds))
+    let report = try quantize.run(
+      to: output, progress: { show($0, since: start) }, shouldStop: { Interrupt.isRequested })
+    let seconds = (clock.now - start) / .seconds(1)
+    if Terminal.isInteractive { Terminal.note("") }
+    try finish(report, final, seconds: seconds)
+  }
+
+  private func show(_ progress: QuantizeRun.Progress, since start: ContinuousClock.Instant) {
+    var line = "[\(progress.done)/\(progress.total)] \(progress.unit)"
+    if progress.resumed { return Terminal.progress(line + ": finished earlier") }
+    if let error = progress.runningError {
+      line += String(format: "  error %.4f", error)
+    }
+    let elapsed = (ContinuousClock.now - start) / .seconds(1)
+    let left = elapsed / Double(progress.done) * Double(progress.total - progress.done)
+    line += String(format: "  %.0f s left  ", left)
+    line += Terminal.bytes(ProcessMemory.peakResidentBytes)
+    Terminal.progress(line)
+  }
+
+  private func finish(
+    _ report: QuantizeRun.Report, _ plan: Plan, seconds: Double
+  ) throws {
+    let bound = plan.recipe.maxKL
+    let peak = ProcessMemory.peakResidentBytes
+    if json {
+      Terminal.print([
+        "output": .string(report.output), "bytes": JSON(report.bytes), "seconds": .number(seconds),
+        "peak_rss_bytes": JSON(peak),
+        "verdict": report.verdict?.json(bound: bound) ?? .null,
+      ])
+    } else {
+      Terminal.print(
+        "wrote \(report.output): \(Terminal.bytes(report.bytes)) in \(Terminal.number(seconds, 1)) s, peak "
+          + "memory \(Terminal.bytes(peak))")
+      if let worst = report.layers.min(by: { ($0.signalToNoise ?? .infinity) < ($1.signalToNoise ?? .infinity) }),
+        let noise = worst.signalToNoise
+      {
+        Terminal.print("worst layer: \(worst.path), \(Terminal.number(noise, 1)) dB signal to noise")
+      }
+      if let verdict = report.verdict { Terminal.print(Self.text(verdict, bound: bound)) }
+    }
+    guard let verdict = report.verdict else { return }
+    if !(verdict.kl <= bound) {
+      Terminal.error(
+        "KL divergence \(Terminal.number(verdict.kl)) is above the bound \(bound). The model was written; "
+          + "use a finer recipe, or --max-kl to accept it.")
+      throw ExitCode(Failure.boundCrossed)
+    }
+  }
+
+  private static func text(_ verdict: Verdict, bound: Double) -> String {
+    """
+    verdict on \(verdict.tokens) held-out tokens, against the source:
+      KL divergence  \(Terminal.number(verdict.kl)) nats a token (bound \(bound))
+      top-1 agreement \(Terminal.number(100 * verdict.top1, 1)) %
+      perplexity     \(Terminal.number(verdict.perplexity)) (source \(Terminal.number(verdict.sourcePerplexity)))
+    """
+  }
+}

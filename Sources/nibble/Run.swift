@@ -1,0 +1,104 @@
+import ArgumentParser
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Answer one prompt.",
+    discussion: "Standard output is the answer and nothing else; --json adds counts and speed.")
+
+  @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
+  var model: String
+  @Argument(help: "The prompt; - reads it from standard input.")
+  var prompt: String
+  @Flag(help: "Continue the prompt as it stands, without the model's chat template.")
+  var raw = false
+  @OptionGroup var generation: GenerationOptions
+  @OptionGroup var compute: ComputeOptions
+  @Flag(help: "Print one JSON object instead of the text.")
+  var json = false
+
+  func run() throws {
+    let assistant = try Assistant(model, generation, compute)
+    let text =
+      prompt == "-"
+      ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
+    let messages = assistant.opening(generation.system) + [ChatMessage(role: "user", content: text)]
+    let ids = raw ? assistant.tokens(text) : try assistant.tokens(messages)
+    var generator = try assistant.generator(for: ids.count, generation)
+    var written = ""
+    let clock = ContinuousClock()
+    let start = clock.now
+    var firstPiece: ContinuousClock.Instant?
+    let answer = try generator.answer(
+      to: ids, limit: generation.maxTokens, sampling: generation.sampling, stops: generation.stop
+    ) { piece in
+      if firstPiece == nil { firstPiece = clock.now }
+      if json { written += piece } else { Terminal.write(piece) }
+      return true
+    }
+    if json {
+      Terminal.print([
+        "text": .string(written), "prompt_tokens": JSON(ids.count),
+        "tokens": .array(answer.tokens.map { JSON($0) }), "end": .string(answer.end.rawValue),
+        "seconds": .number((clock.now - start) / .seconds(1)),
+        "first_text_seconds": firstPiece.map { .number(($0 - start) / .seconds(1)) } ?? .null,
+      ])
+    } else {
+      Terminal.write("\n")
+    }
+  }
+}
+
+/// A model with what it needs to talk: tokenizer and chat template.
+struct Assistant {
+  let loaded: LoadedModel
+  let tokenizer: Tokenizer
+  let template: ChatTemplate?
+  private let computing: Compute
+
+  init(_ path: String, _ generation: GenerationOptions, _ compute: ComputeOptions) throws {
+    loaded = try LoadedModel(path: path)
+    tokenizer = try loaded.tokenizer()
+    template = try loaded.checkpoint.chatTemplate()
+    computing = compute.compute(for: loaded.checkpoint)
+  }
+
+  func opening(_ system: String?) -> [ChatMessage] {
+    system.map { [ChatMessage(role: "system", content: $0)] } ?? []
+  }
+
+  func tokens(_ text: String) -> [Int] { tokenizer.encode(text, addSpecialTokens: true) }
+
+  func tokens(_ messages: [ChatMessage]) throws -> [Int] {
+    guard let template else {
+      throw ModelError.unsupported(
+        "\(loaded.checkpoint.path) has no chat template. Use --raw to continue the prompt as it stands.")
+    }
+    var variables: [String: JSON] = [:]
+    if let bos = tokenizer.bos.flatMap({ tokenizer.token($0) }) { variables["bos_token"] = .string(bos) }
+    if let eos = tokenizer.eos.flatMap({ tokenizer.token($0) }) { variables["eos_token"] = .string(eos) }
+    return tokenizer.encode(
+      try template.render(messages, addGenerationPrompt: true, variables: variables))
+  }
+
+  /// Room for a prompt and its answer.
+  func generator(for prompt: Int, _ options: GenerationOptions) throws -> Generator {
+    let limit = options.context ?? min(loaded.decoder.config.context, 8192)
+    let capacity = min(limit, prompt + options.maxTokens)
+    guard prompt < limit else {
+      throw ModelError.tooManyTokens(prompt, limit: limit, what: "the context holds")
+    }
+    return try Generator(loaded.decoder, tokenizer: tokenizer, capacity: capacity, on: computing)
+  }
+
+  /// Room for a whole conversation.
+  func generator(_ options: GenerationOptions) throws -> Generator {
+    try Generator(
+      loaded.decoder, tokenizer: tokenizer,
+      capacity: options.context ?? min(loaded.decoder.config.context, 8192), on: computing)
+  }
+}
