@@ -88,7 +88,7 @@ extension TemplateInterpreter {
     if case .string = total { throw error("'sum' does not add texts") }
     for element in try elements(of: value) {
       var part = element
-      if let path = bound[0], !{ if case .none = path { true } else { false } }() {
+      if let path = bound[0], !path.isNone {
         part = try member(path, of: element)
       }
       total = try apply(.add, total, part)

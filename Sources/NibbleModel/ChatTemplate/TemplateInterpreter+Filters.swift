@@ -47,7 +47,7 @@ extension TemplateInterpreter {
       style.indent = String(repeating: " ", count: width)
     }
     if style.indent != nil { style.itemSeparator = "," }
-    if let separators = bound[2], !{ if case .none = separators { true } else { false } }() {
+    if let separators = bound[2], !separators.isNone {
       let pair = try elements(of: separators)
       guard pair.count == 2 else { throw error("'separators' needs two texts") }
       style.itemSeparator = try text(pair[0], of: "separators")
@@ -110,8 +110,7 @@ extension TemplateInterpreter {
     let values = try elements(of: value)
     for start in stride(from: 0, to: values.count, by: size) {
       var part = Array(values[start..<(values.count - start > size ? start + size : values.count)])
-      if let fill = bound[1], part.count < size, !{ if case .none = fill { true } else { false } }()
-      {
+      if let fill = bound[1], part.count < size, !fill.isNone {
         try charge(size)
         part += Array(repeating: fill, count: size - part.count)
       }

@@ -9,7 +9,7 @@ extension TemplateInterpreter {
     case "strip", "lstrip", "rstrip":
       let set = try bind(arguments, to: ["chars"], of: name)[0]
       var characters: String?
-      if let set, case .none = set {} else if set != nil { characters = try text(set, of: name) }
+      if let set, !set.isNone { characters = try text(set, of: name) }
       return .string(
         receiver.stripped(of: characters, left: name != "rstrip", right: name != "lstrip"))
     case "startswith", "endswith": return .bool(try affix(name, receiver, arguments))
@@ -135,10 +135,7 @@ extension TemplateInterpreter {
     let limit = try integer(bound[1], of: name) ?? -1
     try charge(receiver.utf8.count / 4)
     var separator: String?
-    if let given = bound[0], case .none = given {
-    } else if bound[0] != nil {
-      separator = try text(bound[0], of: name)
-    }
+    if let given = bound[0], !given.isNone { separator = try text(given, of: name) }
     let parts: [String]
     if let separator {
       guard !separator.isEmpty else { throw error("'\(name)' needs a separator that is not empty") }
@@ -188,8 +185,7 @@ extension TemplateInterpreter {
   ) throws(ChatTemplateError) -> TemplateValue {
     try charge(receiver)
     guard !old.isEmpty else {
-      return try join(
-        try interleaved(receiver, limit: limit), new)
+      return try join(try interleaved(receiver, limit: limit), new)
     }
     return try join(Self.cut(receiver, at: old, limit: limit, fromRight: false), new)
   }

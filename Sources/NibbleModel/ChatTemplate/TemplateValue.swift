@@ -197,5 +197,7 @@ extension TemplateValue {
     if case .float(let value) = self { value } else { integer.map(Double.init) }
   }
 
+  var isNone: Bool { if case .none = self { true } else { false } }
+
   var isUndefined: Bool { if case .undefined = self { true } else { false } }
 }
