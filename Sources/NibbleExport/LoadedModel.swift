@@ -1,3 +1,4 @@
+import NibbleFormats
 public import NibbleModel
 
 /// A model opened by its path, whatever format it is in, ready to run.

@@ -70,7 +70,8 @@ extension QuantizeError: CustomStringConvertible {
     case .outputIsSource(let path): "\(path) is the source model. Choose another -o."
     case .unfinishedRun(let path, let reason):
       "\(path) holds an unfinished run, but \(reason). Remove that folder to start over."
-    case .busy(let path): "\(path) is being written by another run. Wait for it, or choose another -o."
+    case .busy(let path):
+      "\(path) is being written by another run. Wait for it, or choose another -o."
     case .interrupted(let path):
       "interrupted; what is finished is kept in \(path). Run the same command to continue."
     case .damagedOutput(let file, let unit):

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import NibbleFormats
 import NibbleModel
 
 struct Chat: ParsableCommand {
@@ -47,7 +48,8 @@ struct Chat: ParsableCommand {
     guard room > 0 else {
       messages.removeLast()
       return Terminal.note(
-        "the conversation fills the context of \(generator.session.capacity) tokens; /reset starts over")
+        "the conversation fills the context of \(generator.session.capacity) tokens; /reset starts over"
+      )
     }
     let clock = ContinuousClock()
     let start = clock.now
@@ -67,7 +69,8 @@ struct Chat: ParsableCommand {
     } else {
       Terminal.write("\n")
       Terminal.note(
-        "\(answer.tokens.count) tokens, \(Terminal.number(Double(answer.tokens.count) / seconds, 1)) a second")
+        "\(answer.tokens.count) tokens, \(Terminal.number(Double(answer.tokens.count) / seconds, 1)) a second"
+      )
     }
   }
 }

@@ -8,7 +8,8 @@ import NibbleTensor
 
 struct Eval: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure perplexity on a text; against another model also KL divergence and agreement.")
+    abstract:
+      "Measure perplexity on a text; against another model also KL divergence and agreement.")
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String
@@ -62,7 +63,9 @@ struct Eval: ParsableCommand {
     part.length = text == "builtin" ? min(window, tokens.count) : window
     part.count = windows
     part.skip = skip
-    if part.definition == .llamaCpp, tokenizer.encode("", addSpecialTokens: true).first == tokenizer.bos {
+    if part.definition == .llamaCpp,
+      tokenizer.encode("", addSpecialTokens: true).first == tokenizer.bos
+    {
       part.beginningOfText = tokenizer.bos
     }
     let computing = compute.compute(for: loaded.checkpoint)
@@ -74,7 +77,8 @@ struct Eval: ParsableCommand {
       let elapsed = (clock.now - start) / .seconds(1)
       let left = elapsed / Double(done) * Double(total - done)
       Terminal.progress(
-        "window \(done) of \(total)  perplexity \(Terminal.number(perplexity))  \(Terminal.number(left, 0)) s left")
+        "window \(done) of \(total)  perplexity \(Terminal.number(perplexity))  \(Terminal.number(left, 0)) s left"
+      )
     }
     if Terminal.isInteractive { Terminal.note("") }
     let seconds = (clock.now - start) / .seconds(1)
@@ -124,7 +128,8 @@ struct Eval: ParsableCommand {
     }
     lines.append(
       "over \(evaluation.scoredTokens) tokens in \(evaluation.windows) windows of "
-        + "\(evaluation.windowLength), \(compute.precision.rawValue), \(Terminal.number(seconds, 1)) s")
+        + "\(evaluation.windowLength), \(compute.precision.rawValue), \(Terminal.number(seconds, 1)) s"
+    )
     lines.append("(\(evaluation.definition.explanation))")
     return lines.joined(separator: "\n")
   }

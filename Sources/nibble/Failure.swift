@@ -55,8 +55,9 @@ struct Failure {
     switch error.code {
     case ENOENT: noSuchFile
     case ENOSPC, EDQUOT, EROFS, EFBIG: cannotWrite
-    default: ["create", "write", "flush", "name"].contains { error.action.hasPrefix($0) }
-      ? cannotWrite : badInput
+    default:
+      ["create", "write", "flush", "name"].contains { error.action.hasPrefix($0) }
+        ? cannotWrite : badInput
     }
   }
 }

@@ -18,7 +18,8 @@ struct GenerationOptions: ParsableArguments {
   var seed: UInt64 = 0
   @Option(help: "A text that ends the answer; may be given several times.")
   var stop: [String] = []
-  @Option(help: "Tokens of prompt and answer at most. Default: what the model was made for, up to 8192.")
+  @Option(
+    help: "Tokens of prompt and answer at most. Default: what the model was made for, up to 8192.")
   var context: Int?
   @Option(help: "What the model is told first.")
   var system: String?

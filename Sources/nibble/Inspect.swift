@@ -2,6 +2,7 @@ import ArgumentParser
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
+import NibbleTensor
 
 struct Inspect: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -58,14 +59,20 @@ struct Inspect: ParsableCommand {
       Terminal.print("family       unknown: \(familyNote ?? "")")
     }
     if let method { Terminal.print("quantization \(method)") }
-    Terminal.print("weights      \(checkpoint.tensors.count) tensors, \(parameters) values, \(Terminal.bytes(checkpoint.bytesOnDisk))")
+    Terminal.print(
+      "weights      \(checkpoint.tensors.count) tensors, \(parameters) values, \(Terminal.bytes(checkpoint.bytesOnDisk))"
+    )
     var sizes: [String: Int] = [:]
-    for tensor in checkpoint.tensors { sizes[tensor.dtype.rawValue, default: 0] += tensor.byteCount }
+    for tensor in checkpoint.tensors {
+      sizes[tensor.dtype.rawValue, default: 0] += tensor.byteCount
+    }
     for (dtype, bytes) in sizes.sorted(by: { $0.key < $1.key }) {
       Terminal.print("  \(dtype): \(Terminal.bytes(bytes))")
     }
     if tensors {
-      for tensor in checkpoint.tensors { Terminal.print("  \(tensor.name) \(tensor.dtype.rawValue) \(tensor.shape)") }
+      for tensor in checkpoint.tensors {
+        Terminal.print("  \(tensor.name) \(tensor.dtype.rawValue) \(tensor.shape)")
+      }
     }
   }
 }

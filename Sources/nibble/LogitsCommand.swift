@@ -7,7 +7,8 @@ import NibbleTensor
 struct LogitsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "logits",
-    abstract: "Write a model's logits after each of some tokens, for comparing with another engine.")
+    abstract: "Write a model's logits after each of some tokens, for comparing with another engine."
+  )
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String

@@ -37,7 +37,8 @@ struct ComputeOptions: ParsableArguments {
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
-    help: "What to do: \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
+    help:
+      "What to do: \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
   var recipe: String
 
   @Option(help: "Inputs that share a scale, for w4a16 and w8a16. Default for w4a16: 128.")
@@ -49,7 +50,8 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
-  @Option(help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
+  @Option(
+    help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
   func resolve() throws -> Recipe {
@@ -82,7 +84,8 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Tokens in a window.")
   var verdictWindow = 256
 
-  @Option(help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
+  @Option(
+    help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
   var memory: String?
 
   @Option(help: "Largest file to write, such as 5GB.")
@@ -123,7 +126,8 @@ enum TextSource {
     if source == "builtin" { return BuiltinText.heldOut }
     let file = try MappedFile(path: source)
     guard file.count <= 1 << 30 else {
-      throw ModelError.unsupported("\(source): \(file.count) bytes; a text of at most 1 GiB is read")
+      throw ModelError.unsupported(
+        "\(source): \(file.count) bytes; a text of at most 1 GiB is read")
     }
     // As Python's errors="replace": bytes that are not UTF-8 become U+FFFD.
     return String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)

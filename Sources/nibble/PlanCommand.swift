@@ -4,6 +4,7 @@ import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
+import NibbleTensor
 
 struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -58,7 +59,8 @@ struct PlanText {
     for kept in plan.keptFloat { lines.append("  float: \(kept.path) (\(kept.reason))") }
     for file in files.dropped { lines.append("  not copied: \(file.name) (\(file.reason))") }
     lines.append("")
-    lines.append("size   \(Terminal.bytes(plan.sourceBytes)) -> \(Terminal.bytes(plan.outputBytes))")
+    lines.append(
+      "size   \(Terminal.bytes(plan.sourceBytes)) -> \(Terminal.bytes(plan.outputBytes))")
     lines.append("memory at most about \(Terminal.bytes(plan.memory.total))")
     lines.append(
       plan.familyError.map { "verdict on weights alone: \($0)" }

@@ -95,10 +95,13 @@ struct Quantize: ParsableCommand {
       Terminal.print(
         "wrote \(report.output): \(Terminal.bytes(report.bytes)) in \(Terminal.number(seconds, 1)) s, peak "
           + "memory \(Terminal.bytes(peak))")
-      if let worst = report.layers.min(by: { ($0.signalToNoise ?? .infinity) < ($1.signalToNoise ?? .infinity) }),
+      if let worst = report.layers.min(by: {
+        ($0.signalToNoise ?? .infinity) < ($1.signalToNoise ?? .infinity)
+      }),
         let noise = worst.signalToNoise
       {
-        Terminal.print("worst layer: \(worst.path), \(Terminal.number(noise, 1)) dB signal to noise")
+        Terminal.print(
+          "worst layer: \(worst.path), \(Terminal.number(noise, 1)) dB signal to noise")
       }
       if let verdict = report.verdict { Terminal.print(Self.text(verdict, bound: bound)) }
     }

@@ -76,11 +76,16 @@ struct Assistant {
   func tokens(_ messages: [ChatMessage]) throws -> [Int] {
     guard let template else {
       throw ModelError.unsupported(
-        "\(loaded.checkpoint.path) has no chat template. Use --raw to continue the prompt as it stands.")
+        "\(loaded.checkpoint.path) has no chat template. Use --raw to continue the prompt as it stands."
+      )
     }
     var variables: [String: JSON] = [:]
-    if let bos = tokenizer.bos.flatMap({ tokenizer.token($0) }) { variables["bos_token"] = .string(bos) }
-    if let eos = tokenizer.eos.flatMap({ tokenizer.token($0) }) { variables["eos_token"] = .string(eos) }
+    if let bos = tokenizer.bos.flatMap({ tokenizer.token($0) }) {
+      variables["bos_token"] = .string(bos)
+    }
+    if let eos = tokenizer.eos.flatMap({ tokenizer.token($0) }) {
+      variables["eos_token"] = .string(eos)
+    }
     return tokenizer.encode(
       try template.render(messages, addGenerationPrompt: true, variables: variables))
   }

@@ -96,8 +96,11 @@ private struct SelfWritten {
       var session = try Session(decoder, capacity: length, on: compute)
       var window = [start]
       while window.count < length {
-        window.append(sampler.choose(try session.append([window[window.count - 1]]), history: window))
-        Terminal.progress("the source model writes text: \(index * length + window.count) tokens of \(count * length)")
+        window.append(
+          sampler.choose(try session.append([window[window.count - 1]]), history: window))
+        Terminal.progress(
+          "the source model writes text: \(index * length + window.count) tokens of \(count * length)"
+        )
       }
       return window
     }

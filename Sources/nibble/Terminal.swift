@@ -33,7 +33,8 @@ enum Terminal {
       value /= 1000
       unit += 1
     }
-    return unit == 0 ? "\(count) B" : String(format: value < 9.995 ? "%.2f %@" : "%.0f %@", value, units[unit])
+    return unit == 0
+      ? "\(count) B" : String(format: value < 9.995 ? "%.2f %@" : "%.0f %@", value, units[unit])
   }
 
   static func number(_ value: Double, _ digits: Int = 4) -> String {

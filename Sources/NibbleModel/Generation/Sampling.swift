@@ -17,7 +17,9 @@ public struct Sampling: Hashable, Sendable {
 
   /// The first setting that makes no sense, in words.
   public var fault: String? {
-    if !(temperature >= 0 && temperature.isFinite) { return "temperature \(temperature) is below 0" }
+    if !(temperature >= 0 && temperature.isFinite) {
+      return "temperature \(temperature) is below 0"
+    }
     if let topK, topK < 1 { return "top-k \(topK) keeps no token" }
     if !(topP > 0 && topP <= 1) { return "top-p \(topP) is not in (0, 1]" }
     if !(minP >= 0 && minP <= 1) { return "min-p \(minP) is not in [0, 1]" }

@@ -61,7 +61,9 @@ struct UnitSorter {
       }
     }
     try require(decoder.family.finalNorm + ".weight", [decoder.hidden], checkpoint)
-    let ends = decoder.tiesHead ? [decoder.family.embedding] : [decoder.family.embedding, decoder.family.head]
+    let ends =
+      decoder.tiesHead
+      ? [decoder.family.embedding] : [decoder.family.embedding, decoder.family.head]
     for path in ends {
       try require(path + ".weight", [decoder.vocabulary, decoder.hidden], checkpoint)
     }

@@ -17,7 +17,8 @@ public struct CompanionFiles: Sendable {
   /// Lists the files of the folder that a checkpoint was read from.
   public init(of checkpoint: Checkpoint) {
     var isFolder: ObjCBool = false
-    let exists = unsafe FileManager.default.fileExists(atPath: checkpoint.path, isDirectory: &isFolder)
+    let exists = unsafe FileManager.default.fileExists(
+      atPath: checkpoint.path, isDirectory: &isFolder)
     guard exists, isFolder.boolValue else { return }
     let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoint.path)) ?? []
     let weights = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5"]

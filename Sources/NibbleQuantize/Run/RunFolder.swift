@@ -20,8 +20,9 @@ final class RunFolder {
     self.output = output
     path = output + ".nibble-partial"
     try Self.checkOutput(output)
-    do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
-    catch { throw .format(.file(FileError("create the folder", path))) }
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch { throw .format(.file(FileError("create the folder", path))) }
     let isNew = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).isEmpty
     let journalPath = path + "/" + Self.journalName
     if !isNew, !FileManager.default.fileExists(atPath: journalPath) {
@@ -37,7 +38,9 @@ final class RunFolder {
 
   private static func checkOutput(_ output: String) throws(QuantizeError) {
     var isFolder: ObjCBool = false
-    guard unsafe FileManager.default.fileExists(atPath: output, isDirectory: &isFolder) else { return }
+    guard unsafe FileManager.default.fileExists(atPath: output, isDirectory: &isFolder) else {
+      return
+    }
     let content = try? FileManager.default.contentsOfDirectory(atPath: output)
     guard isFolder.boolValue, content?.isEmpty == true else { throw .outputExists(output) }
   }
@@ -52,7 +55,8 @@ final class RunFolder {
     var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     lines.removeLast()
     let decoder = JSONDecoder()
-    guard let first = lines.first, let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
+    guard let first = lines.first,
+      let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
     else { throw .unfinishedRun(self.path, reason: "its journal is not Nibble's") }
     guard found == header else {
       throw .unfinishedRun(
@@ -78,8 +82,12 @@ final class RunFolder {
       throw .unmeasurable("the journal cannot hold a number that is not finite")
     }
     line.append(UInt8(ascii: "\n"))
-    let written = unsafe line.withUnsafeBytes { unsafe Foundation.write(journal, $0.baseAddress, $0.count) }
-    guard written == line.count else { throw .format(.file(FileError("write the journal in", path))) }
+    let written = unsafe line.withUnsafeBytes {
+      unsafe Foundation.write(journal, $0.baseAddress, $0.count)
+    }
+    guard written == line.count else {
+      throw .format(.file(FileError("write the journal in", path)))
+    }
   }
 
   /// Keeps the first `count` entries.
