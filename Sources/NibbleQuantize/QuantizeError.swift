@@ -23,8 +23,9 @@ public enum QuantizeError: Error, Hashable, Sendable {
 /// A reason why a plan cannot be carried out, found before any work.
 public enum Refusal: Hashable, Sendable {
   /// `fitting` is the largest group size that divides every layer, if one of at least 16 does.
-  case groupDoesNotDivide(layer: String, group: Int, inputs: Int, fitting: Int?)
-  case inputsNotPackable(layer: String, inputs: Int, bits: Int)
+  /// `layer` stands for `count` layers.
+  case groupDoesNotDivide(layer: String, count: Int, group: Int, inputs: Int, fitting: Int?)
+  case inputsNotPackable(layer: String, count: Int, inputs: Int, bits: Int)
   case memory(needed: Int, budget: Int)
   case engine(String)
 }
@@ -32,17 +33,21 @@ public enum Refusal: Hashable, Sendable {
 extension Refusal: CustomStringConvertible {
   public var description: String {
     switch self {
-    case .groupDoesNotDivide(let layer, let group, let inputs, let fitting):
-      "\(layer): groups of \(group) do not divide \(inputs) inputs. "
+    case .groupDoesNotDivide(let layer, let count, let group, let inputs, let fitting):
+      "\(Self.name(layer, count)): groups of \(group) do not divide \(inputs) inputs. "
         + (fitting.map { "Use --group \($0), the largest that fits every layer." }
           ?? "No group of 16 or more fits every layer; use a recipe with a scale per channel.")
-    case .inputsNotPackable(let layer, let inputs, let bits):
-      "\(layer): \(inputs) inputs of \(bits) bits do not fill whole 32-bit words. Use an 8-bit recipe."
+    case .inputsNotPackable(let layer, let count, let inputs, let bits):
+      "\(Self.name(layer, count)): \(inputs) inputs of \(bits) bits do not fill whole 32-bit words. Use an 8-bit recipe."
     case .memory(let needed, let budget):
       "the plan needs \(megabytes(needed)) and the budget is \(megabytes(budget)). Use --memory "
         + "\(needed / 1_000_000 + 1)MB or more, or fewer --verdict-windows."
     case .engine(let reason): reason
     }
+  }
+
+  private static func name(_ layer: String, _ count: Int) -> String {
+    count == 1 ? layer : "\(layer) and \(count - 1) more"
   }
 
   private func megabytes(_ bytes: Int) -> String { "\((bytes + 999_999) / 1_000_000) MB" }

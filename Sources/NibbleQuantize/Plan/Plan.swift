@@ -92,31 +92,32 @@ public struct Plan: Sendable {
     sourceBytes = checkpoint.bytesOnDisk
     sourceConfig = checkpoint.config
     memory = MemoryEstimate(units, decoder: decoder, windows: windows)
-    refusals = Self.refusals(units.flatMap(\.layers))
+    refusals = Self.refusals(units.flatMap(\.layers), recipe.scheme.weights)
     refusals += exporter.refusals(self)
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))
     }
   }
 
-  private static func refusals(_ layers: [Layer]) -> [Refusal] {
-    let inputs = Set(layers.map(\.inputs))
-    var refusals: [Refusal] = []
-    for layer in layers {
-      let weights = layer.scheme.weights
-      if case .group(let size) = weights.granularity, !layer.inputs.isMultiple(of: size) {
-        let fitting = (16...128).reversed().first { candidate in
-          inputs.allSatisfy { $0.isMultiple(of: candidate) } && candidate.nonzeroBitCount == 1
-        }
-        refusals.append(
-          .groupDoesNotDivide(
-            layer: layer.path, group: size, inputs: layer.inputs, fitting: fitting))
-      } else if !(layer.inputs * weights.bits).isMultiple(of: 32), weights.bits < 8 {
-        refusals.append(
-          .inputsNotPackable(layer: layer.path, inputs: layer.inputs, bits: weights.bits))
-      }
+  /// One refusal for all layers that share a width.
+  private static func refusals(_ layers: [Layer], _ weights: WeightScheme) -> [Refusal] {
+    let widths = Dictionary(grouping: layers, by: \.inputs)
+    let fitting = [128, 64, 32, 16].first { size in
+      widths.keys.allSatisfy { $0.isMultiple(of: size) }
     }
-    return refusals
+    return widths.keys.sorted().compactMap { inputs in
+      let sharing = widths[inputs] ?? []
+      guard let layer = sharing.first?.path else { return nil }
+      if case .group(let size) = weights.granularity, !inputs.isMultiple(of: size) {
+        return .groupDoesNotDivide(
+          layer: layer, count: sharing.count, group: size, inputs: inputs, fitting: fitting)
+      }
+      if weights.bits < 8, !(inputs * weights.bits).isMultiple(of: 32) {
+        return .inputsNotPackable(
+          layer: layer, count: sharing.count, inputs: inputs, bits: weights.bits)
+      }
+      return nil
+    }
   }
 
   /// Whole units go to a shard until it is full.
