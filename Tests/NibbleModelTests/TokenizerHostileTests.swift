@@ -76,17 +76,22 @@ import Testing
     ]
     var json = try #require(try JSON(parsing: Self.file()).object)
     json["pre_tokenizer"] = split
-    #expect(throws: TokenizerError.self) { try Tokenizer(tokenizerJSON: .object(json), config: nil) }
+    #expect(throws: TokenizerError.self) {
+      try Tokenizer(tokenizerJSON: .object(json), config: nil)
+    }
   }
 
-  @Test(arguments: ["(a*)*b", "(a|a)*b", "(?:){1000}", "(a?){500}a{500}", "|", "^", "(?:a|ab)(?:c|bcd)*"])
+  @Test(arguments: [
+    "(a*)*b", "(a|a)*b", "(?:){1000}", "(a?){500}a{500}", "|", "^", "(?:a|ab)(?:c|bcd)*",
+  ])
   func searchesInBoundedTime(_ pattern: String) throws {
     var json = try #require(try JSON(parsing: Self.file()).object)
     json["pre_tokenizer"] = [
       "type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Isolated",
     ]
     let tokenizer = try Tokenizer(tokenizerJSON: .object(json), config: nil)
-    #expect(tokenizer.decode(tokenizer.encode(String(repeating: "a", count: 300))).utf8.contains(0x61))
+    #expect(
+      tokenizer.decode(tokenizer.encode(String(repeating: "a", count: 300))).utf8.contains(0x61))
   }
 
   @Test func nestedSequencesAreBounded() throws {
@@ -94,7 +99,9 @@ import Testing
     for _ in 0..<100 { step = ["type": "Sequence", "normalizers": [step]] }
     var json = try #require(try JSON(parsing: Self.file()).object)
     json["normalizer"] = step
-    #expect(throws: TokenizerError.self) { try Tokenizer(tokenizerJSON: .object(json), config: nil) }
+    #expect(throws: TokenizerError.self) {
+      try Tokenizer(tokenizerJSON: .object(json), config: nil)
+    }
   }
 
   @Test(
