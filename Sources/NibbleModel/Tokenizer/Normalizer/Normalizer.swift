@@ -88,7 +88,7 @@ extension Normalizer.Step {
     let first = text.span.scalar(at: 0)
     switch self {
     case .strip(let left, _): return left && Self.strip(head, left: true, right: false).isEmpty
-    case .stripAccents: return NormalizationForm.isMark(first.value)
+    case .stripAccents: return NormalizationData.isMark(first.value)
     case .replace(let pattern, let content):
       guard content.isEmpty else { return false }
       let match = pattern.matches(in: text.span, 0..<text.count).first
@@ -135,7 +135,7 @@ extension Normalizer.Step {
     var at = 0
     while at < text.count {
       let scalar = span.scalar(at: at)
-      if !NormalizationForm.isMark(scalar.value) { result += text[at..<at + scalar.length] }
+      if !NormalizationData.isMark(scalar.value) { result += text[at..<at + scalar.length] }
       at += scalar.length
     }
     return result

@@ -4,6 +4,7 @@ Each NAME.json holds "made" (script and versions), "tokenizer" (a tokenizer.json
 a tokenizer_config.json) and "cases": input bytes in hex, whether special tokens are added, the ids,
 and the text that they decode to, with and without special tokens.
 Training breaks ties at random, so another run gives other vocabularies, and ids that go with them.
+forms.json holds hashes of normalized text.
 unicode.json holds, for classes of characters, the code points at which membership changes.
 """
 
@@ -281,6 +282,24 @@ def classes():
     (HERE / "unicode.json").write_text(json.dumps({"made": MADE, **changes}, separators=(",", ":")) + "\n")
 
 
+def forms():
+    """FNV-1a hashes of what normalizers make of 4096 code points at a time, each between an a and two marks."""
+    steps = {
+        "NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD(),
+        "Lowercase": normalizers.Lowercase(), "StripAccents": normalizers.StripAccents(),
+    }
+    hashes = {name: [] for name in steps}
+    for start in range(0, 0x30000, 4096):
+        points = [c for c in range(start, start + 4096) if not 0xD800 <= c < 0xE000]
+        text = "".join("a" + chr(c) + "\u0323\u0301 " for c in points)
+        for name, step in steps.items():
+            value = 0xCBF29CE484222325
+            for byte in step.normalize_str(text).encode():
+                value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+            hashes[name].append(f"{value:016x}")
+    (HERE / "forms.json").write_text(json.dumps({"made": MADE, **hashes}, separators=(",", ":")) + "\n")
+
+
 if __name__ == "__main__":
     gpt2 = byte_level(pre.ByteLevel(add_prefix_space=False))
     gpt2.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -318,3 +337,4 @@ if __name__ == "__main__":
     }
     record("config", byte_level(pre.ByteLevel(add_prefix_space=False)), config, extra=["a <new> b", "the other", " the"])
     classes()
+    forms()
