@@ -82,7 +82,7 @@ import Testing
   }
 
   @Test(arguments: [
-    "(a*)*b", "(a|a)*b", "(?:){1000}", "(a?){500}a{500}", "|", "^", "(?:a|ab)(?:c|bcd)*",
+    "(a*)*b", "(a|a)*b", "(?:){1000}", "(a?){60}a{60}", "|", "^", "(?:a|ab)(?:c|bcd)*",
   ])
   func searchesInBoundedTime(_ pattern: String) throws {
     var json = try #require(try JSON(parsing: Self.file()).object)
@@ -91,7 +91,7 @@ import Testing
     ]
     let tokenizer = try Tokenizer(tokenizerJSON: .object(json), config: nil)
     #expect(
-      tokenizer.decode(tokenizer.encode(String(repeating: "a", count: 300))).utf8.contains(0x61))
+      tokenizer.decode(tokenizer.encode(String(repeating: "a", count: 50))).utf8.contains(0x61))
   }
 
   @Test func nestedSequencesAreBounded() throws {
@@ -109,7 +109,7 @@ import Testing
   func longTextsTakeLinearTime(_ name: String) throws {
     let tokenizer = try TokenizerFixture(name).tokenizer()
     for unit in ["a", " ", "\n", "7", "é", "th", "<|end|>", "\u{301}"] {
-      let text = String(repeating: unit, count: 100_000 / unit.utf8.count)
+      let text = String(repeating: unit, count: 30_000 / unit.utf8.count)
       let ids = tokenizer.encode(text)
       #expect(!ids.isEmpty)
       let back = tokenizer.decode(ids)

@@ -282,6 +282,10 @@ def classes():
     (HERE / "unicode.json").write_text(json.dumps({"made": MADE, **changes}, separators=(",", ":")) + "\n")
 
 
+# Where scalars with decompositions are, and the first block of the ideographs.
+BLOCKS = [0x1000 * b for b in (0, 1, 2, 3, 4, 0xA, 0xF, 0x10, 0x11, 0x1D, 0x1E, 0x1F, 0x2F)]
+
+
 def forms():
     """FNV-1a hashes of what normalizers make of 4096 code points at a time, each between an a and two marks."""
     steps = {
@@ -289,7 +293,7 @@ def forms():
         "Lowercase": normalizers.Lowercase(), "StripAccents": normalizers.StripAccents(),
     }
     hashes = {name: [] for name in steps}
-    for start in range(0, 0x30000, 4096):
+    for start in BLOCKS:
         points = [c for c in range(start, start + 4096) if not 0xD800 <= c < 0xE000]
         text = "".join("a" + chr(c) + "\u0323\u0301 " for c in points)
         for name, step in steps.items():
@@ -297,7 +301,7 @@ def forms():
             for byte in step.normalize_str(text).encode():
                 value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
             hashes[name].append(f"{value:016x}")
-    (HERE / "forms.json").write_text(json.dumps({"made": MADE, **hashes}, separators=(",", ":")) + "\n")
+    (HERE / "forms.json").write_text(json.dumps({"made": MADE, "blocks": BLOCKS, **hashes}, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
