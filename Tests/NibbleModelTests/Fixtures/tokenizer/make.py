@@ -307,7 +307,7 @@ def forms():
 if __name__ == "__main__":
     gpt2 = byte_level(pre.ByteLevel(add_prefix_space=False))
     gpt2.post_processor = processors.ByteLevel(trim_offsets=False)
-    record("gpt2", gpt2)
+    record("gpt2", gpt2, extra=[" <left>", "<tool> <left>x", "a <both> <both> b", "<right> <left> <right>"])
     smollm = byte_level(pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=True)]))
     record("digits", smollm)
     llama3 = byte_level(split(GPT4 % r"\p{N}{1,3}"), ignore_merges=True)
