@@ -20,7 +20,7 @@ struct TokenizerFixture {
 
   static let names = [
     "gpt2", "digits", "llama3", "qwen2", "capitals", "llama2", "metaspace", "suffix", "unigram",
-    "unigram_bytes", "precompiled", "words",
+    "unigram_bytes", "precompiled", "words", "smollm", "llama_bpe", "config",
   ]
 
   init(_ name: String) throws {

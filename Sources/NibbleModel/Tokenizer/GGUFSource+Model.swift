@@ -1,6 +1,9 @@
 internal import NibbleFormats
 
 extension GGUFSource {
+  /// Every cut of every token is looked up, so the time goes with the square of a token's length.
+  static let tokenLimit = 512
+
   func byteLevelPipeline() throws(TokenizerError) -> Pipeline {
     let pre = try GGUFPreTokenizer(gguf.pre)
     var merges: [JSON] = []
@@ -83,8 +86,8 @@ extension GGUFSource {
       guard !gguf.scores[id].isNaN else {
         throw .badGGUF("the score of token \(id) is not a number")
       }
-      guard token.count <= Unigram.tokenLimit else {
-        throw .tooLong("a token in bytes", length: token.count, limit: Unigram.tokenLimit)
+      guard token.count <= Self.tokenLimit else {
+        throw .tooLong("a token in bytes", length: token.count, limit: Self.tokenLimit)
       }
       let span = token.span
       var characters = 0

@@ -24,8 +24,8 @@ public struct Tokenizer: Sendable {
 
   /// Builds from `tokenizer.json`, and `tokenizer_config.json` when there is one.
   ///
-  /// The config brings more added tokens, the ids of begin and end, and whether special tokens are
-  /// `add_bos_token` and `add_eos_token` in place of the file's own template.
+  /// The config brings more added tokens and names begin and end. Its `add_bos_token` and
+  /// `add_eos_token` do nothing, as in transformers 5: the template in `tokenizer.json` rules.
   public init(tokenizerJSON: JSON, config: JSON?) throws(TokenizerError) {
     let file = TokenizerSection(json: tokenizerJSON, path: "tokenizer.json")
     func component(_ key: String) -> TokenizerSection? {
@@ -56,23 +56,10 @@ public struct Tokenizer: Sendable {
 
     bos = try registry.namedId("bos_token", settings)
     eos = try registry.namedId("eos_token", settings)
-    postProcessor = try Self.postProcessor(
-      component("post_processor"), settings, bos: bos, eos: eos)
+    postProcessor = try component("post_processor").map(PostProcessor.init) ?? PostProcessor()
     for id in postProcessor.prefix + postProcessor.suffix where id < 0 || id >= vocabularySize {
       throw .badIdentifier(id, token: "post_processor", reason: "is not in the vocabulary")
     }
-  }
-
-  private static func postProcessor(
-    _ section: TokenizerSection?, _ settings: TokenizerSection, bos: Int?, eos: Int?
-  ) throws(TokenizerError) -> PostProcessor {
-    let isExplicit =
-      settings.optional("add_bos_token") != nil || settings.optional("add_eos_token") != nil
-    if !isExplicit { return try section.map(PostProcessor.init) ?? PostProcessor() }
-    let addsBOS = try settings.bool("add_bos_token", default: false)
-    let addsEOS = try settings.bool("add_eos_token", default: false)
-    return PostProcessor(
-      prefix: addsBOS ? bos.map { [$0] } ?? [] : [], suffix: addsEOS ? eos.map { [$0] } ?? [] : [])
   }
 
   /// The spelling of an id in the files: byte-level tokens in their printable characters.

@@ -1,7 +1,7 @@
 /// The tokens of a model by id and by their exact bytes.
 struct Vocabulary: Sendable {
   /// Ids at or above this are refused: a file must not make Nibble reserve memory it never fills.
-  static let idLimit = 1 << 24
+  static let idLimit = 1 << 21
 
   private var bytes: [UInt8] = []
   /// Where the token of each id lies in `bytes`; nil where an id has no token.

@@ -45,27 +45,57 @@ struct Normalizer: Sendable {
     }
   }
 
-  func normalize(_ text: [UInt8]) -> [UInt8] { normalizeFromStart(text).text }
+  func normalize(_ text: [UInt8]) -> [UInt8] {
+    var text = text
+    for step in steps { text = step.apply(to: text) }
+    return text
+  }
 
-  /// Also tells whether what now begins the text began it before. In Hugging Face's code text whose
+  /// Also tells whether the beginning of the text is still there. In Hugging Face's code text whose
   /// beginning was taken away no longer counts as the start of the input.
   func normalizeFromStart(_ text: [UInt8]) -> (text: [UInt8], keepsStart: Bool) {
+    guard !text.isEmpty else { return (text, true) }
     var text = text
+    /// What the steps make of the first scalar alone.
+    var head = Array(text[..<text.span.scalar(at: 0).length])
     var keepsStart = true
     for step in steps {
-      if keepsStart, step.dropsStart(of: text) { keepsStart = false }
-      switch step {
-      case .form(let form): text = form.apply(to: text)
-      case .lowercase: text = Self.lowercase(text)
-      case .strip(let left, let right): text = Self.strip(text, left: left, right: right)
-      case .stripAccents: text = Self.stripMarks(text)
-      case .replace(let pattern, let content): text = pattern.replacing(in: text, with: content)
-      case .prepend(let prefix): if !text.isEmpty { text = prefix + text }
-      case .charsmap(let map): text = map.apply(to: text)
-      case .byteLevel: text = ByteLevel.encode(text)
-      }
+      if step.dropsStart(of: text, head: head) { keepsStart = false }
+      if case .prepend = step {} else { head = step.apply(to: head) }
+      text = step.apply(to: text)
     }
     return (text, keepsStart)
+  }
+}
+
+extension Normalizer.Step {
+  func apply(to text: [UInt8]) -> [UInt8] {
+    switch self {
+    case .form(let form): form.apply(to: text)
+    case .lowercase: Self.lowercase(text)
+    case .strip(let left, let right): Self.strip(text, left: left, right: right)
+    case .stripAccents: Self.stripMarks(text)
+    case .replace(let pattern, let content): pattern.replacing(in: text, with: content)
+    case .prepend(let prefix): text.isEmpty ? text : prefix + text
+    case .charsmap(let map): map.apply(to: text)
+    case .byteLevel: ByteLevel.encode(text)
+    }
+  }
+
+  /// Whether the step takes away what the text began with, leaving nothing in its place.
+  fileprivate func dropsStart(of text: [UInt8], head: [UInt8]) -> Bool {
+    guard !text.isEmpty else { return false }
+    let first = text.span.scalar(at: 0)
+    switch self {
+    case .strip(let left, _): return left && Self.strip(head, left: true, right: false).isEmpty
+    case .stripAccents: return NormalizationData.isMark(first.value)
+    case .replace(let pattern, let content):
+      guard content.isEmpty else { return false }
+      let match = pattern.matches(in: text.span, 0..<text.count).first
+      return match?.lowerBound == 0 && match?.isEmpty == false
+    case .charsmap(let map): return map.apply(to: Array(text[..<first.length])).isEmpty
+    case .form, .lowercase, .prepend, .byteLevel: return false
+    }
   }
 
   /// Scalar by scalar: what a letter becomes does not depend on its neighbours.
@@ -105,27 +135,9 @@ struct Normalizer: Sendable {
     var at = 0
     while at < text.count {
       let scalar = span.scalar(at: at)
-      if !ScalarClass(scalar.value).isMark { result += text[at..<at + scalar.length] }
+      if !NormalizationData.isMark(scalar.value) { result += text[at..<at + scalar.length] }
       at += scalar.length
     }
     return result
-  }
-}
-
-extension Normalizer.Step {
-  /// Whether the step takes the first scalar away without anything in its place.
-  fileprivate func dropsStart(of text: [UInt8]) -> Bool {
-    guard !text.isEmpty else { return false }
-    let first = text.span.scalar(at: 0)
-    switch self {
-    case .strip(let left, _): return left && ScalarClass(first.value).isSpace
-    case .stripAccents: return ScalarClass(first.value).isMark
-    case .replace(let pattern, let content):
-      guard content.isEmpty else { return false }
-      let match = pattern.matches(in: text.span, 0..<text.count).first
-      return match?.lowerBound == 0 && match?.isEmpty == false
-    case .charsmap(let map): return map.apply(to: Array(text[..<first.length])).isEmpty
-    case .form, .lowercase, .prepend, .byteLevel: return false
-    }
   }
 }

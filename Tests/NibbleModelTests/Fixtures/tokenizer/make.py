@@ -3,6 +3,8 @@
 Each NAME.json holds "made" (script and versions), "tokenizer" (a tokenizer.json), "config" (null or
 a tokenizer_config.json) and "cases": input bytes in hex, whether special tokens are added, the ids,
 and the text that they decode to, with and without special tokens.
+Training breaks ties at random, so another run gives other vocabularies, and ids that go with them.
+forms.json holds hashes of normalized text.
 unicode.json holds, for classes of characters, the code points at which membership changes.
 """
 
@@ -11,6 +13,7 @@ import json
 import pathlib
 import random
 import struct
+import tempfile
 
 import tokenizers
 import transformers
@@ -80,7 +83,18 @@ def random_texts(count):
         yield "".join(chr(rng.randint(*rng.choice(pools))) for _ in range(rng.randint(1, 24)))
 
 
+def loaded(tokenizer, config):
+    """The tokenizer as transformers makes it from both files."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(f"{folder}/tokenizer.json")
+        pathlib.Path(folder, "tokenizer_config.json").write_text(json.dumps(config))
+        return transformers.AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
 def record(name, tokenizer, config=None, extra=()):
+    saved = json.loads(tokenizer.to_str())
+    if config is not None:
+        tokenizer = loaded(tokenizer, config)
     cases = []
     texts = [t.encode() for t in [*PLAIN, *extra, *random_texts(40)]] + BROKEN
     for index, raw in enumerate(texts):
@@ -92,7 +106,7 @@ def record(name, tokenizer, config=None, extra=()):
             "text": tokenizer.decode(ids, skip_special_tokens=False),
             "plain": tokenizer.decode(ids, skip_special_tokens=True),
         })
-    fixture = {"made": MADE, "tokenizer": json.loads(tokenizer.to_str()), "config": config, "cases": cases}
+    fixture = {"made": MADE, "tokenizer": saved, "config": config, "cases": cases}
     text = json.dumps(fixture, ensure_ascii=True, separators=(",", ":"))
     (HERE / f"{name}.json").write_text(text + "\n")
     print(name, len(text), tokenizer.get_vocab_size())
@@ -107,14 +121,15 @@ ADDED = [
 ]
 
 
-def byte_level(pre_tokenizer, size=420, **options):
+def byte_level(pre_tokenizer, size=420, added=True, **options):
     tokenizer = Tokenizer(models.BPE(**options))
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=["<|end|>", "<pad>"], initial_alphabet=pre.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator(corpus(), trainer)
-    tokenizer.add_tokens(ADDED)
+    if added:
+        tokenizer.add_tokens(ADDED)
     return tokenizer
 
 
@@ -267,10 +282,32 @@ def classes():
     (HERE / "unicode.json").write_text(json.dumps({"made": MADE, **changes}, separators=(",", ":")) + "\n")
 
 
+# Where scalars with decompositions are, and the first block of the ideographs.
+BLOCKS = [0x1000 * b for b in (0, 1, 2, 3, 4, 0xA, 0xF, 0x10, 0x11, 0x1D, 0x1E, 0x1F, 0x2F)]
+
+
+def forms():
+    """FNV-1a hashes of what normalizers make of 4096 code points at a time, each between an a and two marks."""
+    steps = {
+        "NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD(),
+        "Lowercase": normalizers.Lowercase(), "StripAccents": normalizers.StripAccents(),
+    }
+    hashes = {name: [] for name in steps}
+    for start in BLOCKS:
+        points = [c for c in range(start, start + 4096) if not 0xD800 <= c < 0xE000]
+        text = "".join("a" + chr(c) + "\u0323\u0301 " for c in points)
+        for name, step in steps.items():
+            value = 0xCBF29CE484222325
+            for byte in step.normalize_str(text).encode():
+                value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+            hashes[name].append(f"{value:016x}")
+    (HERE / "forms.json").write_text(json.dumps({"made": MADE, "blocks": BLOCKS, **hashes}, separators=(",", ":")) + "\n")
+
+
 if __name__ == "__main__":
     gpt2 = byte_level(pre.ByteLevel(add_prefix_space=False))
     gpt2.post_processor = processors.ByteLevel(trim_offsets=False)
-    record("gpt2", gpt2)
+    record("gpt2", gpt2, extra=[" <left>", "<tool> <left>x", "a <both> <both> b", "<right> <left> <right>"])
     smollm = byte_level(pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=True)]))
     record("digits", smollm)
     llama3 = byte_level(split(GPT4 % r"\p{N}{1,3}"), ignore_merges=True)
@@ -287,4 +324,21 @@ if __name__ == "__main__":
     record("unigram_bytes", unigram(byte_fallback=True))
     record("precompiled", precompiled())
     record("words", white_words())
+    # Without tokens that a GGUF file cannot describe.
+    record("smollm", byte_level(
+        pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)]), added=False))
+    bpe = byte_level(split(GPT4 % r"\p{N}{1,3}"), added=False, ignore_merges=True)
+    bpe.post_processor = template(bpe, "<|end|>")
+    record("llama_bpe", bpe)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": {"__type": "AddedToken", "content": "<word>"},
+        "eos_token": "<|end|>", "pad_token": "<new>", "add_bos_token": True, "add_eos_token": True,
+        "extra_special_tokens": ["the", "<tool>"],
+        "added_tokens_decoder": {
+            "0": {"content": "<|end|>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False, "special": True},
+            "420": {"content": "<tool>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True},
+        },
+    }
+    record("config", byte_level(pre.ByteLevel(add_prefix_space=False)), config, extra=["a <new> b", "the other", " the"])
     classes()
+    forms()
