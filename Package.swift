@@ -66,6 +66,25 @@ let package = Package(
     .testTarget(
       name: "NibbleModelTests", dependencies: ["NibbleModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
+    .target(
+      name: "TinyModel", dependencies: ["NibbleTensor", "NibbleFormats"], path: "Tests/TinyModel",
+      swiftSettings: settings),
+    .testTarget(
+      name: "NibbleQuantizeTests",
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        "TinyModel",
+      ], swiftSettings: settings),
+    .testTarget(
+      name: "NibbleExportTests",
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        "TinyModel",
+      ], resources: [.copy("Fixtures")], swiftSettings: settings),
+    .testTarget(
+      name: "EndToEnd",
+      dependencies: ["nibble", "NibbleFormats", "NibbleModel", "TinyModel"],
+      swiftSettings: settings),
     .testTarget(
       name: "NibbleHubTests",
       dependencies: [
