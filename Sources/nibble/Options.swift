@@ -119,17 +119,3 @@ struct MeasureOptions: ParsableArguments {
     throw ValidationError("\(option) is \(text); use a size such as 700MB or 2GB.")
   }
 }
-
-/// Reads text for evaluation or calibration.
-enum TextSource {
-  static func read(_ source: String) throws -> String {
-    if source == "builtin" { return BuiltinText.heldOut }
-    let file = try MappedFile(path: source)
-    guard file.count <= 1 << 30 else {
-      throw ModelError.unsupported(
-        "\(source): \(file.count) bytes; a text of at most 1 GiB is read")
-    }
-    // As Python's errors="replace": bytes that are not UTF-8 become U+FFFD.
-    return String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)
-  }
-}
