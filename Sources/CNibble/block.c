@@ -14,10 +14,10 @@ VARIANTS void nibble_rms_norm(const float *x, const float *weight, float *y, siz
   for (size_t j = 0; j < count; j++) y[j] = x[j] * factor * weight[j];
 }
 
-VARIANTS void nibble_silu_multiply(const float *gate, const float *up, float *y, size_t count) {
+VARIANTS void nibble_silu_multiply(float *restrict gate, const float *restrict up, size_t count) {
   for (size_t i = 0; i < count; i++) {
     float g = gate[i];
-    y[i] = g / (1.0f + exp_lane(-g)) * up[i];
+    gate[i] = g / (1.0f + exp_lane(-g)) * up[i];
   }
 }
 

@@ -74,8 +74,8 @@ void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n,
 
 /// y[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]; the sum in float lanes.
 void nibble_rms_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
-/// y[i] = silu(gate[i]) * up[i]; y may be gate.
-void nibble_silu_multiply(const float *gate, const float *up, float *y, size_t count);
+/// gate[i] = silu(gate[i]) * up[i]
+void nibble_silu_multiply(float *restrict gate, const float *restrict up, size_t count);
 /// y[i] += x[i]
 void nibble_add(float *y, const float *x, size_t count);
 /// y[i] *= factor

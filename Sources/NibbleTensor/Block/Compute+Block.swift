@@ -30,7 +30,7 @@ extension Compute {
         ranges(of: up.count, grain: 16384) { part, _ in
           let at = part.lowerBound
           unsafe nibble_silu_multiply(
-            gate.baseAddress! + at, up.baseAddress! + at, gate.baseAddress! + at, part.count)
+            gate.baseAddress! + at, up.baseAddress! + at, part.count)
         }
       }
     }
