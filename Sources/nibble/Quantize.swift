@@ -88,13 +88,15 @@ struct Quantize: ParsableCommand {
     if json {
       Terminal.print([
         "output": .string(report.output), "bytes": JSON(report.bytes), "seconds": .number(seconds),
+        "measuring_seconds": .number(report.measuring / .seconds(1)),
         "peak_rss_bytes": JSON(peak),
         "verdict": report.verdict?.json(bound: bound) ?? .null,
       ])
     } else {
       Terminal.print(
-        "wrote \(report.output): \(Terminal.bytes(report.bytes)) in \(Terminal.number(seconds, 1)) s, peak "
-          + "memory \(Terminal.bytes(peak))")
+        "wrote \(report.output): \(Terminal.bytes(report.bytes)) in \(Terminal.number(seconds, 1)) s, of "
+          + "which \(Terminal.number(report.measuring / .seconds(1), 1)) s to measure; peak memory "
+          + Terminal.bytes(peak))
       if let worst = report.layers.min(by: {
         ($0.signalToNoise ?? .infinity) < ($1.signalToNoise ?? .infinity)
       }),

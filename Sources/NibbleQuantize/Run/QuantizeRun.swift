@@ -38,6 +38,8 @@ public struct QuantizeRun {
     /// Nil when the model's family cannot be run.
     public var verdict: Verdict?
     public var resumedUnits: Int
+    /// Time spent on running both models for the running error and the verdict.
+    public var measuring: Duration
   }
 
   let checkpoint: Checkpoint
@@ -80,9 +82,10 @@ public struct QuantizeRun {
     var output = try ShardOutput(plan, folder: folder, from: resumed)
     var quantizedHead: Weight?
     var lastSpill = ContinuousClock.now
+    var measuring = Duration.zero
     for index in resumed..<plan.units.count {
       let unit = plan.units[index]
-      var entry = try finish(unit, index, &streams, &output, &quantizedHead)
+      var entry = try finish(unit, index, &streams, &output, &quantizedHead, &measuring)
       let isLast = index == plan.units.count - 1
       if !isLast, ContinuousClock.now - lastSpill >= spillInterval {
         entry.states = try streams?.spill(to: folder, unit: index) ?? ""
@@ -96,14 +99,16 @@ public struct QuantizeRun {
       if !isLast, shouldStop() { throw .interrupted(folder.path) }
     }
     try output.finish()
-    let verdict = try verdict(&streams, quantizedHead, folder)
+    let start = ContinuousClock.now
+    let verdict = try verdict(&streams, quantizedHead)
+    measuring += ContinuousClock.now - start
     let layers = folder.entries.flatMap(\.layers)
     try files.write(plan, layers: layers, verdict: verdict, to: folder)
     try readBack(folder)
     try folder.publish()
     return Report(
       output: folder.output, bytes: plan.outputBytes, layers: layers, verdict: verdict,
-      resumedUnits: resumed)
+      resumedUnits: resumed, measuring: measuring)
   }
 
   private func startStreams() throws(QuantizeError) -> StateStreams? {
@@ -134,7 +139,7 @@ public struct QuantizeRun {
 
   private func finish(
     _ unit: Plan.Unit, _ index: Int, _ streams: inout StateStreams?, _ output: inout ShardOutput,
-    _ quantizedHead: inout Weight?
+    _ quantizedHead: inout Weight?, _ measuring: inout Duration
   ) throws(QuantizeError) -> JournalEntry {
     var encoded: [String: Bytes] = [:]
     var weights: [String: Weight] = [:]
@@ -148,7 +153,9 @@ public struct QuantizeRun {
     }
     var runningError: Double?
     if let block = unit.block {
+      let start = ContinuousClock.now
       runningError = try runBlock(block, weights, &streams)
+      measuring += ContinuousClock.now - start
     } else {
       quantizedHead = plan.decoder.flatMap { weights[$0.family.head] }
     }
@@ -176,7 +183,7 @@ public struct QuantizeRun {
   }
 
   private func verdict(
-    _ streams: inout StateStreams?, _ quantizedHead: Weight?, _ folder: RunFolder
+    _ streams: inout StateStreams?, _ quantizedHead: Weight?
   ) throws(QuantizeError) -> Verdict? {
     guard let config = plan.decoder, streams != nil else { return nil }
     do {
