@@ -1,0 +1,164 @@
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+import Testing
+
+@Suite struct DecoderConfigTests {
+  private static let llama: JSON = [
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 512,
+  ]
+
+  private func config(_ changes: [String: JSON]) throws -> DecoderConfig {
+    var json = Self.llama
+    for (field, value) in changes { json.set(field, value) }
+    return try DecoderConfig(json, path: "a/config.json")
+  }
+
+  /// `inv_freq` of transformers 5.23.0, head size 16, theta 10000: Tests/Golden/golden.py.
+  private static let frequencies: [String: [Float]] = [
+    "default": [
+      1, 0.316227764, 0.100000001, 0.0316227786, 0.00999999978, 0.00316227786, 0.00100000005,
+      0.000316227786,
+    ],
+    "linear": [
+      0.5, 0.158113882, 0.0500000007, 0.0158113893, 0.00499999989, 0.00158113893, 0.000500000024,
+      0.000158113893,
+    ],
+    "llama3": [
+      0.576056361, 0.0395284705, 0.0125000002, 0.00395284733, 0.00124999997, 0.000395284733,
+      0.000125000006, 3.95284733e-05,
+    ],
+  ]
+
+  private static let scalings: [String: JSON] = [
+    "default": ["rope_type": "default"],
+    "linear": ["rope_type": "linear", "factor": 2.0],
+    "llama3": [
+      "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 16,
+    ],
+  ]
+
+  @Test(arguments: ["default", "linear", "llama3"])
+  func frequenciesAreThoseOfTransformers(_ kind: String) throws {
+    let scaling = try #require(Self.scalings[kind])
+    var old = scaling
+    old.set("type", old["rope_type"])
+    old.set("rope_type", nil)
+    var new = scaling
+    new.set("rope_theta", 10000.0)
+    for changes in [
+      ["rope_scaling": scaling], ["rope_scaling": old, "rope_theta": 10000.0],
+      ["rope_parameters": new, "rope_theta": 7.0],
+    ] as [[String: JSON]] {
+      let ours = try config(changes).rotary.frequencies
+      let theirs = try #require(Self.frequencies[kind])
+      // powf of two libraries and the ramp's order of operations differ in the last two bits.
+      for (x, y) in zip(ours, theirs) { #expect(abs(x - y) <= 3e-7 * y, "\(x) for \(y)") }
+      #expect(ours.count == theirs.count)
+    }
+  }
+
+  @Test func llama3KeepsShortWavesDividesLongOnesAndRampsBetween() throws {
+    // The published numbers of Llama 3.1, by its formula in double.
+    let scaling: JSON = [
+      "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+      "original_max_position_embeddings": 8192,
+    ]
+    let ours = try config([
+      "head_dim": 128, "rope_theta": 500000.0, "rope_scaling": scaling,
+    ]).rotary.frequencies
+    var kinds: Set<String> = []
+    for (i, found) in ours.enumerated() {
+      let plain = pow(500_000, -2 * Double(i) / 128)
+      let wave = 2 * Double.pi / plain
+      let smooth = (8192 / wave - 1) / 3
+      let expected: Double
+      if wave < 2048 {
+        (expected, _) = (plain, kinds.insert("short"))
+      } else if wave > 8192 {
+        (expected, _) = (plain / 8, kinds.insert("long"))
+      } else {
+        (expected, _) = ((1 - smooth) * plain / 8 + smooth * plain, kinds.insert("between"))
+      }
+      #expect(abs(Double(found) / expected - 1) < 1e-5, "\(i)")
+    }
+    #expect(kinds.count == 3)
+  }
+
+  @Test func aScalingThatChangesWithTheLengthHasALimit() throws {
+    let dynamic = try config(["rope_scaling": ["rope_type": "dynamic", "factor": 2.0]])
+    #expect(dynamic.rotary.limit == 512)
+    #expect(try dynamic.rotary.frequencies == config([:]).rotary.frequencies)
+    #expect(try config([:]).rotary.limit == nil)
+  }
+
+  @Test func sizesThatTheFileLeavesOutFollowFromTheOthers() throws {
+    let plain = try config([:])
+    #expect(plain.attention.headSize == 16 && plain.attention.window == nil)
+    #expect(plain.tiesHead == false && plain.endOfText == [])
+    let other = try config([
+      "head_dim": 10, "num_key_value_heads": nil, "sliding_window": 7, "eos_token_id": [1, 2],
+      "tie_word_embeddings": true, "model_type": "mistral",
+    ])
+    #expect(other.attention.headSize == 10 && other.attention.keyHeads == 4)
+    #expect(other.attention.window == 7 && other.endOfText == [1, 2] && other.tiesHead)
+    #expect(other.shape(of: .query) == (40, 64) && other.shape(of: .output) == (64, 40))
+    #expect(other.shape(of: .key) == (40, 64) && other.shape(of: .down) == (64, 96))
+    #expect(try config(["eos_token_id": 3]).endOfText == [3])
+  }
+
+  @Test(arguments: [
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "vocab_size", "head_dim", "sliding_window", "max_position_embeddings",
+  ])
+  func aSizeThatIsNoneIsRefusedByItsName(_ field: String) {
+    let values: [JSON] = [
+      0, -1, 1.5, "64", [64], ["n": 1], true, .number(.infinity), .number(.nan), 1e30,
+      JSON(Int.max), .integer(.min),
+    ]
+    for value in values {
+      do {
+        let config = try config([field: value])
+        Issue.record("\(value) became \(config)")
+      } catch { #expect("\(error)".contains(field), "\(error)") }
+    }
+  }
+
+  @Test(
+    arguments: [
+      ["rope_theta": 0.0], ["rope_theta": -1.0], ["rope_theta": .number(.infinity)],
+      ["rope_scaling": ["rope_type": "linear"]],
+      ["rope_scaling": ["rope_type": "linear", "factor": 0]],
+      ["rope_scaling": ["rope_type": "linear", "factor": "2"]],
+      ["rope_scaling": ["rope_type": "yarn", "factor": 2]],
+      [
+        "rope_scaling": [
+          "rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1,
+          "original_max_position_embeddings": 8192,
+        ]
+      ],
+    ] as [[String: JSON]])
+  func aRotaryScalingThatCannotBeFollowedIsRefused(_ changes: [String: JSON]) {
+    do {
+      let config = try config(changes)
+      Issue.record("\(changes) became \(config.rotary)")
+    } catch { #expect("\(error)".contains("rope"), "\(error)") }
+  }
+
+  @Test(arguments: [
+    ("gpt_neox", "Llama"), ("opt-ish", "Llama"), ("llama4", "Llama"), ("", "Llama"),
+  ])
+  func anUnknownFamilyIsNamedWithTheNearest(_ type: String, _ nearest: String) {
+    do {
+      _ = try config(["model_type": .string(type)])
+      Issue.record("\(type) is known")
+    } catch {
+      #expect(error as? ModelError == .unknownFamily(type, path: "a/config.json"))
+      #expect("\(error)".contains("\"\(type)\"") && "\(error)".contains(nearest))
+    }
+  }
+}
