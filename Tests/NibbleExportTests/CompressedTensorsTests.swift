@@ -1,0 +1,195 @@
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+import Testing
+import TinyModel
+
+@testable import NibbleExport
+@testable import NibbleQuantize
+
+@Suite struct CompressedTensorsTests {
+  static let schemes: [LinearScheme] = [
+    int(8, .channel, activations: .dynamicPerToken(.int8)),
+    int(8, .tensor, activations: .dynamicPerToken(.int8)),
+    int(8, .channel), int(8, .tensor), int(8, .group(32)),
+    int(8, .channel, symmetric: false), int(8, .group(16), symmetric: false),
+    int(4, .group(32)), int(4, .channel), int(4, .tensor),
+    int(4, .group(32), symmetric: false), int(4, .channel, symmetric: false),
+    LinearScheme(
+      weights: WeightScheme(format: .e4m3, granularity: .channel),
+      activations: .dynamicPerToken(.e4m3)),
+    LinearScheme(
+      weights: WeightScheme(format: .e4m3, granularity: .tensor),
+      activations: .dynamicPerToken(.e4m3)),
+    LinearScheme(weights: WeightScheme(format: .e4m3, granularity: .channel)),
+  ]
+
+  private static func int(
+    _ bits: Int, _ granularity: WeightScheme.Granularity, symmetric: Bool = true,
+    activations: ActivationScheme? = nil
+  ) -> LinearScheme {
+    LinearScheme(
+      weights: WeightScheme(
+        format: .int(bits: bits, symmetric: symmetric), granularity: granularity),
+      activations: activations)
+  }
+
+  private let exporter = CompressedTensors()
+
+  private func layer(
+    _ scheme: LinearScheme, _ outputs: Int, _ inputs: Int, _ format: FloatFormat = .f16
+  ) -> Plan.Layer {
+    Plan.Layer(
+      path: "model.layers.0.self_attn.q_proj", role: nil, outputs: outputs, inputs: inputs,
+      scheme: scheme, sourceBytes: outputs * inputs * 2, modelFormat: format)
+  }
+
+  private func round(_ layer: Plan.Layer) throws -> QuantizedMatrix {
+    let values = uniform(layer.outputs * layer.inputs, seed: 3)
+    return try QuantizedMatrix(
+      rounding: FloatMatrix(
+        format: .f32, rows: layer.outputs, columns: layer.inputs,
+        bytes: Bytes(FloatFormat.f32.encode(values.span))),
+      to: layer.scheme.weights, scaleFormat: exporter.scaleFormat(of: layer), on: oneThread)
+  }
+
+  @Test(arguments: schemes, [1, 7, 8, 9, 33])
+  func encodesTheTensorsItPlans(_ scheme: LinearScheme, _ outputs: Int) throws {
+    for inputs in [32, 96] {
+      let layer = layer(scheme, outputs, inputs)
+      let planned = exporter.tensors(of: layer)
+      let encoded = exporter.encode(try round(layer), of: layer)
+      #expect(Set(planned.map(\.name)) == Set(encoded.keys))
+      #expect(planned.count == encoded.count)
+      for tensor in planned {
+        #expect(
+          encoded[tensor.name]?.count == tensor.shape.reduce(1, *) * tensor.dtype.bits / 8,
+          "\(tensor)")
+      }
+    }
+  }
+
+  /// spec/formats.md 3.2.
+  @Test func tensorsAreThoseOfTheFormat() throws {
+    func tensors(_ scheme: LinearScheme, _ n: Int, _ k: Int) -> [String: String] {
+      var shapes: [String: String] = [:]
+      for tensor in exporter.tensors(of: layer(scheme, n, k, .bf16)) {
+        let suffix = String(tensor.name.split(separator: ".").last!)
+        shapes[suffix] = "\(tensor.dtype.rawValue) \(tensor.shape)"
+      }
+      return shapes
+    }
+    #expect(
+      tensors(Self.schemes[0], 33, 96) == ["weight": "I8 [33, 96]", "weight_scale": "F32 [33, 1]"])
+    #expect(
+      tensors(Self.schemes[1], 33, 96) == ["weight": "I8 [33, 96]", "weight_scale": "F32 [1]"])
+    #expect(
+      tensors(Self.schemes[12], 33, 96)
+        == ["weight": "F8_E4M3 [33, 96]", "weight_scale": "F32 [33, 1]"])
+    #expect(
+      tensors(Self.int(4, .group(32), symmetric: false), 33, 96) == [
+        "weight_packed": "I32 [33, 12]", "weight_scale": "BF16 [33, 3]", "weight_shape": "I64 [2]",
+        "weight_zero_point": "I32 [5, 3]",
+      ])
+    #expect(
+      tensors(Self.int(8, .channel), 33, 96) == [
+        "weight_packed": "I32 [33, 24]", "weight_scale": "BF16 [33, 1]", "weight_shape": "I64 [2]",
+      ])
+  }
+
+  /// Encode, write, read: the codes, scales and zero points come back to the bit.
+  @Test(arguments: schemes, [FloatFormat.f16, .bf16])
+  func whatIsWrittenIsRead(_ scheme: LinearScheme, _ format: FloatFormat) throws {
+    for (outputs, inputs) in [(1, 32), (9, 64), (33, 96)] {
+      let layer = layer(scheme, outputs, inputs, format)
+      let matrix = try round(layer)
+      let encoded = exporter.encode(matrix, of: layer)
+      var checkpoint = SmallCheckpoint()
+      for tensor in exporter.tensors(of: layer) {
+        checkpoint.set(
+          tensor.name, tensor.dtype, tensor.shape, try #require(encoded[tensor.name]))
+      }
+      try inTemporaryFolder { folder in
+        var recipe = Recipe.w8a8
+        recipe.scheme = scheme
+        checkpoint.config = exporter.config([:], try tinyPlan(recipe, in: folder))
+        try checkpoint.write(to: folder)
+        let reader = try CompressedTensorsReader(Checkpoint(path: folder.path))
+        let weight = try reader.weight(layer.path, outputs: outputs, inputs: inputs)
+        guard case .quantized(let read, let activations) = weight else {
+          Issue.record("read as float")
+          return
+        }
+        #expect(activations == scheme.activations)
+        #expect(read.scheme == scheme.weights)
+        #expect(read.codes.array == matrix.codes.array)
+        #expect(read.scales == matrix.scales)
+        #expect(read.zeroPoints == matrix.zeroPoints)
+      }
+    }
+  }
+
+  private func tinyPlan(_ recipe: Recipe, in folder: URL) throws -> Plan {
+    var model = TinyModel()
+    model.blocks = 1
+    let source = folder.appendingPathComponent("source")
+    try model.write(to: source)
+    return try Plan(
+      Checkpoint(path: source.path), recipe: recipe, exporter: exporter, windows: [32])
+  }
+
+  /// spec/formats.md 3.1.
+  @Test func theConfigBlockIsTheReferences() throws {
+    let text = """
+      {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {
+          "group_0": {
+            "targets": ["Linear"],
+            "weights":           {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "channel", "dynamic": false, "group_size": null},
+            "input_activations": {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "token",   "dynamic": true,  "group_size": null},
+            "output_activations": null,
+            "format": "int-quantized"
+          }
+        },
+        "kv_cache_scheme": null,
+        "ignore": ["lm_head"],
+        "global_compression_ratio": null,
+        "version": "0.20.0"
+      }
+      """
+    try inTemporaryFolder { folder in
+      let source: JSON = ["model_type": "llama", "x": 1]
+      let config = exporter.config(source, try tinyPlan(.w8a8, in: folder))
+      #expect(config["quantization_config"] == (try JSON(parsing: text)))
+      #expect(config["model_type"] == "llama" && config["x"] == 1)
+    }
+  }
+
+  @Test func groupsFormatsAndTheHeadAreWrittenAsPlanned() throws {
+    try inTemporaryFolder { folder in
+      var recipe = try Recipe.preset("w4a16", group: 32, symmetric: false)
+      recipe.quantizesHead = true
+      let config = exporter.config([:], try tinyPlan(recipe, in: folder))["quantization_config"]
+      let group = config?["config_groups"]?["group_0"]
+      #expect(config?["format"] == "pack-quantized" && group?["format"] == "pack-quantized")
+      #expect(config?["ignore"] == [])
+      #expect(group?["input_activations"] == .null)
+      #expect(
+        group?["weights"] == [
+          "num_bits": 4, "type": "int", "symmetric": false, "strategy": "group", "dynamic": false,
+          "group_size": 32,
+        ])
+    }
+    try inTemporaryFolder { folder in
+      let config = exporter.config([:], try tinyPlan(.fp8, in: folder))["quantization_config"]
+      let group = config?["config_groups"]?["group_0"]
+      #expect(config?["format"] == "float-quantized" && group?["format"] == "float-quantized")
+      #expect(group?["weights"]?["type"] == "float")
+      #expect(group?["input_activations"]?["type"] == "float")
+    }
+  }
+}
