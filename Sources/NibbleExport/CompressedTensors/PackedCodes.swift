@@ -5,11 +5,18 @@ import NibbleTensor
 enum PackedCodes {
   /// `[n, k * bits / 32]` words. In memory int4 codes are packed this way already.
   static func pack(_ matrix: QuantizedMatrix) -> Bytes {
-    matrix.scheme.bits == 4 ? matrix.codes : Bytes(matrix.codes.array.map { $0 ^ 0x80 })
+    matrix.scheme.bits == 4 ? matrix.codes : shifted(matrix.codes)
   }
 
   static func unpack(_ words: Bytes, bits: Int) -> Bytes {
-    bits == 4 ? words : Bytes(words.array.map { $0 ^ 0x80 })
+    bits == 4 ? words : shifted(words)
+  }
+
+  /// Adds 128 to each byte: int8 codes to unsigned ones and back.
+  private static func shifted(_ codes: Bytes) -> Bytes {
+    var bytes = codes.array
+    for index in bytes.indices { bytes[index] ^= 0x80 }
+    return Bytes(bytes)
   }
 
   /// `[n, g]` zero points, packed along the outputs: `[n * bits / 32, g]` words.

@@ -58,8 +58,8 @@ extension GGUFSource {
     merges: [JSON], unknown: Int?, byteFallback: Bool, ignoresMerges: Bool
   ) throws(TokenizerError) -> JSON {
     [
-      "type": "BPE", "dropout": nil, "unk_token": unknown.map { .string(tokens[$0]) } ?? .null,
-      "continuing_subword_prefix": nil, "end_of_word_suffix": nil, "fuse_unk": .bool(byteFallback),
+      "type": "BPE", "dropout": .null, "unk_token": unknown.map { .string(tokens[$0]) } ?? .null,
+      "continuing_subword_prefix": .null, "end_of_word_suffix": .null, "fuse_unk": .bool(byteFallback),
       "byte_fallback": .bool(byteFallback), "ignore_merges": .bool(ignoresMerges),
       "vocab": try vocabulary, "merges": .array(merges),
     ]

@@ -26,7 +26,6 @@ extension QuantizedMatrix {
     on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
-    let span = scheme.span(inputs: k)
     let groups = scheme.scalesPerRow(inputs: k)
     var shared: Float?
     if scheme.granularity == .tensor {
@@ -35,11 +34,12 @@ extension QuantizedMatrix {
         let values = weight.row(row)
         peak = max(peak, try Self.absmax(values.span, base: row * k))
       }
-      shared = Self.scale(peak / Self.largestCode(scheme), scaleFormat)
+      shared = RowRounding.scale(peak / RowRounding.largestCode(scheme), scaleFormat)
     }
-    let codeBytes = k * scheme.bits / 8
+    let rows = RowRounding(
+      scheme: scheme, columns: k, sharedScale: shared, scaleFormat: scaleFormat)
     let scaleCount = scheme.granularity == .tensor ? 1 : n * groups
-    var codes = [UInt8](repeating: 0, count: n * codeBytes)
+    var codes = [UInt8](repeating: 0, count: n * rows.codeBytes)
     var scales = [Float](repeating: shared ?? 1, count: scaleCount)
     var zeros = [Int8](repeating: 0, count: scheme.hasZeroPoints ? scaleCount : 0)
     let grain = 32
@@ -51,51 +51,14 @@ extension QuantizedMatrix {
             compute.ranges(of: n, grain: grain) { part, _ in
               let values = weight.values(of: part)
               unsafe values.withUnsafeBufferPointer { values in
-                var row8 = [Int8](repeating: 0, count: scheme.bits == 4 ? span : 0)
                 for row in part {
-                  for group in 0..<groups {
-                    let x = unsafe values.baseAddress! + (row - part.lowerBound) * k + group * span
-                    let out =
-                      unsafe codes.baseAddress! + row * codeBytes
-                      + group * span * scheme.bits / 8
-                    let peak = unsafe nibble_absmax(x, span)
-                    guard peak.isFinite else {
-                      let at = (0..<span).first { unsafe !x[$0].isFinite } ?? 0
-                      if unsafe failures[part.lowerBound / grain] == nil {
-                        unsafe failures[part.lowerBound / grain] = row * k + group * span + at
-                      }
-                      continue
-                    }
-                    let index = row * groups + group
-                    var zero: Int32 = 0
-                    var scale: Float
-                    if let shared {
-                      scale = shared
-                    } else if scheme.hasZeroPoints {
-                      (scale, zero) = unsafe Self.affine(x, span, scheme.bits, scaleFormat)
-                      unsafe scales[index] = scale
-                      unsafe zeros[index] = Int8(zero)
-                    } else {
-                      scale = Self.scale(peak / Self.largestCode(scheme), scaleFormat)
-                      unsafe scales[index] = scale
-                    }
-                    switch scheme.format {
-                    case .e4m3:
-                      unsafe nibble_round_e4m3(
-                        x, out.assumingMemoryBound(to: UInt8.self), span, scale)
-                    case .int(bits: 4, _):
-                      unsafe row8.withUnsafeMutableBufferPointer { row8 in
-                        unsafe nibble_round_int(x, row8.baseAddress!, span, scale, zero, -8, 7)
-                        let bytes = unsafe out.assumingMemoryBound(to: UInt8.self)
-                        for i in 0..<span / 2 {
-                          unsafe bytes[i] =
-                            UInt8(row8[2 * i] + 8) | UInt8(row8[2 * i + 1] + 8) << 4
-                        }
-                      }
-                    case .int:
-                      unsafe nibble_round_int(
-                        x, out.assumingMemoryBound(to: Int8.self), span, scale, zero, -128, 127)
-                    }
+                  let failed = unsafe rows.round(
+                    values.baseAddress! + (row - part.lowerBound) * k,
+                    into: codes.baseAddress! + row * rows.codeBytes,
+                    scales: shared == nil ? scales.baseAddress! + row * groups : nil,
+                    zeros: scheme.hasZeroPoints ? zeros.baseAddress! + row * groups : nil)
+                  if let failed, unsafe failures[part.lowerBound / grain] == nil {
+                    unsafe failures[part.lowerBound / grain] = row * k + failed
                   }
                 }
               }
@@ -117,35 +80,5 @@ extension QuantizedMatrix {
       throw NonFinite(index: base + (values.indices.first { !values[$0].isFinite } ?? 0))
     }
     return peak
-  }
-
-  /// Half the width of the code range: what the largest magnitude is divided by.
-  private static func largestCode(_ scheme: WeightScheme) -> Float {
-    switch scheme.format {
-    case .int(let bits, _): Float((1 << bits) - 1) / 2
-    case .e4m3: 448
-    }
-  }
-
-  /// The scale as it will be stored: never zero, subnormal or infinite.
-  private static func scale(_ exact: Float, _ format: FloatFormat) -> Float {
-    guard exact > 0 else { return 1 }
-    let smallest: Float = format == .f16 ? 0x1p-14 : .leastNormalMagnitude
-    let largest: Float = format == .f16 ? 65504 : 0x1.fep127
-    return format.round(min(max(exact, smallest), largest))
-  }
-
-  private static func affine(
-    _ x: UnsafePointer<Float>, _ count: Int, _ bits: Int, _ format: FloatFormat
-  ) -> (Float, Int32) {
-    var (low, high): (Float, Float) = (0, 0)
-    unsafe nibble_minmax(x, count, &low, &high)
-    low = min(low, 0)
-    high = max(high, 0)
-    let least = -Float(1 << (bits - 1))
-    // Halves first, so that the width of the widest range stays finite.
-    let scale = scale((high / 2 - low / 2) / Float((1 << bits) - 1) * 2, format)
-    let zero = (least - low / scale).rounded(.toNearestOrEven)
-    return (scale, Int32(min(max(zero, least), -least - 1)))
   }
 }
