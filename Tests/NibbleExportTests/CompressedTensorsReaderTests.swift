@@ -74,11 +74,13 @@ import Testing
       return
     }
     let values = weight.values(of: 0..<256)
-    #expect(values == (try expected(scheme)))
+    // Not ==: a failure would look for the shortest edit between 65 536 values.
+    #expect(zip(values, try expected(scheme)).enumerated().first { $1.0 != $1.1 }?.offset == nil)
     let file = try SafetensorsFile(path: fixturePath(scheme + ".safetensors"))
     if let reference = file.bytes(of: "__dequantized") {
       // The reference multiplies in bfloat16: one rounding of the exact product.
-      #expect(FloatFormat.bf16.encode(values.span) == reference.array)
+      let rounded = FloatFormat.bf16.encode(values.span)
+      #expect(zip(rounded, reference.array).enumerated().first { $1.0 != $1.1 }?.offset == nil)
     }
   }
 
