@@ -101,7 +101,7 @@ import Testing
     #expect(plain.attention.headSize == 16 && plain.attention.window == nil)
     #expect(plain.tiesHead == false && plain.endOfText == [])
     let other = try config([
-      "head_dim": 10, "num_key_value_heads": nil, "sliding_window": 7, "eos_token_id": [1, 2],
+      "head_dim": 10, "num_key_value_heads": .null, "sliding_window": 7, "eos_token_id": [1, 2],
       "tie_word_embeddings": true, "model_type": "mistral",
     ])
     #expect(other.attention.headSize == 10 && other.attention.keyHeads == 4)

@@ -21,10 +21,10 @@ enum ByteTokenizer {
       "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
     ]
     return [
-      "version": "1.0", "added_tokens": [], "normalizer": nil, "pre_tokenizer": byteLevel,
-      "post_processor": nil, "decoder": byteLevel,
+      "version": "1.0", "added_tokens": [], "normalizer": .null, "pre_tokenizer": byteLevel,
+      "post_processor": .null, "decoder": byteLevel,
       "model": [
-        "type": "BPE", "dropout": nil, "unk_token": nil, "vocab": .object(vocabulary),
+        "type": "BPE", "dropout": .null, "unk_token": .null, "vocab": .object(vocabulary),
         "merges": [],
       ],
     ]

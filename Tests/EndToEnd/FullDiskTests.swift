@@ -1,0 +1,77 @@
+import Foundation
+import NibbleFormats
+import Testing
+import TinyModel
+
+/// A small file system in memory, for what happens when a disk is full.
+enum SmallDisk {
+  static let canMount: Bool = {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+    guard (try? mount(folder.path, kilobytes: 64)) != nil else { return false }
+    unmount(folder.path)
+    return true
+  }()
+
+  static func mount(_ folder: String, kilobytes: Int) throws {
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try run("mount", "-t", "tmpfs", "-o", "size=\(kilobytes)k", "none", folder)
+  }
+
+  static func unmount(_ folder: String) {
+    try? run("umount", folder)
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
+  private static func run(_ arguments: String...) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = arguments
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { throw CocoaError(.fileWriteUnknown) }
+  }
+}
+
+@Suite struct FullDiskTests {
+  @Test(.enabled(if: SmallDisk.canMount, "a tmpfs cannot be mounted here"))
+  func aFullDiskIs73AndTheRunContinuesWhenThereIsRoom() throws {
+    try inTemporaryFolder { folder in
+      let (source, disk) = (folder + "/source", folder + "/disk")
+      try SmallModel.write(source, blocks: 12)
+      let whole = try SmallModel.quantize(source, folder + "/whole").wait()
+      #expect(whole.status == 0, "\(whole)")
+      let expected = try files(folder + "/whole")
+      let needed = expected.values.reduce(0) { $0 + $1.count } / 1024
+      try SmallDisk.mount(disk, kilobytes: 2 * needed + 512)
+      defer { SmallDisk.unmount(disk) }
+      // Room for a part of the model, at several fillings.
+      for share in [0, 20, 50, 80, 97] {
+        let (ballast, output) = (disk + "/ballast", disk + "/out")
+        let free = 2 * needed + 512 - needed * share / 100
+        try Data(count: free * 1024).write(to: URL(fileURLWithPath: ballast))
+        let full = try SmallModel.quantize(source, output).wait()
+        #expect(full.status == 73, "\(share) %: \(full)")
+        #expect(full.errors.contains("No space left"), "\(share) %: \(full.errors)")
+        #expect(!exists(output), "\(share) %")
+        try FileManager.default.removeItem(atPath: ballast)
+        let again = try SmallModel.quantize(source, output).wait()
+        #expect(again.status == 0, "\(share) %: \(again)")
+        if share == 80 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
+        #expect(try files(output) == expected, "\(share) %")
+        try FileManager.default.removeItem(atPath: output)
+      }
+    }
+  }
+
+  @Test(.enabled(if: exists("/dev/full"), "there is no /dev/full"))
+  func logitsIntoAFullDeviceIs73() throws {
+    try inTemporaryFolder { folder in
+      try SmallModel.write(folder + "/source")
+      try LogitsTests.writeIds([1, 2, 3], folder + "/ids.safetensors")
+      let outcome = try nibble(
+        "logits", folder + "/source", "--ids", folder + "/ids.safetensors", "-o", "/dev/full")
+      #expect(outcome.status == 73 && outcome.errors.contains("/dev/full"), "\(outcome)")
+    }
+  }
+}
