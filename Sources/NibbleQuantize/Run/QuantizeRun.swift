@@ -87,7 +87,8 @@ public struct QuantizeRun {
       let unit = plan.units[index]
       var entry = try finish(unit, index, &streams, &output, &quantizedHead, &measuring)
       let isLast = index == plan.units.count - 1
-      if !isLast, ContinuousClock.now - lastSpill >= spillInterval {
+      let stops = !isLast && shouldStop()
+      if stops || !isLast && ContinuousClock.now - lastSpill >= spillInterval {
         entry.states = try streams?.spill(to: folder, unit: index) ?? ""
         lastSpill = .now
       }
@@ -96,7 +97,7 @@ public struct QuantizeRun {
         Progress(
           unit: unit.name, done: index + 1, total: plan.units.count,
           runningError: entry.runningError, resumed: false))
-      if !isLast, shouldStop() { throw .interrupted(folder.path) }
+      if stops { throw .interrupted(folder.path) }
     }
     try output.finish()
     let start = ContinuousClock.now
