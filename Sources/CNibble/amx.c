@@ -123,13 +123,14 @@ TILES static inline void write_block(const void *sums, int is_integer, float *y,
 
 #define TILE_PRODUCT(NAME, PRODUCT, IS_INTEGER)                                                    \
   TILES void NAME(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,    \
-                  size_t y_stride, const float *row_scale, const float *column_scale) {            \
+                  size_t b_step, size_t y_stride, const float *row_scale,                          \
+                  const float *column_scale) {                                                     \
     const size_t depth = up_to(row_bytes, TILE_BYTES), step = depth * TILE;                        \
     _Alignas(64) char sums[4][TILE];                                                               \
     configure_tiles();                                                                             \
     for (size_t c = 0; c < n; c += 32) {                                                           \
-      const char *b0 = (const char *)b + c / 16 * step;                                            \
-      const char *b1 = c + 16 < n ? b0 + step : b0;                                                \
+      const char *b0 = (const char *)b + c / 16 * b_step;                                          \
+      const char *b1 = c + 16 < n ? b0 + b_step : b0;                                              \
       for (size_t r = 0; r < m; r += 32) {                                                         \
         const char *a0 = (const char *)a + r / 16 * step;                                          \
         const char *a1 = r + 16 < m ? a0 + step : a0;                                              \
@@ -176,15 +177,17 @@ void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes) {
 }
 
 void nibble_tiles_bf16(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                       size_t y_stride, const float *row_scale, const float *column_scale) {
-  (void)a, (void)b, (void)y, (void)m, (void)n, (void)row_bytes, (void)y_stride, (void)row_scale;
-  (void)column_scale;
+                       size_t b_step, size_t y_stride, const float *row_scale,
+                       const float *column_scale) {
+  (void)a, (void)b, (void)y, (void)m, (void)n, (void)row_bytes, (void)b_step, (void)y_stride;
+  (void)row_scale, (void)column_scale;
   __builtin_trap();
 }
 
 void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                     size_t y_stride, const float *row_scale, const float *column_scale) {
-  nibble_tiles_bf16(a, b, y, m, n, row_bytes, y_stride, row_scale, column_scale);
+                     size_t b_step, size_t y_stride, const float *row_scale,
+                     const float *column_scale) {
+  nibble_tiles_bf16(a, b, y, m, n, row_bytes, b_step, y_stride, row_scale, column_scale);
 }
 
 #endif

@@ -56,8 +56,8 @@ VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, floa
   const float least = (float)(low - zero), most = (float)(high - zero);
   for (size_t i = 0; i < count; i++) {
     float v = x[i] / scale;
-    v = v < least ? least : v;
-    v = v > most ? most : v;
+    v = v > least ? v : least;  // NaN too
+    v = v < most ? v : most;
     v = (v + magic) - magic;
     codes[i] = (int8_t)((int)v + zero);
   }

@@ -38,7 +38,8 @@ extension Refusal: CustomStringConvertible {
         + (fitting.map { "Use --group \($0), the largest that fits every layer." }
           ?? "No group of 16 or more fits every layer; use a recipe with a scale per channel.")
     case .inputsNotPackable(let layer, let count, let inputs, let bits):
-      "\(Self.name(layer, count)): \(inputs) inputs of \(bits) bits do not fill whole 32-bit words. Use an 8-bit recipe."
+      "\(Self.name(layer, count)): \(inputs) inputs of \(bits) bits, or groups of them, do not fill "
+        + "whole words. Use \(bits < 8 ? "an even --group, or an 8-bit recipe" : "w8a8 or fp8")."
     case .memory(let needed, let budget):
       "the plan needs \(megabytes(needed)) and the budget is \(megabytes(budget)). Use --memory "
         + "\(needed / 1_000_000 + 1)MB or more, or fewer --verdict-windows."

@@ -1,6 +1,6 @@
 public import Foundation
 public import NibbleFormats
-import NibbleTensor
+public import NibbleTensor
 
 /// Writes a small Llama-shaped checkpoint with pseudo-random weights: the same bytes every time.
 public struct TinyModel: Sendable {

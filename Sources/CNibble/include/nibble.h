@@ -63,12 +63,15 @@ void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes);
 /// The same tiles with their 4-byte units transposed, as the second operand of a tile product.
 void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
-/// a, b packed by pack_a and pack_b; row_bytes before padding; y has y_stride floats a row.
+/// a, b packed by pack_a and pack_b; row_bytes before padding; y has y_stride floats a row. b_step is
+/// the bytes from 16 rows of b to the next 16, more than row_bytes needs when b was packed longer.
 /// bf16: products of pairs accumulate in float. s8: exact in int32, columns < 131072.
 void nibble_tiles_bf16(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                       size_t y_stride, const float *row_scale, const float *column_scale);
+                       size_t b_step, size_t y_stride, const float *row_scale,
+                       const float *column_scale);
 void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                     size_t y_stride, const float *row_scale, const float *column_scale);
+                     size_t b_step, size_t y_stride, const float *row_scale,
+                     const float *column_scale);
 
 // MARK: the other parts of a block (block.c)
 

@@ -20,6 +20,11 @@ public struct CompressedTensorsReader: WeightSource {
     let config = checkpoint.config["quantization_config"] ?? .null
     ignored = config["ignore"]?.array?.compactMap(\.string) ?? []
     var groups: [Group] = []
+    if let cache = config["kv_cache_scheme"], !cache.isNull {
+      throw .config(
+        path: checkpoint.configPath, field: "quantization_config.kv_cache_scheme",
+        reason: "asks for a quantized cache, which Nibble does not run")
+    }
     for (name, value) in config["config_groups"]?.object ?? JSONObject() {
       let fields = ArgumentFields(path: checkpoint.configPath, group: name)
       groups.append(
@@ -27,7 +32,8 @@ public struct CompressedTensorsReader: WeightSource {
           targets: value["targets"]?.array?.compactMap(\.string) ?? [],
           scheme: LinearScheme(
             weights: try fields.weights(value["weights"]),
-            activations: try fields.activations(value["input_activations"]))))
+            activations: try fields.activations(
+              value["input_activations"], output: value["output_activations"]))))
     }
     guard !groups.isEmpty else {
       throw .config(
@@ -54,9 +60,13 @@ public struct CompressedTensorsReader: WeightSource {
         reason: "has no group for \(path), which is quantized")
     }
     let weights = scheme.weights
-    let span = weights.span(inputs: inputs)
-    guard inputs.isMultiple(of: span), inputs * weights.bits % 32 == 0 || weights.bits == 8 else {
+    let isFloat = weights.format == .e4m3
+    guard weights.fits(inputs: inputs), inputs * weights.bits % 32 == 0 || weights.bits == 8 else {
       throw .unsupported("\(path): \(inputs) inputs do not fit \(weights)")
+    }
+    guard isPacked ? !isFloat : weights.bits == 8 else {
+      throw .unsupported(
+        "\(path): \(weights) is \(isPacked ? "packed" : "not packed"), which Nibble does not read")
     }
     let groups = weights.scalesPerRow(inputs: inputs)
     let scaleShape = weights.granularity == .tensor ? [1] : [outputs, groups]
@@ -69,7 +79,7 @@ public struct CompressedTensorsReader: WeightSource {
         bits: weights.bits)
     } else {
       codes = try bytes(
-        path + ".weight", weights.format == .e4m3 ? .f8E4M3 : .i8, [outputs, inputs])
+        path + ".weight", isFloat ? .f8E4M3 : .i8, [outputs, inputs])
     }
     var zeros: [Int8] = []
     if weights.hasZeroPoints {
@@ -155,7 +165,8 @@ private struct ArgumentFields {
 
   func weights(_ json: JSON?) throws(ModelError) -> WeightScheme {
     guard let json, json.object != nil else { throw unsupported("float weights") }
-    let symmetric = json["symmetric"]?.bool ?? true
+    let symmetric = try flag(json, "symmetric", default: true)
+    guard try !flag(json, "dynamic", default: false) else { throw unsupported("dynamic weights") }
     let bits = json["num_bits"]?.int ?? 8
     let format: WeightScheme.Format
     switch (json["type"]?.string ?? "int", bits) {
@@ -175,11 +186,24 @@ private struct ArgumentFields {
     }
   }
 
-  func activations(_ json: JSON?) throws(ModelError) -> ActivationScheme? {
-    guard let json, json.object != nil else { return nil }
+  func activations(_ json: JSON?, output: JSON?) throws(ModelError) -> ActivationScheme? {
+    guard output?.isNull ?? true else { throw unsupported("quantized outputs") }
+    guard let json, !json.isNull else { return nil }
     guard json["dynamic"]?.bool == true, json["strategy"]?.string ?? "token" == "token",
-      json["symmetric"]?.bool ?? true, json["num_bits"]?.int == 8
+      try flag(json, "symmetric", default: true), json["num_bits"]?.int == 8
     else { throw unsupported("activations other than dynamic, symmetric, 8 bits a token") }
-    return .dynamicPerToken(json["type"]?.string == "float" ? .e4m3 : .int8)
+    switch json["type"]?.string ?? "int" {
+    case "int": return .dynamicPerToken(.int8)
+    case "float": return .dynamicPerToken(.e4m3)
+    case let type: throw unsupported("\(type) activations")
+    }
+  }
+
+  private func flag(
+    _ json: JSON, _ name: String, default value: Bool
+  ) throws(ModelError) -> Bool {
+    guard let found = json[name], !found.isNull else { return value }
+    guard let flag = found.bool else { throw unsupported("\(name) \(found.text())") }
+    return flag
   }
 }

@@ -112,7 +112,8 @@ public struct Plan: Sendable {
         return .groupDoesNotDivide(
           layer: layer, count: sharing.count, group: size, inputs: inputs, fitting: fitting)
       }
-      if weights.bits < 8, !(inputs * weights.bits).isMultiple(of: 32) {
+      let isPacked = sharing.contains { $0.scheme.activations == nil }
+      if !weights.fits(inputs: inputs) || isPacked && !(inputs * weights.bits).isMultiple(of: 32) {
         return .inputsNotPackable(
           layer: layer, count: sharing.count, inputs: inputs, bits: weights.bits)
       }

@@ -7,7 +7,8 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
   /// Products of floats.
   case f32
   /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
-  /// the processor multiplies bfloat16 tiles.
+  /// the processor multiplies bfloat16 tiles. Products of up to four tokens, which are bound by
+  /// memory, do without the rounding.
   case bf16
 }
 

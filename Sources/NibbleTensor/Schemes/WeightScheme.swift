@@ -37,6 +37,14 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     if case .int(_, symmetric: false) = format { true } else { false }
   }
 
+  /// Whether a row of `inputs` values can be stored: groups divide it and fill whole bytes, and zero
+  /// points go with channels or groups.
+  public func fits(inputs: Int) -> Bool {
+    let span = span(inputs: inputs)
+    return span > 0 && inputs.isMultiple(of: span) && (span * bits).isMultiple(of: 8)
+      && !(hasZeroPoints && granularity == .tensor)
+  }
+
   /// Scales of one output's row of `inputs` values.
   public func scalesPerRow(inputs: Int) -> Int {
     if case .group(let size) = granularity { inputs / size } else { 1 }

@@ -118,11 +118,15 @@ enum PlainProduct {
     _ y: UnsafeMutablePointer<Float>, _ m: Int, _ n: Int, _ target: ProductTarget,
     _ rowScales: UnsafePointer<Float>?, _ output: Int
   ) {
-    guard let columns = target.columnScales, let rowScales = unsafe rowScales else { return }
+    guard let rowScales = unsafe rowScales else { return }
     for row in 0..<m {
       let line = unsafe y + row * target.stride
       let factor = unsafe rowScales[row]
-      for column in 0..<n { unsafe line[column] *= factor * columns[output + column] }
+      if let columns = target.columnScales {
+        for column in 0..<n { unsafe line[column] *= factor * columns[output + column] }
+      } else {
+        unsafe nibble_scale(line, factor, n)
+      }
     }
   }
 }

@@ -20,9 +20,7 @@ public struct QuantizedMatrix: Sendable {
   ) {
     let groups = scheme.scalesPerRow(inputs: columns)
     let scaleCount = scheme.granularity == .tensor ? 1 : rows * groups
-    precondition(
-      columns.isMultiple(of: scheme.span(inputs: columns)) && (columns * scheme.bits) % 8 == 0,
-      "\(columns) inputs do not fit \(scheme)")
+    precondition(scheme.fits(inputs: columns), "\(columns) inputs do not fit \(scheme)")
     precondition(
       codes.count == rows * columns * scheme.bits / 8,
       "\(codes.count) bytes of codes for [\(rows), \(columns)], \(scheme)")

@@ -26,6 +26,7 @@ extension QuantizedMatrix {
     on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
+    precondition(scheme.fits(inputs: k), "\(k) inputs do not fit \(scheme)")
     let groups = scheme.scalesPerRow(inputs: k)
     var shared: Float?
     if scheme.granularity == .tensor {

@@ -35,7 +35,8 @@ import CNibble
         let row = unsafe x + token * k
         let peak = unsafe nibble_absmax(row, k)
         let largest: Float = format == .int8 ? 127 : 448
-        let scale = peak > 0 ? max(peak / largest, .leastNormalMagnitude) : 1
+        // A token that is not a number stays one: its scale is not a number either.
+        let scale = peak == 0 ? 1 : max(peak / largest, .leastNormalMagnitude)
         unsafe factors[token] = scale
         let codes = unsafe rounded + token * k
         switch format {

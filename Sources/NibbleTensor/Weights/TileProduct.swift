@@ -63,7 +63,7 @@ enum TileProduct {
   }
 
   private typealias Product = (
-    UnsafeRawPointer?, UnsafeRawPointer?, UnsafeMutablePointer<Float>?, Int, Int, Int, Int,
+    UnsafeRawPointer?, UnsafeRawPointer?, UnsafeMutablePointer<Float>?, Int, Int, Int, Int, Int,
     UnsafePointer<Float>?, UnsafePointer<Float>?
   ) -> Void
 
@@ -91,7 +91,7 @@ enum TileProduct {
         unsafe product(
           x + token / 16 * step, weights + output / 16 * step,
           target.y + token * target.stride + output, min(tokensAtOnce, t - token), outputs,
-          rowBytes, target.stride, scales.map { unsafe $0 + token }, columnScales)
+          rowBytes, step, target.stride, scales.map { unsafe $0 + token }, columnScales)
       }
     }
   }
