@@ -46,16 +46,32 @@ import TinyModel
     }
   }
 
-  @Test func withoutAnyStatesKeptARunStartsOverWithTheSameBytes() throws {
+  @Test func withoutTheStatesARunStartsOverWithTheSameBytes() throws {
     try inTemporaryFolder { folder in
-      let source = folder + "/source"
+      let (source, output) = (folder + "/source", folder + "/out")
+      try TinyModel().write(in: source, config: [:])
+      let setting = TinyRun()
+      try setting.run(source, to: folder + "/whole")
+      try setting.runPart(source, to: output, units: 2)
+      let partial = output + ".nibble-partial"
+      for name in try files(partial).keys where name.hasPrefix("states-") {
+        try FileManager.default.removeItem(atPath: partial + "/" + name)
+      }
+      #expect(try setting.run(source, to: output).resumedUnits == 0)
+      #expect(try files(output) == files(folder + "/whole"))
+    }
+  }
+
+  @Test func anInterruptKeepsWhatIsFinishedHoweverSeldomStatesAreKept() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
       try TinyModel().write(in: source, config: [:])
       var setting = TinyRun()
-      try setting.run(source, to: folder + "/whole")
       setting.spillInterval = .seconds(3600)
-      try setting.runPart(source, to: folder + "/out", units: 2)
-      #expect(try setting.run(source, to: folder + "/out").resumedUnits == 0)
-      #expect(try files(folder + "/out") == files(folder + "/whole"))
+      try setting.run(source, to: folder + "/whole")
+      try setting.runPart(source, to: output, units: 2)
+      #expect(try setting.run(source, to: output).resumedUnits == 2)
+      #expect(try files(output) == files(folder + "/whole"))
     }
   }
 

@@ -109,12 +109,13 @@ struct TinyRun {
     let run = QuantizeRun(
       checkpoint, try plan(source), windows: windows, files: CompanionFiles(of: checkpoint),
       on: Compute(threads: threads, precision: .f32), spillInterval: spillInterval)
-    var done = 0
+    var finished = 0
     return try run.run(to: output) { step in
-      done = step.done
+      if step.resumed { finished = step.done }
       progress(step)
     } shouldStop: {
-      stopAfter.map { done >= $0 } ?? false
+      finished += 1
+      return stopAfter.map { finished >= $0 } ?? false
     }
   }
 
