@@ -36,7 +36,7 @@ struct Chat: ParsableCommand {
   }
 
   private func prompt() -> String? {
-    if isatty(STDIN_FILENO) == 1 { FileHandle.standardError.write(Data("> ".utf8)) }
+    if isatty(STDIN_FILENO) == 1 { Terminal.ask() }
     return readLine()
   }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
@@ -27,10 +28,11 @@ struct LogitsCommand: ParsableCommand {
     let layout = try SafetensorsLayout([
       SafetensorsLayout.Tensor(name: "logits", dtype: .f32, shape: [tokens.count, vocabulary])
     ])
-    let writer = try SafetensorsWriter(layout: layout, path: output)
     var session = try Session(
       loaded.decoder, capacity: tokens.count, on: compute.compute(for: loaded.checkpoint))
     let states = try session.states(after: tokens)
+    let partial = output + ".partial"
+    let writer = try SafetensorsWriter(layout: layout, path: partial)
     for start in stride(from: 0, to: tokens.count, by: 256) {
       var encoded: [UInt8] = []
       session.withLogits(states, start..<min(tokens.count, start + 256)) {
@@ -39,6 +41,7 @@ struct LogitsCommand: ParsableCommand {
       try writer.append(Bytes(encoded), of: "logits")
     }
     try writer.finish()
+    guard unsafe rename(partial, output) == 0 else { throw FileError("name", output) }
     if json {
       Terminal.print([
         "output": .string(output), "tokens": JSON(tokens.count), "vocabulary": JSON(vocabulary),

@@ -30,6 +30,9 @@ struct Quantize: ParsableCommand {
 
   func validate() throws {
     guard dryRun || output != nil else { throw ValidationError("-o OUT is missing.") }
+    guard spillSeconds >= 0, spillSeconds < 1e9 else {
+      throw ValidationError("--spill-seconds is \(spillSeconds); use 0 or more.")
+    }
   }
 
   func run() throws {

@@ -7,21 +7,33 @@ enum Terminal {
   static let isInteractive = isatty(STDERR_FILENO) == 1
 
   /// Writes text of the result as it is.
-  static func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+  static func write(_ text: String) {
+    do { try FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) } catch {
+      Self.error("cannot write to standard output: \(error.localizedDescription)")
+      exit(Failure.cannotWrite)
+    }
+  }
 
   static func print(_ line: String) { write(line + "\n") }
 
   static func print(_ json: JSON) { print(json.text()) }
 
   static func note(_ line: String) {
-    FileHandle.standardError.write(Data(((isInteractive ? "\r\u{1B}[K" : "") + line + "\n").utf8))
+    log((isInteractive ? "\r\u{1B}[K" : "") + line + "\n")
   }
 
   /// A line that the next one replaces on a terminal, and that stands on its own elsewhere.
   static func progress(_ line: String) {
-    let text = isInteractive ? "\r\u{1B}[K" + line : line + "\n"
-    FileHandle.standardError.write(Data(text.utf8))
+    log(isInteractive ? "\r\u{1B}[K" + line : line + "\n")
   }
+
+  /// Progress that nobody can read is no reason to stop.
+  private static func log(_ text: String) {
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+
+  /// Shows that a line is expected.
+  static func ask() { log("> ") }
 
   static func error(_ message: String) { note("error: " + message) }
 

@@ -50,7 +50,8 @@ public struct TinyModel: Sendable {
     tensors.append(("model.norm.weight", [hidden]))
     if !tiesHead { tensors.append(("lm_head.weight", [vocabulary, hidden])) }
     return tensors.map {
-      SafetensorsLayout.Tensor(name: $0.0, dtype: DType(rawValue: format.rawValue.uppercased())!, shape: $0.1)
+      SafetensorsLayout.Tensor(
+        name: $0.0, dtype: DType(rawValue: format.rawValue.uppercased())!, shape: $0.1)
     }
   }
 

@@ -31,9 +31,12 @@ public struct Block: Sendable {
     for linear in family.linears {
       let path = family.path(of: linear.role, block: index)
       let shape = config.shape(of: linear.role)
+      let bias = try source.vector(path + ".bias", count: shape.outputs)
+      if bias == nil, config.needsBias(linear.role) {
+        throw .missingTensor(path + ".bias", path: "the checkpoint")
+      }
       linears[linear.role] = Linear(
-        weight: try source.weight(path, outputs: shape.outputs, inputs: shape.inputs),
-        bias: try source.vector(path + ".bias", count: shape.outputs))
+        weight: try source.weight(path, outputs: shape.outputs, inputs: shape.inputs), bias: bias)
     }
   }
 

@@ -17,6 +17,10 @@ public struct DecoderConfig: Hashable, Sendable {
   public var tiesHead: Bool
   /// Ids that end an answer.
   public var endOfText: [Int]
+  /// Whether the config asks for biases of query, key, value and output.
+  public var attentionBias: Bool
+  /// Whether the config asks for biases of gate, up and down.
+  public var feedForwardBias: Bool
 
   /// - Throws: `ModelError` that names the field and the family it was read for.
   public init(_ json: JSON, path: String) throws(ModelError) {
@@ -49,6 +53,8 @@ public struct DecoderConfig: Hashable, Sendable {
     normEpsilon = Float(try fields.positive("rms_norm_eps"))
     context = try fields.optionalSize("max_position_embeddings") ?? 2048
     rotary = try RotaryScaling(fields, headSize: headSize, context: context)
+    attentionBias = json["attention_bias"]?.bool ?? false
+    feedForwardBias = json["mlp_bias"]?.bool ?? false
     tiesHead = json["tie_word_embeddings"]?.bool ?? false
     endOfText =
       json["eos_token_id"]?.array?.compactMap(\.int)
@@ -57,6 +63,14 @@ public struct DecoderConfig: Hashable, Sendable {
     let activation = json["hidden_act"]?.string ?? "silu"
     guard activation == "silu" || activation == "swish" else {
       throw fields.bad("hidden_act", "is \(activation); \(family.name) blocks use silu")
+    }
+  }
+
+  /// Whether a linear must have a bias; one that has it anyway uses it.
+  public func needsBias(_ role: Role) -> Bool {
+    switch role {
+    case .query, .key, .value, .output: attentionBias
+    case .gate, .up, .down: feedForwardBias
     }
   }
 

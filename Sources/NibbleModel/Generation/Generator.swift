@@ -7,6 +7,7 @@ public struct Generator {
     /// The model chose a token that ends text.
     case endOfText = "end of text"
     case stopString = "stop string"
+    /// The limit asked for, or the context is full.
     case tokenLimit = "token limit"
     /// The caller said so.
     case stopped
@@ -64,7 +65,7 @@ public struct Generator {
         end = .stopString
         break
       }
-      guard tokens.count < limit else { break }
+      guard tokens.count < limit, session.count < session.capacity else { break }
       logits = try session.append([token])
       history.append(token)
     }
@@ -82,44 +83,5 @@ public struct Generator {
     let logits = try session.append(Array(prompt[session.count...]))
     history = prompt
     return logits
-  }
-}
-
-/// Holds back text that may be the start of a stop string.
-struct StopFilter {
-  let stops: [String]
-  private var held = ""
-  private(set) var isStopped = false
-
-  init(stops: [String]) { self.stops = stops.filter { !$0.isEmpty } }
-
-  /// Text that can be shown now.
-  mutating func append(_ piece: String) -> String {
-    guard !isStopped else { return "" }
-    guard !stops.isEmpty else { return piece }
-    held += piece
-    let found = stops.compactMap { held.firstRange(of: $0)?.lowerBound }.min()
-    if let found {
-      isStopped = true
-      return String(held[..<found])
-    }
-    let keep = longestStart()
-    let shown = String(held.dropLast(keep))
-    held = String(held.suffix(keep))
-    return shown
-  }
-
-  /// What was held back, when the text ends.
-  mutating func flush() -> String {
-    defer { held = "" }
-    return isStopped ? "" : held
-  }
-
-  /// Characters at the end of `held` that begin a stop string.
-  private func longestStart() -> Int {
-    let longest = stops.map(\.count).max() ?? 0
-    for length in stride(from: min(longest, held.count), to: 0, by: -1)
-    where stops.contains(where: { $0.hasPrefix(held.suffix(length)) }) { return length }
-    return 0
   }
 }

@@ -59,7 +59,8 @@ extension GGUFSource {
   ) throws(TokenizerError) -> JSON {
     [
       "type": "BPE", "dropout": .null, "unk_token": unknown.map { .string(tokens[$0]) } ?? .null,
-      "continuing_subword_prefix": .null, "end_of_word_suffix": .null, "fuse_unk": .bool(byteFallback),
+      "continuing_subword_prefix": .null, "end_of_word_suffix": .null,
+      "fuse_unk": .bool(byteFallback),
       "byte_fallback": .bool(byteFallback), "ignore_merges": .bool(ignoresMerges),
       "vocab": try vocabulary, "merges": .array(merges),
     ]

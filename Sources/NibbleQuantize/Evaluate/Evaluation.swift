@@ -47,7 +47,7 @@ public struct EvaluationWindows: Sendable, Hashable {
         "the text has \(tokens.count) tokens, that is \(available) windows of \(length), and \(skip) "
           + "are skipped. Use a longer text or a shorter --window.")
     }
-    let last = min(available, skip + (count ?? available))
+    let last = skip + min(count ?? available, available - skip)
     return (skip..<last).map { index in
       var window = Array(tokens[index * length..<(index + 1) * length])
       if definition == .llamaCpp, let beginningOfText { window[0] = beginningOfText }

@@ -85,6 +85,11 @@ public struct Plan: Sendable {
     for tensor in checkpoint.tensors { sorter.add(tensor) }
     guard sorter.foundLayers else { throw .nothingToQuantize(path: checkpoint.path) }
     if let decoder { try sorter.check(decoder, checkpoint) }
+    if recipe.quantizesHead, !sorter.quantizesHead {
+      throw .recipeOption(
+        recipe: recipe.name, option: "--quantize-head",
+        reason: "the head is the embedding, which stays float, or there is none")
+    }
     let (units, shards) = try Self.split(sorter.units, shardSize: shardSize)
     self.units = units
     self.shards = shards

@@ -28,6 +28,8 @@ struct UnitSorter {
       + (outside.layers.isEmpty && outside.copies.isEmpty ? [] : [outside])
   }
 
+  var quantizesHead: Bool { !outside.layers.isEmpty }
+
   var foundLayers: Bool {
     !outside.layers.isEmpty || blocks.values.contains { !$0.layers.isEmpty }
   }
@@ -51,9 +53,11 @@ struct UnitSorter {
     for block in 0..<decoder.blocks {
       for linear in decoder.family.linears {
         let shape = decoder.shape(of: linear.role)
-        try require(
-          decoder.family.path(of: linear.role, block: block) + ".weight",
-          [shape.outputs, shape.inputs], checkpoint)
+        let path = decoder.family.path(of: linear.role, block: block)
+        try require(path + ".weight", [shape.outputs, shape.inputs], checkpoint)
+        if decoder.needsBias(linear.role) || checkpoint.tensor(path + ".bias") != nil {
+          try require(path + ".bias", [shape.outputs], checkpoint)
+        }
       }
       for norm in [decoder.family.inputNorm, decoder.family.postAttentionNorm] {
         try require(

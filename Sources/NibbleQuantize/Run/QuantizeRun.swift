@@ -70,7 +70,8 @@ public struct QuantizeRun {
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
-    let folder = try RunFolder(output: output, fingerprint: fingerprint())
+    let folder = try RunFolder(
+      output: output, source: checkpoint.path, fingerprint: fingerprint())
     var streams = try startStreams()
     let resumed = try resume(folder, &streams)
     for (index, unit) in plan.units.prefix(resumed).enumerated() {
@@ -82,6 +83,7 @@ public struct QuantizeRun {
     var output = try ShardOutput(plan, folder: folder, from: resumed)
     var quantizedHead: Weight?
     var lastSpill = ContinuousClock.now
+    var spilled = resumed - 1
     var measuring = Duration.zero
     for index in resumed..<plan.units.count {
       let unit = plan.units[index]
@@ -93,6 +95,10 @@ public struct QuantizeRun {
         lastSpill = .now
       }
       try folder.append(entry)
+      if entry.states != nil {
+        streams?.removeSpill(of: spilled, from: folder)
+        spilled = index
+      }
       progress(
         Progress(
           unit: unit.name, done: index + 1, total: plan.units.count,
@@ -197,6 +203,12 @@ public struct QuantizeRun {
 
   /// Every unit's bytes once more, from the files as they will be found.
   private func readBack(_ folder: RunFolder) throws(QuantizeError) {
+    for (index, layout) in plan.shards.enumerated() {
+      let name = plan.fileName(shard: index)
+      guard (try? MappedFile(path: folder.path + "/" + name))?.count == layout.fileSize else {
+        throw .damagedOutput(file: folder.path + "/" + name, unit: "its size")
+      }
+    }
     let intact = ShardOutput.intactUnits(plan, folder)
     guard intact == plan.units.count else {
       throw .damagedOutput(

@@ -16,10 +16,17 @@ final class RunFolder {
   private static let journalName = "journal.jsonl"
 
   /// Opens the folder for `output`, or continues one whose run had the same fingerprint.
-  init(output: String, fingerprint: String) throws(QuantizeError) {
-    self.output = output
-    path = output + ".nibble-partial"
-    try Self.checkOutput(output)
+  ///
+  /// - Parameter source: the model that is read, which the output must not be or lie in.
+  init(output: String, source: String, fingerprint: String) throws(QuantizeError) {
+    // Without a slash at the end, which would put the partial folder inside the output.
+    self.output = URL(fileURLWithPath: output).standardizedFileURL.path
+    path = self.output + ".nibble-partial"
+    let source = URL(fileURLWithPath: source).standardizedFileURL.path
+    guard self.output != source, !self.output.hasPrefix(source + "/") else {
+      throw .outputIsSource(output)
+    }
+    try Self.checkOutput(self.output)
     do {
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     } catch { throw .format(.file(FileError("create the folder", path))) }
@@ -54,6 +61,7 @@ final class RunFolder {
     }
     var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     lines.removeLast()
+    var intactBytes = 0
     let decoder = JSONDecoder()
     guard let first = lines.first,
       let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
@@ -62,11 +70,17 @@ final class RunFolder {
       throw .unfinishedRun(
         self.path, reason: "of another source, recipe, option or version of Nibble")
     }
+    intactBytes += first.utf8.count + 1
     for line in lines.dropFirst() {
       guard let entry = try? decoder.decode(JournalEntry.self, from: Data(line.utf8)),
         entry.unit == entries.count
       else { break }
       entries.append(entry)
+      intactBytes += line.utf8.count + 1
+    }
+    // What was cut off must not stand before the next line.
+    guard ftruncate(journal, off_t(intactBytes)) == 0 else {
+      throw .format(.file(FileError("shorten", path)))
     }
   }
 

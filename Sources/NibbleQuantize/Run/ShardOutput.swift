@@ -48,7 +48,7 @@ struct ShardOutput {
       }
     } catch let error as FormatError { throw .format(error) } catch let error as ModelError {
       throw .model(error)
-    } catch { preconditionFailure("\(error)") }
+    } catch let error as QuantizeError { throw error } catch { preconditionFailure("\(error)") }
     for layer in unit.layers {
       if let bytes = try? checkpoint.bytes(of: layer.path + ".weight") { bytes.release() }
     }
@@ -63,6 +63,10 @@ struct ShardOutput {
     let grain = max(1, (4 << 20) / max(1, tensor.byteCount / max(1, rows)))
     for start in stride(from: 0, to: rows, by: grain) {
       let bytes = try checkpoint.bytes(of: tensor, rows: start..<min(rows, start + grain))
+      if let index = tensor.dtype.floatFormat?.firstNonFinite(in: bytes) {
+        let before = start * (tensor.elementCount / max(1, rows))
+        throw QuantizeError.nonFinite(tensor: tensor.name, index: before + index)
+      }
       unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
       try writer?.append(bytes, of: tensor.name)
       bytes.release()

@@ -85,7 +85,6 @@ struct StateStreams {
     var bytes: [UInt8] = []
     for window in source + quantized { bytes += FloatFormat.f32.encode(window.span) }
     try folder.write(bytes, to: Self.fileName(unit))
-    folder.remove(Self.fileName(unit - 2))
     return hexadecimal(SHA256.hash(data: bytes))
   }
 
@@ -107,6 +106,9 @@ struct StateStreams {
     quantized = sizes.map(next)
     return true
   }
+
+  /// Removes the file of an earlier unit, once the journal names a later one.
+  func removeSpill(of unit: Int, from folder: RunFolder) { folder.remove(Self.fileName(unit)) }
 
   private static func fileName(_ unit: Int) -> String { "\(filePrefix)\(unit).bin" }
 }

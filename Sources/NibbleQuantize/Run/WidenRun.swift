@@ -9,7 +9,8 @@ public struct WidenRun {
 
   /// - Parameter output: a folder that is missing or empty; it appears when it is whole.
   public func run(to output: String) throws(QuantizeError) {
-    let folder = try RunFolder(output: output, fingerprint: "widen \(checkpoint.identity)")
+    let folder = try RunFolder(
+      output: output, source: checkpoint.path, fingerprint: "widen \(checkpoint.identity)")
     do {
       let layout = try SafetensorsLayout(
         SafetensorsLayout.referenceOrder(

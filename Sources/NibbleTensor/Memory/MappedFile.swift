@@ -26,7 +26,9 @@ import Foundation
     defer { close(file) }
     var status = stat()
     guard unsafe fstat(file, &status) == 0 else { throw FileError("read the size of", path) }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("map", path, code: EISDIR) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw FileError("map", path, code: status.st_mode & S_IFMT == S_IFDIR ? EISDIR : EINVAL)
+    }
     self.path = path
     count = Int(status.st_size)
     if count == 0 {

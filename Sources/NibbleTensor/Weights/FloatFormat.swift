@@ -32,6 +32,20 @@ public enum FloatFormat: String, Sendable, Hashable, Codable, CaseIterable {
     }
   }
 
+  /// Index of the first value that is infinite or not a number.
+  public func firstNonFinite(in bytes: Bytes) -> Int? {
+    let step = 1 << 16
+    for start in stride(from: 0, to: bytes.count / bytesPerValue, by: step) {
+      let end = min(bytes.count / bytesPerValue, start + step)
+      let values = decode(bytes[start * bytesPerValue..<end * bytesPerValue])
+      let peak = unsafe values.withUnsafeBufferPointer {
+        unsafe nibble_absmax($0.baseAddress!, values.count)
+      }
+      if !peak.isFinite { return values.firstIndex { !$0.isFinite }.map { start + $0 } }
+    }
+    return nil
+  }
+
   /// Rounds floats to this format, half to even; a value beyond its range becomes infinite.
   public func encode(_ floats: Span<Float>) -> [UInt8] {
     let count = floats.count
