@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
@@ -31,8 +30,8 @@ struct LogitsCommand: ParsableCommand {
     var session = try Session(
       loaded.decoder, capacity: tokens.count, on: compute.compute(for: loaded.checkpoint))
     let states = try session.states(after: tokens)
-    let partial = output + ".partial"
-    let writer = try SafetensorsWriter(layout: layout, path: partial)
+    // Made only now, so that a bad id leaves no file.
+    let writer = try SafetensorsWriter(layout: layout, path: output)
     for start in stride(from: 0, to: tokens.count, by: 256) {
       var encoded: [UInt8] = []
       session.withLogits(states, start..<min(tokens.count, start + 256)) {
@@ -41,7 +40,6 @@ struct LogitsCommand: ParsableCommand {
       try writer.append(Bytes(encoded), of: "logits")
     }
     try writer.finish()
-    guard unsafe rename(partial, output) == 0 else { throw FileError("name", output) }
     if json {
       Terminal.print([
         "output": .string(output), "tokens": JSON(tokens.count), "vocabulary": JSON(vocabulary),

@@ -34,6 +34,21 @@ enum SmallDisk {
 }
 
 @Suite struct FullDiskTests {
+  @Test(.enabled(if: exists("/dev/full"), "there is no /dev/full"))
+  func aResultThatCannotBePrintedIs73() throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      try SmallModel.write(source)
+      for arguments in [
+        ["inspect", source], ["plan", source, "--recipe", "w8a8", "--json"],
+        ["run", source, "a", "--raw", "--max-tokens", "3"],
+      ] {
+        let outcome = try Call(arguments, output: "/dev/full").wait()
+        #expect(outcome.status == 73 && outcome.signal == nil, "\(arguments): \(outcome)")
+      }
+    }
+  }
+
   @Test(.enabled(if: SmallDisk.canMount, "a tmpfs cannot be mounted here"))
   func aFullDiskIs73AndTheRunContinuesWhenThereIsRoom() throws {
     try inTemporaryFolder { folder in

@@ -6,6 +6,19 @@ import Testing
 import TinyModel
 
 @Suite struct GenerationTests {
+  @Test func anAnswerThatFillsTheContextEndsThere() throws {
+    try inTemporaryFolder { folder in
+      try SmallModel.write(folder + "/source")
+      let outcome = try nibble(
+        "run", folder + "/source", "Once", "--raw", "--context", "10", "--max-tokens", "50")
+      #expect(outcome.status == 0, "\(outcome)")
+      #expect(outcome.output.dropLast() == (try greedy(folder + "/source", "Once", 6)))
+      let long = try nibble(
+        "run", folder + "/source", "Once upon a time", "--raw", "--context", "10")
+      #expect(long.status == 65 && long.errors.contains("10"), "\(long)")
+    }
+  }
+
   /// The text that follows `prompt`, by the library alone.
   private func greedy(_ source: String, _ prompt: String, _ count: Int) throws -> String {
     let checkpoint = try Checkpoint(path: source)

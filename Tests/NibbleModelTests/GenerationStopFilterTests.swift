@@ -3,6 +3,19 @@ import Testing
 @testable import NibbleModel
 
 @Suite struct GenerationStopFilterTests {
+  @Test func aLineFeedStopsAlsoAfterACarriageReturn() {
+    // "\r\n" is one Character in Swift, and two in every text that a stop string is given for.
+    for pieces in [["one\r\ntwo"], ["one\r", "\ntwo"], ["one", "\r\n", "two"]] {
+      #expect(shown(pieces, ["\n"]) == ("one\r", true), "\(pieces)")
+    }
+  }
+
+  @Test func aMarkThatCombinesDoesNotHideAStopString() {
+    for pieces in [["x:\u{301}y"], ["x:", "\u{301}y"]] {
+      #expect(shown(pieces, [":"]) == ("x", true), "\(pieces)")
+    }
+  }
+
   private func shown(_ pieces: [String], _ stops: [String]) -> (text: String, isStopped: Bool) {
     var filter = StopFilter(stops: stops)
     var text = ""

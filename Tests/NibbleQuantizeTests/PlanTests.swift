@@ -8,6 +8,21 @@ import Testing
 import TinyModel
 
 @Suite struct PlanTests {
+  @Test func askingForTheHeadOfATiedModelIsNotSilentlyIgnored() throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      var model = TinyModel()
+      model.tiesHead = true
+      try model.write(in: source, config: [:])
+      var setting = TinyRun()
+      setting.recipe.quantizesHead = true
+      // Either the plan refuses, or the head is among the layers.
+      if let plan = try? setting.plan(source), plan.refusals.isEmpty {
+        #expect(plan.layers.contains { $0.role == nil })
+      }
+    }
+  }
+
   @Test(arguments: Recipes.names, [5 << 30, 25_000])
   func theBytesPlannedAreTheBytesWritten(_ name: String, _ shardSize: Int) throws {
     try inTemporaryFolder { folder in

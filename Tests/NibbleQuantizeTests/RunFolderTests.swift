@@ -8,6 +8,16 @@ import Testing
 import TinyModel
 
 @Suite struct RunFolderTests {
+  @Test func aSlashAfterTheNameOfTheOutputChangesNothing() throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      try TinyModel().write(in: source, config: [:])
+      try TinyRun().run(source, to: folder + "/plain")
+      try TinyRun().run(source, to: folder + "/slash/")
+      #expect(try files(folder + "/plain") == files(folder + "/slash"))
+    }
+  }
+
   @Test func anUnfinishedRunOfAnotherRecipeIsRefusedAndKept() throws {
     try inTemporaryFolder { folder in
       let (source, output) = (folder + "/source", folder + "/out")

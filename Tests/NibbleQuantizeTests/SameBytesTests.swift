@@ -7,6 +7,41 @@ import Testing
 import TinyModel
 
 @Suite struct SameBytesTests {
+  @Test func aTornLineOfTheJournalCostsOnlyItsOwnUnit() throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      try TinyModel().write(in: source, config: [:])
+      let setting = TinyRun()
+      try setting.run(source, to: folder + "/whole")
+      let output = folder + "/out"
+      try setting.runPart(source, to: output, units: 2)
+      let journal = output + ".nibble-partial/journal.jsonl"
+      let text = try Data(contentsOf: URL(fileURLWithPath: journal))
+      try text.dropLast(20).write(to: URL(fileURLWithPath: journal))
+      try setting.runPart(source, to: output, units: 3)
+      let report = try setting.run(source, to: output)
+      #expect(report.resumedUnits == 3, "what followed the torn line was kept")
+      #expect(try files(output) == files(folder + "/whole"))
+    }
+  }
+
+  @Test func bytesAfterTheEndOfAFinishedShardAreNotPublished() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try TinyModel().write(in: source, config: [:])
+      var setting = TinyRun()
+      setting.shardSize = 30_000
+      try setting.run(source, to: folder + "/whole")
+      try setting.runPart(source, to: output, units: 3)
+      let shard = output + ".nibble-partial/model-00001-of-00004.safetensors"
+      var bytes = try Data(contentsOf: URL(fileURLWithPath: shard))
+      bytes.append(contentsOf: [UInt8](repeating: 0x41, count: 100))
+      try bytes.write(to: URL(fileURLWithPath: shard))
+      try setting.run(source, to: output)
+      #expect(try files(output) == files(folder + "/whole"))
+    }
+  }
+
   @Test(arguments: Recipes.names)
   func oneThreadAndTwoGiveTheSameBytes(_ name: String) throws {
     try inTemporaryFolder { folder in

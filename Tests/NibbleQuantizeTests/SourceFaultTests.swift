@@ -9,6 +9,42 @@ import TinyModel
 
 /// Sources that contradict themselves: found from headers, and the culprit is named.
 @Suite struct SourceFaultTests {
+  @Test func aBiasOfAnotherShapeIsRefusedBeforeTheWork() throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      let name = "model.layers.2.self_attn.q_proj.bias"
+      try TinyModel().write(
+        in: source,
+        adding: [(.init(name: name, dtype: .f16, shape: [63]), .init(repeating: 0, count: 63))])
+      try expectRefusal(of: source, naming: [name])
+    }
+  }
+
+  @Test func biasesThatTheConfigPromisesMustBeThere() throws {
+    try inTemporaryFolder { folder in
+      try TinyModel().write(in: folder + "/source", config: ["attention_bias": true])
+      try expectRefusal(of: folder + "/source", naming: ["bias"])
+    }
+  }
+
+  @Test(arguments: ["model.embed_tokens.weight", "lm_head.weight"])
+  func anEmbeddingOrHeadThatIsNoNumberIsNamed(_ name: String) throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      var setting = TinyRun()
+      setting.windows.heldOut = [[0, 1, 2, 3]]
+      setting.windows.calibration = []
+      try TinyModel().write(in: source, config: [:]) { tensor, values in
+        if tensor == name { values[2 * 64 + 1] = .nan }
+      }
+      do {
+        let report = try setting.run(source, to: output)
+        Issue.record("was not refused; the verdict is \(String(describing: report.verdict))")
+      } catch { #expect("\(error)".contains(name), "\(error)") }
+      #expect(!exists(output))
+    }
+  }
+
   struct Contradiction: Sendable, CustomTestStringConvertible {
     var field: String
     var value: JSON

@@ -65,7 +65,7 @@ public struct Generator {
         end = .stopString
         break
       }
-      guard tokens.count < limit, session.count < session.capacity else { break }
+      guard tokens.count < limit, session.count + 1 < session.capacity else { break }
       logits = try session.append([token])
       history.append(token)
     }

@@ -1,4 +1,5 @@
 import Crypto
+import Foundation
 import NibbleFormats
 import NibbleModel
 import NibbleTensor
@@ -17,6 +18,12 @@ struct ShardOutput {
     shard = plan.units[unit].shard
     let path = folder.path + "/" + plan.fileName(shard: shard)
     let layout = plan.shards[shard]
+    for finished in 0..<shard {
+      let path = folder.path + "/" + plan.fileName(shard: finished)
+      guard unsafe truncate(path, off_t(plan.shards[finished].fileSize)) == 0 else {
+        throw .format(.file(FileError("shorten", path)))
+      }
+    }
     do {
       writer =
         unit > 0 && plan.units[unit - 1].shard == shard
