@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import NibbleQuantize
+import NibbleTensor
 
 @main struct Nibble: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -25,6 +26,7 @@ import NibbleQuantize
     ])
 
   static func main() async {
+    ProcessMemory.returnFreedBuffers()
     do {
       var command = try parseAsRoot()
       if var command = command as? any AsyncParsableCommand {

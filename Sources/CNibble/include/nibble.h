@@ -97,7 +97,11 @@ double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, siz
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);
 
-// MARK: OpenMP (threads.c)
+// MARK: the process (process.c)
+
+/// Makes the allocator give every freed buffer of 1 MiB or more back to the system at once, where it
+/// is glibc's. It would otherwise come to keep buffers of up to 32 MiB.
+void nibble_return_freed_buffers(void);
 
 /// Makes a library that uses OpenMP run on the calling thread alone, from this thread on.
 void nibble_use_one_openmp_thread(void);

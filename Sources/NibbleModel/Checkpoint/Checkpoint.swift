@@ -62,6 +62,11 @@ public struct Checkpoint: Sendable {
 
   public func tensor(_ name: String) -> Tensor? { positions[UTF8Key(name)].map { tensors[$0] } }
 
+  /// Whether tensors are read in place; those of a GGUF are widened into memory of their own.
+  public var isMapped: Bool {
+    if case .safetensors = container { true } else { false }
+  }
+
   /// The decoder family's view of the config; throws for an unknown family.
   public func decoderConfig() throws(ModelError) -> DecoderConfig {
     try DecoderConfig(config, path: configPath)

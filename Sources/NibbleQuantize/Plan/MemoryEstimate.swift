@@ -17,7 +17,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
 
   public var total: Int { program + max(weights + activations, activations + logits) + states }
 
-  init(_ units: [Plan.Unit], decoder: DecoderConfig?, windows: [Int]) {
+  init(_ units: [Plan.Unit], decoder: DecoderConfig?, windows: [Int], isMapped: Bool) {
     program = 64 << 20
     // A block is held whole; what stands outside the blocks passes in pieces.
     let blockBytes = units.filter { $0.block != nil }.map { unit in
@@ -41,5 +41,9 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     states = 2 * 4 * windows.reduce(0, +) * decoder.hidden
     // The head's mapped pages are in memory while it multiplies.
     logits = 2 * 4 * logitRows * decoder.vocabulary + 2 * decoder.vocabulary * decoder.hidden
+    if !isMapped {
+      // The embedding is widened once more for each use, and the tokenizer is made and written.
+      program += (64 << 20) + 4 * decoder.vocabulary * decoder.hidden
+    }
   }
 }

@@ -96,7 +96,8 @@ public struct Plan: Sendable {
     keptFloat = sorter.keptFloat
     sourceBytes = checkpoint.bytesOnDisk
     sourceConfig = checkpoint.config
-    memory = MemoryEstimate(units, decoder: decoder, windows: windows)
+    memory = MemoryEstimate(
+      units, decoder: decoder, windows: windows, isMapped: checkpoint.isMapped)
     refusals = Self.refusals(units.flatMap(\.layers), recipe.scheme.weights)
     refusals += exporter.refusals(self)
     if let budget, memory.total > budget {

@@ -121,9 +121,11 @@ public struct QuantizeRun {
   private func startStreams() throws(QuantizeError) -> StateStreams? {
     guard let config = plan.decoder, !windows.heldOut.isEmpty else { return nil }
     do {
+      let ends = try DecoderEnds(config, from: checkpoint)
+      defer { ends.embedding.release() }
       return try StateStreams(
-        calibration: windows.calibration, heldOut: windows.heldOut, config: config,
-        ends: DecoderEnds(config, from: checkpoint), on: compute)
+        calibration: windows.calibration, heldOut: windows.heldOut, config: config, ends: ends,
+        on: compute)
     } catch { throw .model(error) }
   }
 

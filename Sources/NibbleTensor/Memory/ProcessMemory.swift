@@ -1,7 +1,16 @@
+import CNibble
 import Foundation
 
 /// What the system says of this process's memory.
 public enum ProcessMemory {
+  /// Makes the allocator give every freed buffer of a MiB or more back to the system at once.
+  ///
+  /// glibc would otherwise come to keep buffers of up to 32 MiB, and a run's peak would depend on how
+  /// they happen to fall apart.
+  public static func returnFreedBuffers() {
+    nibble_return_freed_buffers()
+  }
+
   /// The most bytes that were ever resident, mapped files counted while their pages were in use.
   public static var peakResidentBytes: Int {
     var usage = rusage()
