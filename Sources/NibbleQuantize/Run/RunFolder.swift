@@ -13,6 +13,8 @@ final class RunFolder {
   let path: String
   private(set) var entries: [JournalEntry] = []
   private var journal: Int32 = -1
+  /// Where the header and each entry end in the journal.
+  private var lineEnds: [Int] = []
   private static let journalName = "journal.jsonl"
 
   /// Opens the folder for `output`, or continues one whose run had the same fingerprint.
@@ -56,12 +58,11 @@ final class RunFolder {
   private func readJournal(_ path: String, fingerprint: String) throws(QuantizeError) {
     let header = JournalHeader(fingerprint: fingerprint)
     guard let text = try? String(contentsOfFile: path, encoding: .utf8), text.contains("\n") else {
-      guard ftruncate(journal, 0) == 0 else { throw .format(.file(FileError("shorten", path))) }
+      try cutAfterLastLine()
       return try append(header)
     }
     var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     lines.removeLast()
-    var intactBytes = 0
     let decoder = JSONDecoder()
     guard let first = lines.first,
       let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
@@ -70,18 +71,16 @@ final class RunFolder {
       throw .unfinishedRun(
         self.path, reason: "of another source, recipe, option or version of Nibble")
     }
-    intactBytes += first.utf8.count + 1
+    lineEnds = [first.utf8.count + 1]
     for line in lines.dropFirst() {
       guard let entry = try? decoder.decode(JournalEntry.self, from: Data(line.utf8)),
         entry.unit == entries.count
       else { break }
       entries.append(entry)
-      intactBytes += line.utf8.count + 1
+      lineEnds.append((lineEnds.last ?? 0) + line.utf8.count + 1)
     }
     // What was cut off must not stand before the next line.
-    guard ftruncate(journal, off_t(intactBytes)) == 0 else {
-      throw .format(.file(FileError("shorten", path)))
-    }
+    try cutAfterLastLine()
   }
 
   func append(_ entry: JournalEntry) throws(QuantizeError) {
@@ -102,20 +101,21 @@ final class RunFolder {
     guard written == line.count else {
       throw .format(.file(FileError("write the journal in", path)))
     }
+    lineEnds.append((lineEnds.last ?? 0) + line.count)
   }
 
   /// Keeps the first `count` entries.
   func keep(_ count: Int) throws(QuantizeError) {
     guard count < entries.count else { return }
-    let kept = Array(entries.prefix(count))
-    let header = (try? String(contentsOfFile: path + "/" + Self.journalName, encoding: .utf8))?
-      .split(separator: "\n").first.map(String.init)
-    guard ftruncate(journal, 0) == 0, let header,
-      let fingerprint = try? JSONDecoder().decode(JournalHeader.self, from: Data(header.utf8))
-    else { throw .format(.file(FileError("shorten the journal in", path))) }
-    entries = []
-    try append(fingerprint)
-    for entry in kept { try append(entry) }
+    entries.removeLast(entries.count - count)
+    lineEnds.removeLast(lineEnds.count - 1 - count)
+    try cutAfterLastLine()
+  }
+
+  private func cutAfterLastLine() throws(QuantizeError) {
+    guard ftruncate(journal, off_t(lineEnds.last ?? 0)) == 0 else {
+      throw .format(.file(FileError("shorten the journal in", path)))
+    }
   }
 
   /// Writes a file of the finished model and waits for the disk.

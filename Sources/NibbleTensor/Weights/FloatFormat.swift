@@ -68,9 +68,17 @@ public enum FloatFormat: String, Sendable, Hashable, Codable, CaseIterable {
 
   /// `value` rounded to this format.
   public func round(_ value: Float) -> Float {
+    // Once a group of a weight: on the stack.
+    var (value, half): (Float, UInt16) = (value, 0)
     switch self {
-    case .f32: value
-    case .f16, .bf16: decode(Bytes(encode([value].span)))[0]
+    case .f32: break
+    case .f16:
+      unsafe nibble_f32_to_f16(&value, &half, 1)
+      unsafe nibble_f16_to_f32(&half, &value, 1)
+    case .bf16:
+      unsafe nibble_f32_to_bf16(&value, &half, 1)
+      unsafe nibble_bf16_to_f32(&half, &value, 1)
     }
+    return value
   }
 }
