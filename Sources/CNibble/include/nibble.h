@@ -36,9 +36,45 @@ void nibble_round_e4m3(const float *x, uint8_t *codes, size_t count, float scale
 void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale, int zero);
 /// Two codes a byte, the first in the low nibble, stored as code + 8; count is even.
 void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale, int zero);
+/// Rounds the columns of one row in order, each error passed on to the later ones: for j in order
+///   target = w[j] + carry[j] / r[j, j];  code = clamp(round_half_even(target / scale[j]) + zero[j])
+///   error[j] = w[j] - (code - zero[j]) * scale[j];  carry[l] += error[j] * r[j, l] for l > j
+/// r is upper triangular, rows of r_stride floats; zero may be null. codes in low...high.
+void nibble_round_feedback_int(const float *w, float *carry, const float *r, size_t r_stride,
+                               size_t count, const float *scale, const int8_t *zero, int low,
+                               int high, int8_t *codes, float *error);
+/// The same with E4M3 codes and one scale.
+void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r, size_t r_stride,
+                                size_t count, float scale, uint8_t *codes, float *error);
+/// The targets of the loop above when nothing is rounded: out[j] = w[j] + carry[j] / r[j, j]. Changes
+/// carry.
+void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t r_stride,
+                            size_t count, float *out);
+/// Sum of importance[i] * (w[i] - rounded w[i])^2 for codes clamp(round(w / scale) + zero) in
+/// low...high, or for E4M3 codes.
+float nibble_grid_error_int(const float *w, const float *importance, size_t count, float scale,
+                            int zero, int low, int high);
+float nibble_grid_error_e4m3(const float *w, const float *importance, size_t count, float scale);
+/// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats; count at most 512.
+float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
+                             float scale, int zero, int low, int high);
+/// out[c * tokens + t] = bf16(x[t * stride + c]) for c < count <= 16.
+void nibble_transpose_to_bf16(const float *x, uint16_t *out, size_t tokens, size_t count,
+                              size_t stride);
 /// Sum of (a - b)^2 and of a^2, in double.
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                          double *signal);
+
+// MARK: statistics (statistics.c)
+
+/// Of columns first...first+count of x [tokens, stride]: smallest and largest value, sum of |x| and of
+/// x^2, merged into what the arrays [count] hold. Sums run in float over 32 tokens, then in double.
+void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count, float *low,
+                              float *high, double *magnitude, double *energy);
+/// max over i of |x[i]| * factor[i]
+float nibble_scaled_peak(const float *x, const float *factor, size_t count);
+/// y[i] *= factor[i]
+void nibble_multiply(float *y, const float *factor, size_t count);
 
 // MARK: products with one row (dot.c)
 

@@ -124,8 +124,8 @@ public struct QuantizeRun {
       let ends = try DecoderEnds(config, from: checkpoint)
       defer { ends.embedding.release() }
       return try StateStreams(
-        calibration: windows.calibration, heldOut: windows.heldOut, config: config, ends: ends,
-        on: compute)
+        calibration: windows.calibration, heldOut: windows.heldOut, needs: plan.recipe.needs,
+        config: config, ends: ends, on: compute)
     } catch { throw .model(error) }
   }
 
@@ -150,45 +150,62 @@ public struct QuantizeRun {
     _ unit: Plan.Unit, _ index: Int, _ streams: inout StateStreams?, _ output: inout ShardOutput,
     _ quantizedHead: inout Weight?, _ measuring: inout Duration
   ) throws(QuantizeError) -> JournalEntry {
-    var encoded: [String: Bytes] = [:]
-    var weights: [String: Weight] = [:]
-    var reports: [LayerReport] = []
-    for layer in unit.layers {
-      let rounded = try Round().apply(
-        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-      encoded.merge(plan.exporter.encode(rounded.matrix, of: layer)) { first, _ in first }
-      weights[layer.path] = .quantized(rounded.matrix, activations: layer.scheme.activations)
-      reports.append(rounded.report)
-    }
+    let steps = BlockSteps(plan: plan, unit: unit, checkpoint: checkpoint, compute: compute)
+    var outcome: BlockSteps.Outcome
     var runningError: Double?
-    if let block = unit.block {
+    if let block = unit.block, let config = plan.decoder, streams != nil {
+      let source: Block
+      do { source = try Block(block, of: config, from: checkpoint) } catch { throw .model(error) }
+      outcome =
+        plan.recipe.needsCalibration
+        ? try calibrated(steps, source, block, config, &streams) : try steps.round(plainRound)
       let start = ContinuousClock.now
-      runningError = try runBlock(block, weights, &streams)
+      runningError = run(source, outcome, block, config, &streams)
       measuring += ContinuousClock.now - start
+      source.release()
     } else {
-      quantizedHead = plan.decoder.flatMap { weights[$0.family.head] }
+      outcome = try steps.round(plainRound)
+      if unit.block == nil {
+        quantizedHead = plan.decoder.flatMap { outcome.weights[$0.family.head] }
+      }
     }
-    let hash = try output.append(unit, encoded, from: checkpoint)
+    let hash = try output.append(unit, outcome.encoded, from: checkpoint)
     return JournalEntry(
-      unit: index, sha256: hash, layers: reports, runningError: runningError, states: nil)
+      unit: index, sha256: hash, layers: outcome.layers, steps: outcome.steps,
+      runningError: runningError, states: nil)
   }
 
-  /// Runs the source's block and the quantized one over their streams.
-  private func runBlock(
-    _ index: Int, _ weights: [String: Weight], _ streams: inout StateStreams?
-  ) throws(QuantizeError) -> Double? {
-    guard let config = plan.decoder, streams != nil else { return nil }
-    do {
-      let block = try Block(index, of: config, from: checkpoint)
-      var quantized = block
-      for linear in config.family.linears {
-        let path = config.family.path(of: linear.role, block: index)
-        if let weight = weights[path] { quantized.linears[linear.role]?.weight = weight }
-      }
-      let error = streams?.run(source: block, quantized: quantized)
-      block.release()
-      return error
-    } catch { throw .model(error) }
+  /// The rounding of a recipe without calibration, and of the head in any recipe.
+  private var plainRound: Round {
+    for case .round(let round) in plan.recipe.steps where round.search == .extremes { return round }
+    return Round()
+  }
+
+  private func calibrated(
+    _ steps: BlockSteps, _ source: Block, _ index: Int, _ config: DecoderConfig,
+    _ streams: inout StateStreams?
+  ) throws(QuantizeError) -> BlockSteps.Outcome {
+    guard var taken = streams.take() else { return try steps.round(plainRound) }
+    defer { streams = taken }
+    return try steps.calibrated(source, index, config: config, &taken)
+  }
+
+  /// Runs the source's block and the quantized one over the windows that measure them.
+  private func run(
+    _ source: Block, _ outcome: BlockSteps.Outcome, _ index: Int, _ config: DecoderConfig,
+    _ streams: inout StateStreams?
+  ) -> Double? {
+    var quantized = outcome.parameters ?? source
+    for linear in config.family.linears {
+      let path = config.family.path(of: linear.role, block: index)
+      if let weight = outcome.weights[path] { quantized.linears[linear.role]?.weight = weight }
+    }
+    guard let all = streams?.windows.indices, let calibration = streams?.calibration else {
+      return nil
+    }
+    // Windows that only calibrate have moved on already.
+    let measured = plan.recipe.needsCalibration ? calibration.upperBound..<all.upperBound : all
+    return streams?.run(source: source, quantized: quantized, over: measured)
   }
 
   private func verdict(

@@ -32,6 +32,14 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     }
   }
 
+  /// Half the width of the code range: what the largest magnitude is divided by.
+  public var largestCode: Float {
+    switch format {
+    case .int(let bits, _): Float((1 << bits) - 1) / 2
+    case .e4m3: 448
+    }
+  }
+
   /// Whether codes carry zero points.
   public var hasZeroPoints: Bool {
     if case .int(_, symmetric: false) = format { true } else { false }

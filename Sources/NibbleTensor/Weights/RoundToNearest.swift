@@ -35,7 +35,7 @@ extension QuantizedMatrix {
         let values = weight.row(row)
         peak = max(peak, try Self.absmax(values.span, base: row * k))
       }
-      shared = RowRounding.scale(peak / RowRounding.largestCode(scheme), scaleFormat)
+      shared = RowRounding.scale(peak / scheme.largestCode, scaleFormat)
     }
     let rows = RowRounding(
       scheme: scheme, columns: k, sharedScale: shared, scaleFormat: scaleFormat)

@@ -36,18 +36,19 @@ struct RowRounding {
       } else if scheme.hasZeroPoints {
         (scale, zero) = unsafe Self.affine(part, span, scheme.bits, scaleFormat)
       } else {
-        scale = Self.scale(peak / Self.largestCode(scheme), scaleFormat)
+        scale = Self.scale(peak / scheme.largestCode, scaleFormat)
       }
       if let scales = unsafe scales { unsafe scales[group] = scale }
       if let zeros = unsafe zeros { unsafe zeros[group] = Int8(zero) }
-      unsafe write(part, span, codes + group * span * scheme.bits / 8, scale, zero)
+      unsafe Self.write(part, span, codes + group * span * scheme.bits / 8, scale, zero, scheme)
     }
     return nil
   }
 
-  private func write(
+  /// Writes the codes of `count` values that share a scale.
+  static func write(
     _ x: UnsafePointer<Float>, _ count: Int, _ codes: UnsafeMutableRawPointer, _ scale: Float,
-    _ zero: Int32
+    _ zero: Int32, _ scheme: WeightScheme
   ) {
     switch scheme.format {
     case .e4m3:
@@ -63,14 +64,6 @@ struct RowRounding {
     case .int:
       unsafe nibble_round_int(
         x, codes.assumingMemoryBound(to: Int8.self), count, scale, zero, -128, 127)
-    }
-  }
-
-  /// Half the width of the code range: what the largest magnitude is divided by.
-  static func largestCode(_ scheme: WeightScheme) -> Float {
-    switch scheme.format {
-    case .int(let bits, _): Float((1 << bits) - 1) / 2
-    case .e4m3: 448
     }
   }
 

@@ -1,0 +1,26 @@
+import CNibble
+
+extension ActivationScheme {
+  /// The activation as a layer of this scheme sees it: rounded, and multiplied back.
+  ///
+  /// - Parameter x: `[t, k]`.
+  public func rounded(_ x: [Float], columns k: Int, on compute: Compute) -> [Float] {
+    let t = x.count / k
+    precondition(x.count == t * k, "\(x.count) values are not rows of \(k)")
+    guard t > 0 else { return [] }
+    return unsafe x.withUnsafeBufferPointer { x in
+      let inputs = unsafe RoundedInputs(
+        x.baseAddress!, tokens: t, columns: k, as: format, on: compute)
+      return unsafe [Float](unsafeUninitializedCapacity: t * k) { out, initialized in
+        let base = out.baseAddress!
+        let (values, scales) = unsafe (inputs.floats, inputs.scales!)
+        compute.ranges(of: t, grain: 16) { part, _ in
+          unsafe (base + part.lowerBound * k).update(
+            from: values + part.lowerBound * k, count: part.count * k)
+          for token in part { unsafe nibble_scale(base + token * k, scales[token], k) }
+        }
+        initialized = t * k
+      }
+    }
+  }
+}
