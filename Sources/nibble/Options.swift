@@ -70,10 +70,31 @@ struct RecipeOptions: ParsableArguments {
 struct MeasureOptions: ParsableArguments {
   @Option(
     help: """
-      Text whose tokens also run through the blocks, for the running error: a file, builtin, or self \
-      (the source model writes it).
+      Text whose tokens also run through the blocks, for the running error: a text file, records \
+      (.jsonl or .json), builtin, or self (the source model writes it).
       """)
   var calibrate: String?
+
+  @Option(
+    help: """
+      Fields to read of each record, such as title,passage,question. Default: text, content, messages \
+      and others that are known.
+      """)
+  var calibrateField: String?
+
+  @Option(
+    help:
+      "Windows of calibration text. Default: as many as --verdict-windows, if it is long enough.")
+  var samples: Int?
+
+  @Option(help: "Tokens in a window of calibration text. Default: --verdict-window.")
+  var sampleLength: Int?
+
+  @Option(
+    help:
+      "0 spreads the windows over the calibration text; another number draws them, the same each time."
+  )
+  var seed: UInt64 = 0
 
   @Option(help: "Held-out text of the verdict: a file or builtin.")
   var verdictText = "builtin"
@@ -98,8 +119,45 @@ struct MeasureOptions: ParsableArguments {
     guard (2...65_536).contains(verdictWindow) else {
       throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
     }
+    if let samples, !(1...65_536).contains(samples) {
+      throw ValidationError("--samples is \(samples); use 1 to 65536.")
+    }
+    if let sampleLength, !(2...65_536).contains(sampleLength) {
+      throw ValidationError("--sample-length is \(sampleLength); use 2 to 65536.")
+    }
+    let isAskedFor = samples != nil || sampleLength != nil || calibrateField != nil || seed != 0
+    guard calibrate != nil || !isAskedFor else {
+      throw ValidationError(
+        "--samples, --sample-length, --seed and --calibrate-field need --calibrate FILE.")
+    }
+    guard fields.allSatisfy({ !$0.isEmpty }) else {
+      throw ValidationError("--calibrate-field is empty or has an empty name.")
+    }
     _ = try budget()
     _ = try shardBytes()
+  }
+
+  /// The names in --calibrate-field.
+  var fields: [String] {
+    calibrateField?.split(separator: ",", omittingEmptySubsequences: false)
+      .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
+  }
+
+  /// Which windows calibration takes; fewer than the default is no error.
+  var sampling: CalibrationSampling {
+    var sampling = CalibrationSampling()
+    sampling.windows = samples ?? verdictWindows
+    sampling.length = sampleLength ?? verdictWindow
+    sampling.seed = seed
+    sampling.allowsFewer = samples == nil && sampleLength == nil
+    return sampling
+  }
+
+  /// Lengths of all windows that will run through the blocks, before any text is read.
+  var windowLengths: [Int] {
+    Array(repeating: verdictWindow, count: verdictWindows)
+      + (calibrate == nil
+        ? [] : Array(repeating: sampling.length, count: sampling.windows))
   }
 
   func budget() throws -> Int? { try memory.map { try Self.bytes($0, "--memory") } }

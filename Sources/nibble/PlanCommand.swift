@@ -24,7 +24,7 @@ struct PlanCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe.resolve(), exporter: CompressedTensors(),
       shardSize: measure.shardBytes(),
-      windows: Array(repeating: measure.verdictWindow, count: measure.verdictWindows),
+      windows: measure.windowLengths,
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }

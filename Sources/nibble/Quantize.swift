@@ -46,7 +46,7 @@ struct Quantize: ParsableCommand {
         checkpoint, recipe: recipe, exporter: CompressedTensors(),
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
-    let first = try plan(Array(repeating: measure.verdictWindow, count: measure.verdictWindows))
+    let first = try plan(measure.windowLengths)
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
