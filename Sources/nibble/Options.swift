@@ -54,9 +54,36 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
+  @Option(help: .hidden)
+  var steps: String?
+
   func resolve() throws -> Recipe {
     var recipe = try Recipe.preset(
       recipe, group: group, symmetric: asymmetric ? false : nil)
+    if let steps {
+      recipe.steps = steps.split(separator: ",").map { text in
+        let parts = text.split(separator: ":").map(String.init)
+        let flags = Array(parts.dropFirst())
+        func value(_ key: String) -> Float? {
+          flags.first { $0.hasPrefix(key + "=") }.flatMap { Float($0.dropFirst(key.count + 1)) }
+        }
+        var search = ScaleSearch.extremes
+        if flags.contains("clip") { search = .clip }
+        if flags.contains("shrink") { search = .shrink(steps: Int(value("n") ?? 20)) }
+        switch parts[0] {
+        case "smooth": return .smooth(Smooth(strength: value("a")))
+        case "awq": return .awq(AWQ())
+        case "round": return .round(Round(search: search))
+        default:
+          var gptq = GPTQ()
+          gptq.search = search
+          gptq.activationOrder = flags.contains("order")
+          gptq.alignment = value("align") ?? 0
+          gptq.damping = value("damp") ?? 0.01
+          return .gptq(gptq)
+        }
+      }
+    }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
