@@ -19,7 +19,8 @@ public struct GramMatrix: Sendable {
   private var waiting: [Float] = []
   private var others: [Float] = []
 
-  static let tokensAtOnce = 2048
+  /// Tokens that are gathered before they are multiplied.
+  public static let tokensAtOnce = 2048
 
   /// The moments of one activation with itself.
   public init(channels: Int) {
