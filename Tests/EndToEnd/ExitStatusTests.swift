@@ -113,7 +113,7 @@ import TinyModel
   @Test func theTokenizerOfAnotherModelIsRefused() throws {
     try inTemporaryFolder { folder in
       let source = folder + "/source"
-      var tokenizer = SmallModel.tokenizer
+      var tokenizer = ByteTokenizer.json
       tokenizer.set(
         "added_tokens",
         [["id": 256, "content": "<extra>", "special": true, "normalized": false]])
