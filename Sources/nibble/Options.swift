@@ -1,6 +1,6 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
-import NibbleExport
+public import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
@@ -34,6 +34,19 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+extension EngineFormat: ExpressibleByArgument {}
+
+struct FormatOptions: ParsableArguments {
+  @Option(
+    help: """
+      Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
+      vLLM, lmdeploy) or fp8 (vLLM).
+      """)
+  var format = EngineFormat.compressedTensors
+
+  var exporter: any Exporter { format.exporter }
+}
+
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
@@ -47,6 +60,9 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
   var asymmetric = false
 
+  @Option(help: "What shares a weight scale: tensor, or channel (one scale an output).")
+  var per: ScaleSharing?
+
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
@@ -57,13 +73,33 @@ struct RecipeOptions: ParsableArguments {
   func resolve() throws -> Recipe {
     var recipe = try Recipe.preset(
       recipe, group: group, symmetric: asymmetric ? false : nil)
+    if let per { recipe.scheme.weights.granularity = per.granularity }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
 
   func validate() throws {
+    guard per == nil || group == nil else {
+      throw ValidationError("--per and --group both say what shares a scale; give one of them.")
+    }
+    guard per != .tensor || !asymmetric else {
+      throw ValidationError("--asymmetric needs a scale per channel or group, not --per tensor.")
+    }
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
+  }
+}
+
+/// What shares a weight scale, when the recipe is told.
+enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
+  case tensor
+  case channel
+
+  var granularity: WeightScheme.Granularity {
+    switch self {
+    case .tensor: .tensor
+    case .channel: .channel
+    }
   }
 }
 

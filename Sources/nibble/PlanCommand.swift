@@ -15,6 +15,7 @@ struct PlanCommand: ParsableCommand {
   @Argument(help: "A Hugging Face folder or a .gguf file.")
   var model: String
   @OptionGroup var recipe: RecipeOptions
+  @OptionGroup var format: FormatOptions
   @OptionGroup var measure: MeasureOptions
   @Flag(help: "Print JSON.")
   var json = false
@@ -22,7 +23,7 @@ struct PlanCommand: ParsableCommand {
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     let plan = try Plan(
-      checkpoint, recipe: recipe.resolve(), exporter: CompressedTensors(),
+      checkpoint, recipe: recipe.resolve(), exporter: format.exporter,
       shardSize: measure.shardBytes(),
       windows: measure.windowLengths,
       budget: measure.budget())

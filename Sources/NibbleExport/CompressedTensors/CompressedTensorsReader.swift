@@ -73,25 +73,25 @@ public struct CompressedTensorsReader: WeightSource {
     let codes: Bytes
     if isPacked {
       let words = (inputs * weights.bits + 31) / 32
-      let packed = try bytes(path + ".weight_packed", .i32, [outputs, words])
+      let packed = try checkpoint.bytes(path + ".weight_packed", .i32, [outputs, words])
       codes = PackedCodes.unpack(
         weights.bits == 8 ? Self.trim(packed, outputs, words * 4, inputs) : packed,
         bits: weights.bits)
     } else {
-      codes = try bytes(
+      codes = try checkpoint.bytes(
         path + ".weight", isFloat ? .f8E4M3 : .i8, [outputs, inputs])
     }
     var zeros: [Int8] = []
     if weights.hasZeroPoints {
       let words = (outputs * weights.bits + 31) / 32
       zeros = PackedCodes.unpackZeroPoints(
-        try bytes(path + ".weight_zero_point", .i32, [words, groups]), rows: outputs,
+        try checkpoint.bytes(path + ".weight_zero_point", .i32, [words, groups]), rows: outputs,
         groups: groups, bits: weights.bits)
     }
     return .quantized(
       QuantizedMatrix(
         scheme: weights, rows: outputs, columns: inputs, codes: codes,
-        scales: try scales(path + ".weight_scale", scaleShape), zeroPoints: zeros),
+        scales: try checkpoint.scales(path + ".weight_scale", scaleShape), zeroPoints: zeros),
       activations: scheme.activations)
   }
 
@@ -100,39 +100,6 @@ public struct CompressedTensorsReader: WeightSource {
     guard stride != width else { return bytes }
     let content = bytes.array
     return Bytes((0..<rows).flatMap { content[$0 * stride..<$0 * stride + width] })
-  }
-
-  private func bytes(
-    _ name: String, _ dtype: DType, _ shape: [Int]
-  ) throws(ModelError) -> Bytes {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard tensor.shape == shape else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    guard tensor.dtype == dtype else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: dtype.rawValue)
-    }
-    return try checkpoint.bytes(of: name)
-  }
-
-  private func scales(_ name: String, _ shape: [Int]) throws(ModelError) -> [Float] {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard let format = tensor.dtype.floatFormat else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: "F32, F16 or BF16")
-    }
-    let isScalar = shape == [1] && tensor.shape.isEmpty
-    guard tensor.shape == shape || isScalar else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    let scales = format.decode(try checkpoint.bytes(of: name))
-    if let index = scales.firstIndex(where: { !($0.isFinite && $0 > 0) }) {
-      throw .unsupported("\(name): scale \(index) is \(scales[index]); scales are above zero")
-    }
-    return scales
   }
 
   /// The most specific group wins: an exact path, then an expression, then the class.

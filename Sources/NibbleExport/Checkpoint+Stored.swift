@@ -1,0 +1,37 @@
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+extension Checkpoint {
+  /// The data of a tensor that must be there with this type and shape.
+  func bytes(
+    _ name: String, _ dtype: DType, _ shape: [Int]
+  ) throws(ModelError) -> Bytes {
+    guard let tensor = tensor(name) else { throw .missingTensor(name, path: path) }
+    guard tensor.shape == shape else {
+      throw .tensorShape(name, found: tensor.shape, expected: shape)
+    }
+    guard tensor.dtype == dtype else {
+      throw .tensorType(name, found: tensor.dtype.rawValue, expected: dtype.rawValue)
+    }
+    return try bytes(of: name)
+  }
+
+  /// Scales that must be there: finite, above zero, in any float format. One scale may have the shape
+  /// `[]` as well as `[1]`.
+  func scales(_ name: String, _ shape: [Int]) throws(ModelError) -> [Float] {
+    guard let tensor = tensor(name) else { throw .missingTensor(name, path: path) }
+    guard let format = tensor.dtype.floatFormat else {
+      throw .tensorType(name, found: tensor.dtype.rawValue, expected: "F32, F16 or BF16")
+    }
+    let isScalar = shape == [1] && tensor.shape.isEmpty
+    guard tensor.shape == shape || isScalar else {
+      throw .tensorShape(name, found: tensor.shape, expected: shape)
+    }
+    let scales = format.decode(try bytes(of: name))
+    if let index = scales.firstIndex(where: { !($0.isFinite && $0 > 0) }) {
+      throw .unsupported("\(name): scale \(index) is \(scales[index]); scales are above zero")
+    }
+    return scales
+  }
+}
