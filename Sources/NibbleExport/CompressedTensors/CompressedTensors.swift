@@ -62,7 +62,9 @@ public struct CompressedTensors: Exporter {
     }
   }
 
-  public func encode(_ matrix: QuantizedMatrix, of layer: Plan.Layer) -> [String: Bytes] {
+  public func encode(
+    _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes] {
     let scales = Bytes(scaleFormat(of: layer).encode(matrix.scales.span))
     switch Self.layout(layer.scheme) {
     case .intQuantized, .floatQuantized:
@@ -121,6 +123,8 @@ public struct CompressedTensors: Exporter {
       case .tensor: ("tensor", .null)
       case .channel: ("channel", .null)
       case .group(let size): ("group", JSON(size))
+      case .block: ("block", .null)
+      case .rowGroups: ("channel", .null)
       }
     return [
       "num_bits": JSON(bits), "type": .string(type), "symmetric": .bool(symmetric),

@@ -61,7 +61,9 @@ public struct CompressedTensorsReader: WeightSource {
     }
     let weights = scheme.weights
     let isFloat = weights.format == .e4m3
-    guard weights.fits(inputs: inputs), inputs * weights.bits % 32 == 0 || weights.bits == 8 else {
+    guard weights.fits(outputs: outputs, inputs: inputs),
+      inputs * weights.bits % 32 == 0 || weights.bits == 8
+    else {
       throw .unsupported("\(path): \(inputs) inputs do not fit \(weights)")
     }
     guard isPacked ? !isFloat : weights.bits == 8 else {
@@ -92,7 +94,7 @@ public struct CompressedTensorsReader: WeightSource {
       QuantizedMatrix(
         scheme: weights, rows: outputs, columns: inputs, codes: codes,
         scales: try scales(path + ".weight_scale", scaleShape), zeroPoints: zeros),
-      activations: scheme.activations)
+      inputs: scheme.activations.map { InputRounding($0) })
   }
 
   /// Rows of bytes cut to `width`.
