@@ -60,7 +60,11 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
   var asymmetric = false
 
-  @Option(help: "What shares a weight scale: tensor, or channel (one scale an output).")
+  @Option(
+    help: """
+      What shares a weight scale: tensor, channel (an output), or block (128 x 128, fp8 only; its \
+      activations then have a scale for each 128 inputs of a token).
+      """)
   var per: ScaleSharing?
 
   @Flag(help: "Quantize the head too; it stays float otherwise.")
@@ -73,7 +77,7 @@ struct RecipeOptions: ParsableArguments {
   func resolve() throws -> Recipe {
     var recipe = try Recipe.preset(
       recipe, group: group, symmetric: asymmetric ? false : nil)
-    if let per { recipe.scheme.weights.granularity = per.granularity }
+    if let per { try per.apply(to: &recipe) }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
@@ -94,11 +98,20 @@ struct RecipeOptions: ParsableArguments {
 enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
   case tensor
   case channel
+  case block
 
-  var granularity: WeightScheme.Granularity {
+  func apply(to recipe: inout Recipe) throws(QuantizeError) {
     switch self {
-    case .tensor: .tensor
-    case .channel: .channel
+    case .tensor: recipe.scheme.weights.granularity = .tensor
+    case .channel: recipe.scheme.weights.granularity = .channel
+    case .block:
+      guard recipe.scheme.weights.format == .e4m3 else {
+        throw .recipeOption(
+          recipe: recipe.name, option: "--per block",
+          reason: "engines read blocks of fp8 weights only; use --recipe fp8")
+      }
+      recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
+      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
     }
   }
 }

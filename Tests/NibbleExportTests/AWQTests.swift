@@ -45,7 +45,7 @@ import Testing
       scheme: layer.scheme.weights, rows: 64, columns: 256, codes: Bytes(codes),
       scales: (0..<128).map { scales[$0 % 2 * 64 + $0 / 2] },
       zeroPoints: (0..<128).map { Int8(zeros[$0 % 2 * 64 + $0 / 2]) - 8 })
-    let encoded = exporter.encode(matrix, of: layer)
+    let encoded = exporter.encode(matrix, inputs: nil, of: layer)
     for tensor in exporter.tensors(of: layer) {
       let name = String(tensor.name.split(separator: ".").last!)
       let theirs = try #require(try fixture().entry(name))
@@ -105,7 +105,7 @@ import Testing
     #expect(plan.refusals.isEmpty)
     written.config = exporter.config([:], plan)
     guard
-      case .quantized(let read, activations: nil) = try written.weight(
+      case .quantized(let read, inputs: nil) = try written.weight(
         Self.path, outputs, inputs, by: AWQReader.init)
     else {
       Issue.record("read as something else")

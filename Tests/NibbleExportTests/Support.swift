@@ -130,9 +130,10 @@ func layer(_ scheme: LinearScheme, _ outputs: Int, _ inputs: Int, at path: Strin
 
 /// What an exporter writes for a matrix, as a checkpoint of that one layer.
 func checkpoint(
-  _ matrix: QuantizedMatrix, of layer: Plan.Layer, by exporter: any Exporter
+  _ matrix: QuantizedMatrix, inputs: InputRounding? = nil, of layer: Plan.Layer,
+  by exporter: any Exporter
 ) throws -> SmallCheckpoint {
-  let encoded = exporter.encode(matrix, of: layer)
+  let encoded = exporter.encode(matrix, inputs: inputs, of: layer)
   var checkpoint = SmallCheckpoint()
   for tensor in exporter.tensors(of: layer) {
     let bytes = try #require(encoded[tensor.name])

@@ -18,12 +18,17 @@ public struct AWQ: Exporter {
 
   public func refusals(_ plan: Plan) -> [Refusal] {
     var refusals: [Refusal] = []
-    let scheme = plan.recipe.scheme
-    if !Self.holds(scheme) {
+    if let layer = plan.layers.first(where: { Self.group($0.scheme) == nil }) {
       refusals.append(
         .engine(
-          "the format awq holds int4 weights with zero points, in groups, and float activations, not "
-            + "\(scheme). Use --recipe w4a16 --asymmetric, or --format compressed-tensors."))
+          "\(layer.path): the format awq holds int4 weights with zero points, in groups, and float "
+            + "activations, not \(layer.scheme). Use --recipe w4a16 --asymmetric, or --format "
+            + "compressed-tensors."))
+    } else if let mixed = plan.layers.first(where: { $0.scheme != plan.layers[0].scheme }) {
+      refusals.append(
+        .engine(
+          "\(mixed.path): the format awq holds one scheme for all layers. Use --format "
+            + "compressed-tensors."))
     }
     let uneven = plan.layers.filter { !$0.outputs.isMultiple(of: InterleavedCodes.perWord) }
     if let layer = uneven.first {
@@ -50,9 +55,12 @@ public struct AWQ: Exporter {
     return refusals
   }
 
-  private static func holds(_ scheme: LinearScheme) -> Bool {
-    guard case .group = scheme.weights.granularity else { return false }
-    return scheme.weights.format == .int(bits: 4, symmetric: false) && scheme.activations == nil
+  /// Inputs that share a scale; nil for a scheme that the format does not hold.
+  private static func group(_ scheme: LinearScheme) -> Int? {
+    guard scheme.weights.format == .int(bits: 4, symmetric: false), scheme.activations == nil,
+      case .group(let size) = scheme.weights.granularity
+    else { return nil }
+    return size
   }
 
   public func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor] {
@@ -68,7 +76,9 @@ public struct AWQ: Exporter {
     ]
   }
 
-  public func encode(_ matrix: QuantizedMatrix, of layer: Plan.Layer) -> [String: Bytes] {
+  public func encode(
+    _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes] {
     let groups = matrix.zeroPoints.count / max(1, matrix.rows)
     let scales = transposed(matrix.scales, rows: matrix.rows, columns: groups)
     return [
@@ -81,8 +91,7 @@ public struct AWQ: Exporter {
 
   public func config(_ source: JSON, _ plan: Plan) -> JSON {
     var config = source
-    let group: Int =
-      if case .group(let size) = plan.recipe.scheme.weights.granularity { size } else { -1 }
+    let group = plan.layers.first.flatMap { Self.group($0.scheme) } ?? -1
     let kept = plan.keptFloat.filter(\.isLinear)
     config.set(
       "quantization_config",

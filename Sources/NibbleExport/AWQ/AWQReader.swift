@@ -46,7 +46,9 @@ public struct AWQReader: WeightSource {
     }
     let scheme = WeightScheme(
       format: .int(bits: 4, symmetric: false), granularity: group.map { .group($0) } ?? .channel)
-    guard scheme.fits(inputs: inputs), outputs.isMultiple(of: InterleavedCodes.perWord) else {
+    guard scheme.fits(outputs: outputs, inputs: inputs),
+      outputs.isMultiple(of: InterleavedCodes.perWord)
+    else {
       throw .unsupported(
         "\(path): [\(outputs), \(inputs)] does not fit \(scheme) of the format awq")
     }
@@ -61,6 +63,6 @@ public struct AWQReader: WeightSource {
         codes: InterleavedCodes.unpack(codes, outputs: outputs, inputs: inputs),
         scales: transposed(scales, rows: groups, columns: outputs),
         zeroPoints: InterleavedCodes.unpackZeroPoints(zeros, outputs: outputs, groups: groups)),
-      activations: nil)
+      inputs: nil)
   }
 }

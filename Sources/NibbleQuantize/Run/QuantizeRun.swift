@@ -156,8 +156,11 @@ public struct QuantizeRun {
     for layer in unit.layers {
       let rounded = try Round().apply(
         to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-      encoded.merge(plan.exporter.encode(rounded.matrix, of: layer)) { first, _ in first }
-      weights[layer.path] = .quantized(rounded.matrix, activations: layer.scheme.activations)
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      encoded.merge(plan.exporter.encode(rounded.matrix, inputs: inputs, of: layer)) {
+        first, _ in first
+      }
+      weights[layer.path] = .quantized(rounded.matrix, inputs: inputs)
       reports.append(rounded.report)
     }
     var runningError: Double?
