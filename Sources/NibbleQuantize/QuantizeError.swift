@@ -25,6 +25,7 @@ public enum Refusal: Hashable, Sendable {
   /// `fitting` is the largest group size that divides every layer, if one of at least 16 does.
   /// `layer` stands for `count` layers.
   case groupDoesNotDivide(layer: String, count: Int, group: Int, inputs: Int, fitting: Int?)
+  case rowGroupsDoNotDivide(layer: String, groups: Int, outputs: Int)
   case inputsNotPackable(layer: String, count: Int, inputs: Int, bits: Int)
   case memory(needed: Int, budget: Int)
   case engine(String)
@@ -37,6 +38,9 @@ extension Refusal: CustomStringConvertible {
       "\(Self.name(layer, count)): groups of \(group) do not divide \(inputs) inputs. "
         + (fitting.map { "Use --group \($0), the largest that fits every layer." }
           ?? "No group of 16 or more fits every layer; use a recipe with a scale per channel.")
+    case .rowGroupsDoNotDivide(let layer, let groups, let outputs):
+      "\(layer): \(groups) groups of rows do not divide \(outputs) outputs. Use a divisor, or a scale "
+        + "per channel."
     case .inputsNotPackable(let layer, let count, let inputs, let bits):
       "\(Self.name(layer, count)): \(inputs) inputs of \(bits) bits, or groups of them, do not fill "
         + "whole words. Use \(bits < 8 ? "an even --group, or an 8-bit recipe" : "w8a8 or fp8")."

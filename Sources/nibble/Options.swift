@@ -1,6 +1,6 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
-import NibbleExport
+public import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
@@ -34,6 +34,19 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+extension EngineFormat: ExpressibleByArgument {}
+
+struct FormatOptions: ParsableArguments {
+  @Option(
+    help: """
+      Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
+      vLLM, lmdeploy) or fp8 (vLLM).
+      """)
+  var format = EngineFormat.compressedTensors
+
+  var exporter: any Exporter { format.exporter }
+}
+
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
@@ -46,6 +59,13 @@ struct RecipeOptions: ParsableArguments {
 
   @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
   var asymmetric = false
+
+  @Option(
+    help: """
+      What shares a weight scale: tensor, channel (an output), or block (128 x 128, fp8 only; its \
+      activations then have a scale for each 128 inputs of a token).
+      """)
+  var per: ScaleSharing?
 
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
@@ -84,13 +104,42 @@ struct RecipeOptions: ParsableArguments {
         }
       }
     }
+    if let per { try per.apply(to: &recipe) }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
 
   func validate() throws {
+    guard per == nil || group == nil else {
+      throw ValidationError("--per and --group both say what shares a scale; give one of them.")
+    }
+    guard per != .tensor || !asymmetric else {
+      throw ValidationError("--asymmetric needs a scale per channel or group, not --per tensor.")
+    }
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
+  }
+}
+
+/// What shares a weight scale, when the recipe is told.
+enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
+  case tensor
+  case channel
+  case block
+
+  func apply(to recipe: inout Recipe) throws(QuantizeError) {
+    switch self {
+    case .tensor: recipe.scheme.weights.granularity = .tensor
+    case .channel: recipe.scheme.weights.granularity = .channel
+    case .block:
+      guard recipe.scheme.weights.format == .e4m3 else {
+        throw .recipeOption(
+          recipe: recipe.name, option: "--per block",
+          reason: "engines read blocks of fp8 weights only; use --recipe fp8")
+      }
+      recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
+      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
+    }
   }
 }
 

@@ -108,7 +108,8 @@ import Testing
     if t > 2 { for i in 0..<k { x[k + i] = 0 } }
     let w = matrix.codes.array.map { Int(Int8(bitPattern: $0)) }
     let (codes, scales) = Self.int8Codes(x, k)
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for index in stride(from: 0, to: y.count, by: max(1, y.count / 1500) | 1) {
       let (token, output) = (index / n, index % n)
       var sum = 0
@@ -123,7 +124,8 @@ import Testing
     }
     if t > 2 { #expect(y[n..<2 * n].allSatisfy { $0 == 0 }) }
     #expect(
-      Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .bf16).bits
+      Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .bf16)
+        .bits
         == y.bits)
   }
 
@@ -136,7 +138,8 @@ import Testing
       rows: n, columns: k, codes: Bytes([UInt8](repeating: 0x80, count: n * k)),
       scales: [1, 1, 1])
     let x = [Float](repeating: 127, count: t * k)
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     #expect(y == [Float](repeating: Float(-128 * 127 * k), count: t * n))
   }
 
@@ -157,7 +160,8 @@ import Testing
     // One code differs from zero, so that an output is one weight times 127.
     var x = [Float](repeating: 0, count: size.t * size.k)
     for token in 0..<size.t { x[token * size.k + 1000 * token + 77] = 127 }
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for token in 0..<size.t {
       for output in 0..<size.n {
         let code = Int8(bitPattern: codes[output * size.k + 1000 * token + 77])
@@ -175,8 +179,8 @@ import Testing
     let x = uniform(size.t * size.k, seed: 8)
     let w = matrix.decoded()
     Self.expect(
-      Self.multiply(.quantized(matrix, activations: nil), x, .f32), isProductOf: x, w, size)
-    let y = Self.multiply(.quantized(matrix, activations: nil), x, .bf16)
+      Self.multiply(.quantized(matrix, inputs: nil), x, .f32), isProductOf: x, w, size)
+    let y = Self.multiply(.quantized(matrix, inputs: nil), x, .bf16)
     if size.t <= 4 {
       Self.expect(y, isProductOf: x, w, size, relative: 0x1.1p-8)
     } else {
@@ -198,7 +202,8 @@ import Testing
       rounding: FloatMatrix(x, t, k), to: scheme, scaleFormat: .f32, on: oneThread
     ).decoded()
     Self.expect(
-      Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.e4m3)), x, precision),
+      Self.multiply(
+        .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.e4m3))), x, precision),
       isProductOf: rounded, matrix.decoded(), size)
   }
 
@@ -295,7 +300,7 @@ import Testing
       to: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(32)),
       scaleFormat: .f32, on: oneThread)
     let all = matrix.decoded()
-    let weight = Weight.quantized(matrix, activations: nil)
+    let weight = Weight.quantized(matrix, inputs: nil)
     #expect(weight.values(of: 2..<5) == Array(all[2 * 64..<5 * 64]))
     #expect(weight.values(of: 3..<3).isEmpty)
   }

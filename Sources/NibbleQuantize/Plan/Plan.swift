@@ -119,8 +119,14 @@ public struct Plan: Sendable {
         return .groupDoesNotDivide(
           layer: layer, count: sharing.count, group: size, inputs: inputs, fitting: fitting)
       }
+      if case .rowGroups(let count) = weights.granularity,
+        let layer = sharing.first(where: { !$0.outputs.isMultiple(of: count) })
+      {
+        return .rowGroupsDoNotDivide(layer: layer.path, groups: count, outputs: layer.outputs)
+      }
       let isPacked = sharing.contains { $0.scheme.activations == nil }
-      if !weights.fits(inputs: inputs) || isPacked && !(inputs * weights.bits).isMultiple(of: 32) {
+      let fits = sharing.allSatisfy { weights.fits(outputs: $0.outputs, inputs: inputs) }
+      if !fits || isPacked && !(inputs * weights.bits).isMultiple(of: 32) {
         return .inputsNotPackable(
           layer: layer, count: sharing.count, inputs: inputs, bits: weights.bits)
       }

@@ -31,16 +31,20 @@ struct BlockSteps {
           layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let noise = matrix.signalToNoise(against: source, on: compute)
-      add(matrix, layer, noise, to: &outcome)
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      add(matrix, inputs, layer, noise, to: &outcome)
     }
     return outcome
   }
 
   private func add(
-    _ matrix: QuantizedMatrix, _ layer: Plan.Layer, _ noise: Double, to outcome: inout Outcome
+    _ matrix: QuantizedMatrix, _ inputs: InputRounding?, _ layer: Plan.Layer, _ noise: Double,
+    to outcome: inout Outcome
   ) {
-    outcome.encoded.merge(plan.exporter.encode(matrix, of: layer)) { first, _ in first }
-    outcome.weights[layer.path] = .quantized(matrix, activations: layer.scheme.activations)
+    outcome.encoded.merge(plan.exporter.encode(matrix, inputs: inputs, of: layer)) {
+      first, _ in first
+    }
+    outcome.weights[layer.path] = .quantized(matrix, inputs: inputs)
     outcome.layers.append(
       LayerReport(path: layer.path, signalToNoise: noise.isFinite ? noise : nil))
   }
@@ -85,7 +89,7 @@ struct BlockSteps {
       case .gptq(let gptq):
         var quantized = block.runnable
         let float = gptq.alignment > 0 ? quantized : nil
-        streams.roundInOrder(source: float, &quantized, activations: scheme.activations) {
+        streams.roundInOrder(source: float, &quantized, inputs: scheme.activations.map { InputRounding($0) }) {
           site, moments, differences in
           var weights: [Role: Weight] = [:]
           for role in site.roles {
@@ -95,7 +99,8 @@ struct BlockSteps {
               scheme: layer.scheme.weights, scaleFormat: plan.exporter.scaleFormat(of: layer),
               on: compute)
             matrices[role] = matrix
-            weights[role] = .quantized(matrix, activations: layer.scheme.activations)
+            weights[role] = .quantized(
+              matrix, inputs: layer.scheme.activations.map { InputRounding($0) })
           }
           return weights
         }
@@ -104,7 +109,9 @@ struct BlockSteps {
     for layer in unit.layers {
       guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
       else { continue }
-      add(matrix, layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      add(
+        matrix, inputs, layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
     outcome.parameters = block.runnable

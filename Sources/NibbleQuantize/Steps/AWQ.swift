@@ -69,7 +69,7 @@ struct ScalingLoss {
     self.moments = moments.weight()
     self.scheme = scheme
     self.scaleFormat = scaleFormat
-    let span = scheme.span(inputs: statistics.channels)
+    let span = scheme.grid(outputs: 1, inputs: statistics.channels).columns
     var share = [Float](repeating: 0, count: statistics.channels)
     var rows: Float = 0
     for weight in weights {

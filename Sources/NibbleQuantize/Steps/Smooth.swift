@@ -110,9 +110,9 @@ struct SmoothingNoise {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       total += peaks / Double(max(1, sample.rows)) / (127 * 127) * energy
     }
-    let span = scheme.weights.span(inputs: s.count)
-    let largest = Double(scheme.weights.largestCode)
+        let largest = Double(scheme.weights.largestCode)
     for weight in weights {
+      let span = scheme.weights.grid(outputs: weight.rows, inputs: s.count).columns
       let peaks = weight.squaredPeaks(scaledBy: s, span: span)
       for (group, peak) in peaks.enumerated() {
         var energy = 0.0
