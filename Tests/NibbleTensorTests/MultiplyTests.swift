@@ -108,7 +108,8 @@ import Testing
     if t > 2 { for i in 0..<k { x[k + i] = 0 } }
     let w = matrix.codes.array.map { Int(Int8(bitPattern: $0)) }
     let (codes, scales) = Self.int8Codes(x, k)
-    let y = Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for index in stride(from: 0, to: y.count, by: max(1, y.count / 1500) | 1) {
       let (token, output) = (index / n, index % n)
       var sum = 0
@@ -123,7 +124,8 @@ import Testing
     }
     if t > 2 { #expect(y[n..<2 * n].allSatisfy { $0 == 0 }) }
     #expect(
-      Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .bf16).bits
+      Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .bf16)
+        .bits
         == y.bits)
   }
 
@@ -136,7 +138,8 @@ import Testing
       rows: n, columns: k, codes: Bytes([UInt8](repeating: 0x80, count: n * k)),
       scales: [1, 1, 1])
     let x = [Float](repeating: 127, count: t * k)
-    let y = Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     #expect(y == [Float](repeating: Float(-128 * 127 * k), count: t * n))
   }
 
@@ -157,7 +160,8 @@ import Testing
     // One code differs from zero, so that an output is one weight times 127.
     var x = [Float](repeating: 0, count: size.t * size.k)
     for token in 0..<size.t { x[token * size.k + 1000 * token + 77] = 127 }
-    let y = Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for token in 0..<size.t {
       for output in 0..<size.n {
         let code = Int8(bitPattern: codes[output * size.k + 1000 * token + 77])
@@ -198,7 +202,8 @@ import Testing
       rounding: FloatMatrix(x, t, k), to: scheme, scaleFormat: .f32, on: oneThread
     ).decoded()
     Self.expect(
-      Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.e4m3))), x, precision),
+      Self.multiply(
+        .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.e4m3))), x, precision),
       isProductOf: rounded, matrix.decoded(), size)
   }
 
@@ -224,7 +229,8 @@ import Testing
         rounding: FloatMatrix(gaussian(size.n * size.k, seed: 13), size.n, size.k),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
       let x = gaussian(t * size.k, seed: 14)
-      let y = Self.multiply(.quantized(matrix, activations: kind.2), x, precision)
+      let y = Self.multiply(
+        .quantized(matrix, inputs: kind.2.map { InputRounding($0) }), x, precision)
       var inputs = x
       switch kind.2?.format {
       case .int8:
@@ -253,7 +259,7 @@ import Testing
       let matrix = try QuantizedMatrix(
         rounding: FloatMatrix(gaussian(n * 64, seed: 15), n, 64),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
-      let weight = Weight.quantized(matrix, activations: kind.2)
+      let weight = Weight.quantized(matrix, inputs: kind.2.map { InputRounding($0) })
       let x = gaussian(t * 64, seed: 16)
       #expect(
         Self.multiply(weight, x, precision, threads: 3).bits
@@ -304,7 +310,7 @@ import Testing
 /// Our tile kernels against oneDNN's, on processors that have tiles.
 @Suite(.enabled(if: Compute.hasTiles)) struct TileProductTests {
   private func products(
-    _ size: MultiplyTests.Size, _ weight: Weight, _ format: ActivationScheme.Format?,
+    _ size: MultiplyTests.Size, _ weight: Weight, _ rounding: InputRounding?,
     columnScales: [Float]?
   ) -> (tiles: [Float], plain: [Float]) {
     let compute = Compute(threads: 2, precision: .bf16)
@@ -317,7 +323,7 @@ import Testing
       unsafe x.withUnsafeBufferPointer { x in
         unsafe y.withUnsafeMutableBufferPointer { y in
           let inputs = unsafe RoundedInputs(
-            x.baseAddress!, tokens: size.t, columns: size.k, as: format, on: compute)
+            x.baseAddress!, tokens: size.t, columns: size.k, as: rounding, on: compute)
           let target = unsafe ProductTarget(
             y: y.baseAddress!, stride: size.n, outputs: size.n, columnScales: columnScales)
           body(inputs, target)
@@ -345,8 +351,9 @@ import Testing
       scaleFormat: .f32, on: oneThread)
     // Powers of two: the order of the scales' products then changes nothing.
     let scales = (0..<size.n).map { Float($0 % 2 == 0 ? 0.5 : 4) }
+    let rounding = InputRounding(.dynamicPerToken(.int8))
     let (tiles, plain) = products(
-      size, .quantized(matrix, activations: .dynamicPerToken(.int8)), .int8, columnScales: scales)
+      size, .quantized(matrix, inputs: rounding), rounding, columnScales: scales)
     #expect(tiles.bits == plain.bits)
   }
 
