@@ -229,7 +229,8 @@ import Testing
         rounding: FloatMatrix(gaussian(size.n * size.k, seed: 13), size.n, size.k),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
       let x = gaussian(t * size.k, seed: 14)
-      let y = Self.multiply(.quantized(matrix, activations: kind.2), x, precision)
+      let y = Self.multiply(
+        .quantized(matrix, inputs: kind.2.map { InputRounding($0) }), x, precision)
       var inputs = x
       switch kind.2?.format {
       case .int8:
@@ -258,7 +259,7 @@ import Testing
       let matrix = try QuantizedMatrix(
         rounding: FloatMatrix(gaussian(n * 64, seed: 15), n, 64),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
-      let weight = Weight.quantized(matrix, activations: kind.2)
+      let weight = Weight.quantized(matrix, inputs: kind.2.map { InputRounding($0) })
       let x = gaussian(t * 64, seed: 16)
       #expect(
         Self.multiply(weight, x, precision, threads: 3).bits
@@ -309,7 +310,7 @@ import Testing
 /// Our tile kernels against oneDNN's, on processors that have tiles.
 @Suite(.enabled(if: Compute.hasTiles)) struct TileProductTests {
   private func products(
-    _ size: MultiplyTests.Size, _ weight: Weight, _ format: ActivationScheme.Format?,
+    _ size: MultiplyTests.Size, _ weight: Weight, _ rounding: InputRounding?,
     columnScales: [Float]?
   ) -> (tiles: [Float], plain: [Float]) {
     let compute = Compute(threads: 2, precision: .bf16)
@@ -322,7 +323,7 @@ import Testing
       unsafe x.withUnsafeBufferPointer { x in
         unsafe y.withUnsafeMutableBufferPointer { y in
           let inputs = unsafe RoundedInputs(
-            x.baseAddress!, tokens: size.t, columns: size.k, as: format, on: compute)
+            x.baseAddress!, tokens: size.t, columns: size.k, as: rounding, on: compute)
           let target = unsafe ProductTarget(
             y: y.baseAddress!, stride: size.n, outputs: size.n, columnScales: columnScales)
           body(inputs, target)
@@ -350,8 +351,9 @@ import Testing
       scaleFormat: .f32, on: oneThread)
     // Powers of two: the order of the scales' products then changes nothing.
     let scales = (0..<size.n).map { Float($0 % 2 == 0 ? 0.5 : 4) }
+    let rounding = InputRounding(.dynamicPerToken(.int8))
     let (tiles, plain) = products(
-      size, .quantized(matrix, activations: .dynamicPerToken(.int8)), .int8, columnScales: scales)
+      size, .quantized(matrix, inputs: rounding), rounding, columnScales: scales)
     #expect(tiles.bits == plain.bits)
   }
 

@@ -3,13 +3,24 @@ public import NibbleQuantize
 import NibbleTensor
 
 extension CompressedTensors {
+  public func config(_ source: JSON, _ plan: Plan) -> JSON {
+    let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
+    let ignored = plan.keptFloat.filter { $0.isLinear }.map(\.path)
+    var config = source
+    config.set(
+      "quantization_config",
+      Self.quantizationConfig(plan.layers, ignoring: (quantizesHead ? [] : ["lm_head"]) + ignored))
+    return config
+  }
+
   /// The scheme of most layers targets the class `Linear`; each other one names its layers, which
   /// readers prefer to a class.
-  public func config(_ source: JSON, _ plan: Plan) -> JSON {
+  static func quantizationConfig(_ all: [Plan.Layer], ignoring ignored: [String]) -> JSON {
     var schemes: [LinearScheme] = []
-    for layer in plan.layers where !schemes.contains(layer.scheme) { schemes.append(layer.scheme) }
-    let layers = Dictionary(grouping: plan.layers, by: \.scheme)
-    let common = schemes.max { (layers[$0]?.count ?? 0) < (layers[$1]?.count ?? 0) }
+    for layer in all where !schemes.contains(layer.scheme) { schemes.append(layer.scheme) }
+    let layers = Dictionary(grouping: all, by: \.scheme)
+    let most = layers.values.map(\.count).max()
+    let common = schemes.first { layers[$0]?.count == most }
     var groups: JSON = [:]
     for (index, scheme) in schemes.enumerated() {
       let paths = (layers[scheme] ?? []).map { JSON.string($0.path) }
@@ -17,30 +28,23 @@ extension CompressedTensors {
         "group_\(index)",
         [
           "targets": scheme == common ? ["Linear"] : .array(paths),
-          "weights": Self.arguments(scheme.weights),
-          "input_activations": scheme.activations.map(Self.arguments) ?? .null,
+          "weights": arguments(scheme.weights),
+          "input_activations": scheme.activations.map(arguments) ?? .null,
           "output_activations": .null,
-          "format": .string(Self.layout(scheme).rawValue),
+          "format": .string(layout(scheme).rawValue),
         ])
     }
-    let formats = Set(schemes.map { Self.layout($0).rawValue })
-    let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
-    var config = source
-    config.set(
-      "quantization_config",
-      [
-        "quant_method": "compressed-tensors",
-        "format": .string(formats.count == 1 ? formats.first ?? "" : "mixed-precision"),
-        "quantization_status": "compressed",
-        "config_groups": groups,
-        "kv_cache_scheme": .null,
-        "ignore": .array(
-          (quantizesHead ? [] : ["lm_head"])
-            + plan.keptFloat.filter { $0.isLinear }.map { .string($0.path) }),
-        "global_compression_ratio": .null,
-        "version": .string(Self.packageVersion),
-      ])
-    return config
+    let formats = Set(schemes.map { layout($0).rawValue })
+    return [
+      "quant_method": "compressed-tensors",
+      "format": .string(formats.count == 1 ? formats.first ?? "" : "mixed-precision"),
+      "quantization_status": "compressed",
+      "config_groups": groups,
+      "kv_cache_scheme": .null,
+      "ignore": .array(ignored.map { .string($0) }),
+      "global_compression_ratio": .null,
+      "version": .string(packageVersion),
+    ]
   }
 
   private static func arguments(_ scheme: WeightScheme) -> JSON {

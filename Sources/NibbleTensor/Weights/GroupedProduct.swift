@@ -47,7 +47,7 @@ struct GroupedProduct {
 
   // MARK: tiles
 
-  private func tiles(
+  func tiles(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute
   ) {
@@ -59,7 +59,8 @@ struct GroupedProduct {
     let rowBytes = groups.count == 1 ? k * valueBytes : groups.count * width * valueBytes
     let step = nibble_packed_bytes(16, rowBytes)
     let zero = inputs.zero
-    var offsets = [Int32](repeating: 0, count: isInteger && zero != 0 ? groups.count * n : 0)
+    let hasOffsets = isInteger && zero != 0
+    var offsets = [Int32](repeating: 0, count: hasOffsets ? groups.count * n : 0)
     let w = unsafe compute.scratch.take(.weights, nibble_packed_bytes(n, rowBytes))
     unsafe offsets.withUnsafeMutableBufferPointer { offsets in
       compute.ranges(of: n, grain: 16) { rows, _ in
@@ -73,7 +74,7 @@ struct GroupedProduct {
             }
           }
           unsafe nibble_pack_b(buffer, w + rows.lowerBound / 16 * step, rows.count, rowBytes)
-          guard let offsets = offsets.baseAddress else { return }
+          guard hasOffsets, let offsets = offsets.baseAddress else { return }
           unsafe withRows(1, rowBytes) { zeros in
             for row in rows {
               unsafe self.offsets(
@@ -119,7 +120,7 @@ struct GroupedProduct {
             bytes: (width * valueBytes + 63) / 64 * 64, row_scale: rowScales + token,
             row_span: groups.perInputScale, row_step: t,
             column_scale: columnScales.baseAddress! + output, column_span: groups.perWeightScale,
-            column_step: n, column_offset: offsets.baseAddress.map { unsafe $0 + output })
+            column_step: n, column_offset: hasOffsets ? offsets.baseAddress! + output : nil)
           let product = unsafe isInteger ? nibble_tiles_s8_groups : nibble_tiles_bf16_groups
           unsafe product(
             x + token / 16 * step, w + output / 16 * step,
@@ -175,7 +176,7 @@ struct GroupedProduct {
 
   // MARK: oneDNN
 
-  private func plainIntegers(
+  func plainIntegers(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute
   ) {
@@ -226,7 +227,7 @@ struct GroupedProduct {
   }
 
   /// Scales both factors first: one float product.
-  private func plainFloats(
+  func plainFloats(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute
   ) {
