@@ -1,4 +1,5 @@
 #include "nibble.h"
+#include "variants.h"
 
 #include <string.h>
 
@@ -31,7 +32,10 @@ void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes) {
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TILES __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl")))
+#define TILES                                                                                      \
+  __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,fma"),      \
+                 min_vector_width(512)))
+#define INLINE TILES static inline __attribute__((always_inline))
 
 int nibble_has_tiles(void) {
   static int answer = -1;
@@ -89,6 +93,107 @@ TILES void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_byte
   }
 }
 
+// MARK: floats as bfloat16 parts
+
+/// The nearest bfloat16 of each float, half to even, in the lower halves; NaN stays NaN.
+INLINE __m512i bfloats(__m512 x) {
+  __m512i bits = _mm512_castps_si512(x);
+  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+  __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+  return _mm512_srli_epi32(rounded, 16);
+}
+
+INLINE __m512 widened(__m512i halves) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(halves, 16));
+}
+
+/// The next part of 32 floats, which keep what it leaves over.
+INLINE __m512i next_part(__m512 *low, __m512 *high, int last) {
+  __m512i a = bfloats(*low), b = bfloats(*high);
+  if (!last) {
+    *low = _mm512_sub_ps(*low, widened(a));
+    *high = _mm512_sub_ps(*high, widened(b));
+  }
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
+                            _mm512_cvtepi32_epi16(b), 1);
+}
+
+INLINE __mmask16 lanes(size_t count) {
+  return count >= 16 ? 0xFFFF : (__mmask16)((1u << count) - 1);
+}
+
+/// 32 floats, those from `count` on zero.
+INLINE void load_floats(const float *in, size_t count, __m512 *low, __m512 *high) {
+  *low = _mm512_maskz_loadu_ps(lanes(count), in);
+  *high = count > 16 ? _mm512_maskz_loadu_ps(lanes(count - 16), in + 16) : _mm512_setzero_ps();
+}
+
+TILES void nibble_pack_a_floats(const float *in, void *out, size_t rows, size_t columns,
+                                size_t stride, int parts) {
+  const size_t row_step = up_to(columns, 32) * TILE * parts;
+  for (size_t r = 0; r < up_to(rows, TILE_ROWS) * TILE_ROWS; r++) {
+    char *line = (char *)out + r / TILE_ROWS * row_step + r % TILE_ROWS * TILE_BYTES;
+    for (size_t k = 0; k < columns; k += 32) {
+      __m512 low, high;
+      load_floats(in + r * stride + k, r < rows ? columns - k : 0, &low, &high);
+      for (int part = 0; part < parts; part++, line += TILE)
+        _mm512_storeu_si512(line, next_part(&low, &high, part + 1 == parts));
+    }
+  }
+}
+
+TILES void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t columns,
+                                int parts) {
+  char *tile = out;
+  for (size_t r = 0; r < rows; r += TILE_ROWS) {
+    for (size_t k = 0; k < columns; k += 32, tile += TILE * parts) {
+      __m512i block[3][16], turned[16];
+      for (size_t i = 0; i < TILE_ROWS; i++) {
+        __m512 low, high;
+        load_floats(in + (r + i) * columns + k, r + i < rows ? columns - k : 0, &low, &high);
+        for (int part = 0; part < parts; part++)
+          block[part][i] = next_part(&low, &high, part + 1 == parts);
+      }
+      for (int part = 0; part < parts; part++) {
+        transpose_tile(block[part], turned);
+        for (int i = 0; i < TILE_ROWS; i++)
+          _mm512_storeu_si512(tile + part * TILE + i * TILE_BYTES, turned[i]);
+      }
+    }
+  }
+}
+
+TILES void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
+                                 size_t out_step, int parts) {
+  for (size_t k = 0; k < up_to(depth, 32) * 32; k += 2) {
+    char *line = (char *)out + k / 32 * TILE * parts + k % 32 / 2 * TILE_BYTES;
+    for (size_t c = 0; c < columns; c += 16, line += out_step) {
+      const float *at = in + k * columns + c;
+      __m512 even = _mm512_maskz_loadu_ps(k < depth ? lanes(columns - c) : 0, at);
+      __m512 odd = _mm512_maskz_loadu_ps(k + 1 < depth ? lanes(columns - c) : 0, at + columns);
+      for (int part = 0; part < parts; part++) {
+        __m512i a = bfloats(even), b = bfloats(odd);
+        _mm512_storeu_si512(line + part * TILE, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+        even = _mm512_sub_ps(even, widened(a));
+        odd = _mm512_sub_ps(odd, widened(b));
+      }
+    }
+  }
+}
+
+TILES void nibble_turn_tiles(void *tiles, size_t bytes) {
+  for (char *tile = tiles; tile < (char *)tiles + bytes; tile += TILE) {
+    __m512i block[16], turned[16];
+    for (int i = 0; i < TILE_ROWS; i++) block[i] = _mm512_loadu_si512(tile + i * TILE_BYTES);
+    transpose_tile(block, turned);
+    for (int i = 0; i < TILE_ROWS; i++) _mm512_storeu_si512(tile + i * TILE_BYTES, turned[i]);
+  }
+}
+
+// MARK: products
+
 struct tile_config {
   uint8_t palette, start_row, reserved[14];
   uint16_t column_bytes[16];
@@ -107,10 +212,9 @@ TILES static void configure_tiles(void) {
 }
 
 /// Writes the used part of one 16 x 16 block of sums, scaled.
-TILES static inline void write_block(const void *sums, int is_integer, float *y, size_t m, size_t n,
-                                     size_t y_stride, const float *row_scale,
-                                     const float *column_scale) {
-  __mmask16 mask = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
+INLINE void write_block(const void *sums, int is_integer, float *y, size_t m, size_t n,
+                        size_t y_stride, const float *row_scale, const float *column_scale) {
+  __mmask16 mask = lanes(n);
   __m512 columns =
       column_scale ? _mm512_maskz_loadu_ps(mask, column_scale) : _mm512_set1_ps(1.0f);
   for (size_t i = 0; i < (m < 16 ? m : 16); i++) {
@@ -121,51 +225,226 @@ TILES static inline void write_block(const void *sums, int is_integer, float *y,
   }
 }
 
-#define TILE_PRODUCT(NAME, PRODUCT, IS_INTEGER)                                                    \
-  TILES void NAME(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,    \
-                  size_t b_step, size_t y_stride, const float *row_scale,                          \
-                  const float *column_scale) {                                                     \
-    const size_t depth = up_to(row_bytes, TILE_BYTES), step = depth * TILE;                        \
-    _Alignas(64) char sums[4][TILE];                                                               \
-    configure_tiles();                                                                             \
-    for (size_t c = 0; c < n; c += 32) {                                                           \
-      const char *b0 = (const char *)b + c / 16 * b_step;                                          \
-      const char *b1 = c + 16 < n ? b0 + b_step : b0;                                              \
-      for (size_t r = 0; r < m; r += 32) {                                                         \
-        const char *a0 = (const char *)a + r / 16 * step;                                          \
-        const char *a1 = r + 16 < m ? a0 + step : a0;                                              \
-        _tile_zero(0);                                                                             \
-        _tile_zero(1);                                                                             \
-        _tile_zero(2);                                                                             \
-        _tile_zero(3);                                                                             \
-        for (size_t k = 0; k < step; k += TILE) {                                                  \
-          _tile_loadd(4, a0 + k, TILE_BYTES);                                                      \
-          _tile_loadd(6, b0 + k, TILE_BYTES);                                                      \
-          PRODUCT(0, 4, 6);                                                                        \
-          _tile_loadd(7, b1 + k, TILE_BYTES);                                                      \
-          PRODUCT(1, 4, 7);                                                                        \
-          _tile_loadd(5, a1 + k, TILE_BYTES);                                                      \
-          PRODUCT(2, 5, 6);                                                                        \
-          PRODUCT(3, 5, 7);                                                                        \
-        }                                                                                          \
-        _tile_stored(0, sums[0], TILE_BYTES);                                                      \
-        _tile_stored(1, sums[1], TILE_BYTES);                                                      \
-        _tile_stored(2, sums[2], TILE_BYTES);                                                      \
-        _tile_stored(3, sums[3], TILE_BYTES);                                                      \
-        for (int i = 0; i < 4; i++) {                                                              \
-          size_t row = r + (i / 2) * 16, column = c + (i % 2) * 16;                                \
-          if (row < m && column < n)                                                               \
-            write_block(sums[i], IS_INTEGER, y + row * y_stride + column, m - row, n - column,     \
-                        y_stride, row_scale ? row_scale + row : 0,                                 \
-                        column_scale ? column_scale + column : 0);                                 \
-        }                                                                                          \
-      }                                                                                            \
-    }                                                                                              \
-    _tile_release();                                                                               \
-  }
+#define LOAD_A(PART)                                                                               \
+  _tile_loadd(4, a0 + (PART)*TILE, TILE_BYTES);                                                    \
+  _tile_loadd(5, a1 + (PART)*TILE, TILE_BYTES);
+#define LOAD_B(PART)                                                                               \
+  _tile_loadd(6, b0 + (PART)*TILE, TILE_BYTES);                                                    \
+  _tile_loadd(7, b1 + (PART)*TILE, TILE_BYTES);
+#define MULTIPLY(PRODUCT)                                                                          \
+  PRODUCT(0, 4, 6);                                                                                \
+  PRODUCT(1, 4, 7);                                                                                \
+  PRODUCT(2, 5, 6);                                                                                \
+  PRODUCT(3, 5, 7);
 
-TILE_PRODUCT(nibble_tiles_bf16, _tile_dpbf16ps, 0)
-TILE_PRODUCT(nibble_tiles_s8, _tile_dpbssd, 1)
+/// Tiles 0...3 = [a0; a1] times [b0, b1], with whole tiles along the depth. Of floats in parts the
+/// products above 2^-24 of the first are taken: those whose places add up to 2 at most.
+INLINE void multiply_floats(const char *a0, const char *a1, const char *b0, const char *b1,
+                            size_t depth, int parts) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (size_t k = 0; k < depth; k++) {
+    LOAD_B(0) LOAD_A(0) MULTIPLY(_tile_dpbf16ps)
+    if (parts == 3) {
+      LOAD_B(2) MULTIPLY(_tile_dpbf16ps)
+      LOAD_B(1) MULTIPLY(_tile_dpbf16ps)
+      LOAD_A(1) MULTIPLY(_tile_dpbf16ps)
+      LOAD_B(0) MULTIPLY(_tile_dpbf16ps)
+      LOAD_A(2) MULTIPLY(_tile_dpbf16ps)
+    }
+    a0 += TILE * parts, a1 += TILE * parts, b0 += TILE * parts, b1 += TILE * parts;
+  }
+}
+
+INLINE void multiply_integers(const char *a0, const char *a1, const char *b0, const char *b1,
+                              size_t depth) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (size_t k = 0; k < depth; k++) {
+    LOAD_B(0) LOAD_A(0) MULTIPLY(_tile_dpbssd)
+    a0 += TILE, a1 += TILE, b0 += TILE, b1 += TILE;
+  }
+}
+
+INLINE void multiply_tiles(const char *a, const char *b, float *y, size_t m, size_t n,
+                           size_t depth, int parts, int is_integer, size_t b_step, size_t y_stride,
+                           const float *row_scale, const float *column_scale) {
+  const size_t a_step = depth * TILE * parts;
+  _Alignas(64) char sums[4][TILE];
+  configure_tiles();
+  for (size_t c = 0; c < n; c += 32) {
+    const char *b0 = b + c / 16 * b_step;
+    const char *b1 = c + 16 < n ? b0 + b_step : b0;
+    for (size_t r = 0; r < m; r += 32) {
+      const char *a0 = a + r / 16 * a_step;
+      const char *a1 = r + 16 < m ? a0 + a_step : a0;
+      float *out = y + r * y_stride + c;
+      if (is_integer)
+        multiply_integers(a0, a1, b0, b1, depth);
+      else
+        multiply_floats(a0, a1, b0, b1, depth, parts);
+      if (!is_integer && !row_scale && !column_scale && r + 32 <= m && c + 32 <= n) {
+        _tile_stored(0, out, y_stride * 4);
+        _tile_stored(1, out + 16, y_stride * 4);
+        _tile_stored(2, out + 16 * y_stride, y_stride * 4);
+        _tile_stored(3, out + 16 * y_stride + 16, y_stride * 4);
+        continue;
+      }
+      _tile_stored(0, sums[0], TILE_BYTES);
+      _tile_stored(1, sums[1], TILE_BYTES);
+      _tile_stored(2, sums[2], TILE_BYTES);
+      _tile_stored(3, sums[3], TILE_BYTES);
+      for (size_t i = 0; i < 4; i++) {
+        size_t down = i / 2 * 16, right = i % 2 * 16;
+        if (r + down < m && c + right < n)
+          write_block(sums[i], is_integer, out + down * y_stride + right, m - r - down,
+                      n - c - right, y_stride, row_scale ? row_scale + r + down : 0,
+                      column_scale ? column_scale + c + right : 0);
+      }
+    }
+  }
+  _tile_release();
+}
+
+TILES void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n,
+                               size_t depth, int parts, size_t b_step, size_t y_stride,
+                               const float *row_scale, const float *column_scale) {
+  if (parts == 1)
+    multiply_tiles(a, b, y, m, n, up_to(depth, 32), 1, 0, b_step, y_stride, row_scale,
+                   column_scale);
+  else
+    multiply_tiles(a, b, y, m, n, up_to(depth, 32), 3, 0, b_step, y_stride, row_scale,
+                   column_scale);
+}
+
+TILES void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n,
+                           size_t depth, size_t b_step, size_t y_stride, const float *row_scale,
+                           const float *column_scale) {
+  multiply_tiles(a, b, y, m, n, up_to(depth, 64), 1, 1, b_step, y_stride, row_scale, column_scale);
+}
+
+// MARK: the gated product
+
+/// The parts of silu(gate) * up, of one 16 x 16 block, into one half of the lines of a tile.
+INLINE void write_gated(const float *gate, const float *up, char *out, int parts) {
+  _Alignas(64) float values[TILE / 4];
+  for (int i = 0; i < TILE / 4; i++) values[i] = gate[i] / (1.0f + exp_lane(-gate[i])) * up[i];
+  for (int i = 0; i < TILE_ROWS; i++) {
+    __m512 rest = _mm512_load_ps(values + 16 * i);
+    for (int part = 0; part < parts; part++) {
+      __m512i halves = bfloats(rest);
+      rest = _mm512_sub_ps(rest, widened(halves));
+      _mm256_storeu_si256((__m256i *)(out + part * TILE + i * TILE_BYTES),
+                          _mm512_cvtepi32_epi16(halves));
+    }
+  }
+}
+
+INLINE void multiply_gated(const char *a, const char *gate, const char *up, char *out, size_t m,
+                           size_t n, size_t depth, int parts, size_t b_step, size_t out_step) {
+  const size_t a_step = depth * TILE * parts;
+  _Alignas(64) float sums[4][TILE / 4];
+  configure_tiles();
+  for (size_t c = 0; c < up_to(n, 32) * 32; c += 16) {
+    const int is_padding = c >= n;
+    const char *b0 = gate + c / 16 * b_step, *b1 = up + c / 16 * b_step;
+    for (size_t r = 0; r < m; r += 32) {
+      const char *a0 = a + r / 16 * a_step;
+      const char *a1 = r + 16 < m ? a0 + a_step : a0;
+      if (is_padding) {
+        memset(sums, 0, sizeof sums);
+      } else {
+        multiply_floats(a0, a1, b0, b1, depth, parts);
+        _tile_stored(0, sums[0], TILE_BYTES);
+        _tile_stored(1, sums[1], TILE_BYTES);
+        _tile_stored(2, sums[2], TILE_BYTES);
+        _tile_stored(3, sums[3], TILE_BYTES);
+      }
+      char *line = out + r / 16 * out_step + c / 32 * TILE * parts + c % 32 * 2;
+      write_gated(sums[0], sums[1], line, parts);
+      if (r + 16 < m) write_gated(sums[2], sums[3], line + out_step, parts);
+    }
+  }
+  _tile_release();
+}
+
+TILES void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
+                              size_t n, size_t depth, int parts, size_t b_step,
+                              size_t out_step) {
+  if (parts == 1)
+    multiply_gated(a, gate, up, out, m, n, up_to(depth, 32), 1, b_step, out_step);
+  else
+    multiply_gated(a, gate, up, out, m, n, up_to(depth, 32), 3, b_step, out_step);
+}
+
+// MARK: attention's softmax
+
+/// 2^x for x <= 0 within 2 ulp; 0 below the smallest float.
+INLINE __m512 power_of_two(__m512 x) {
+  __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 rest = _mm512_sub_ps(x, whole);
+  __m512 sum = _mm512_set1_ps(1.5353362e-4f);
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.3398874e-3f));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(9.6184370e-3f));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(5.5503324e-2f));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(2.4022648e-1f));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(6.9314720e-1f));
+  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(sum, whole);
+}
+
+/// Which of 16 columns from c on lie in start..<end.
+INLINE __mmask16 between(size_t c, size_t start, size_t end) {
+  __mmask16 before_end = c < end ? lanes(end - c) : 0;
+  __mmask16 before_start = c < start ? lanes(start - c) : 0;
+  return before_end & ~before_start;
+}
+
+INLINE void exponentials(const float *scores, size_t stride, char *out, float *factors, size_t m,
+                         size_t columns, size_t seen, size_t window, float scale, int parts) {
+  const size_t out_step = up_to(columns, 32) * TILE * parts;
+  const __m512 factor = _mm512_set1_ps(scale * 1.44269504f);
+  for (size_t r = 0; r < m; r++) {
+    const float *row = scores + r * stride;
+    const size_t end = seen + r, start = end > window ? end - window : 0;
+    __m512 peaks = _mm512_set1_ps(row[start]);
+    for (size_t c = start / 16 * 16; c < end; c += 16)
+      peaks = _mm512_mask_max_ps(peaks, between(c, start, end), peaks, _mm512_load_ps(row + c));
+    const __m512 shift =
+        _mm512_mul_ps(_mm512_set1_ps(-_mm512_reduce_max_ps(peaks)), factor);
+    char *line = out + r / 16 * out_step + r % 16 * TILE_BYTES;
+    __m512 sums = _mm512_setzero_ps(), sums2 = _mm512_setzero_ps();
+    for (size_t c = 0; c < columns; c += 32) {
+      __m512 low = _mm512_setzero_ps(), high = low;
+      if (c + 32 > start && c < end) {
+        low = _mm512_maskz_mov_ps(
+            between(c, start, end),
+            power_of_two(_mm512_fmadd_ps(_mm512_load_ps(row + c), factor, shift)));
+        high = _mm512_maskz_mov_ps(
+            between(c + 16, start, end),
+            power_of_two(_mm512_fmadd_ps(_mm512_load_ps(row + c + 16), factor, shift)));
+        sums = _mm512_add_ps(sums, low);
+        sums2 = _mm512_add_ps(sums2, high);
+      }
+      for (int part = 0; part < parts; part++, line += TILE)
+        _mm512_storeu_si512(line, next_part(&low, &high, part + 1 == parts));
+    }
+    factors[r] = 1.0f / _mm512_reduce_add_ps(_mm512_add_ps(sums, sums2));
+  }
+}
+
+TILES void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors,
+                                size_t m, size_t columns, size_t seen, size_t window, float scale,
+                                int parts) {
+  if (parts == 1)
+    exponentials(scores, stride, out, factors, m, columns, seen, window, scale, 1);
+  else
+    exponentials(scores, stride, out, factors, m, columns, seen, window, scale, 3);
+}
 
 /// Adds the used part of one 16 x 16 block of a group's sums, scaled; the first group overwrites.
 TILES static inline void add_block(const void *sums, int is_integer, float *y, size_t m, size_t n,
@@ -245,23 +524,58 @@ GROUPED_TILE_PRODUCT(nibble_tiles_s8_groups, _tile_dpbssd, 1)
 
 int nibble_has_tiles(void) { return 0; }
 
-// Never called: nibble_has_tiles says no.
-void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes) {
-  nibble_pack_a(in, out, rows, row_bytes);
-}
+void nibble_turn_tiles(void *tiles, size_t bytes) { (void)tiles, (void)bytes; }
 
-void nibble_tiles_bf16(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                       size_t b_step, size_t y_stride, const float *row_scale,
-                       const float *column_scale) {
-  (void)a, (void)b, (void)y, (void)m, (void)n, (void)row_bytes, (void)b_step, (void)y_stride;
-  (void)row_scale, (void)column_scale;
+// The rest is never called: nibble_has_tiles says no.
+
+void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes) {
+  (void)in, (void)out, (void)rows, (void)row_bytes;
   __builtin_trap();
 }
 
-void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
+void nibble_pack_a_floats(const float *in, void *out, size_t rows, size_t columns, size_t stride,
+                          int parts) {
+  (void)in, (void)out, (void)rows, (void)columns, (void)stride, (void)parts;
+  __builtin_trap();
+}
+
+void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t columns, int parts) {
+  (void)in, (void)out, (void)rows, (void)columns, (void)parts;
+  __builtin_trap();
+}
+
+void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
+                           size_t out_step, int parts) {
+  (void)in, (void)out, (void)depth, (void)columns, (void)out_step, (void)parts;
+  __builtin_trap();
+}
+
+void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
+                         int parts, size_t b_step, size_t y_stride, const float *row_scale,
+                         const float *column_scale) {
+  (void)a, (void)b, (void)y, (void)m, (void)n, (void)depth, (void)parts, (void)b_step;
+  (void)y_stride, (void)row_scale, (void)column_scale;
+  __builtin_trap();
+}
+
+void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                      size_t b_step, size_t y_stride, const float *row_scale,
                      const float *column_scale) {
-  nibble_tiles_bf16(a, b, y, m, n, row_bytes, b_step, y_stride, row_scale, column_scale);
+  nibble_tiles_floats(a, b, y, m, n, depth, 1, b_step, y_stride, row_scale, column_scale);
+}
+
+void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
+                        size_t n, size_t depth, int parts, size_t b_step, size_t out_step) {
+  (void)a, (void)gate, (void)up, (void)out, (void)m, (void)n, (void)depth, (void)parts;
+  (void)b_step, (void)out_step;
+  __builtin_trap();
+}
+
+void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors, size_t m,
+                          size_t columns, size_t seen, size_t window, float scale, int parts) {
+  (void)scores, (void)stride, (void)out, (void)factors, (void)m, (void)columns, (void)seen;
+  (void)window, (void)scale, (void)parts;
+  __builtin_trap();
 }
 
 void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, size_t n,

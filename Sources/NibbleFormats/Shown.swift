@@ -1,5 +1,5 @@
 /// Text from a file as errors show it: short, and nothing in it can steer a terminal.
-func shown(_ text: String) -> String {
+package func shown(_ text: String) -> String {
   let limit = 120
   var result = ""
   for scalar in text.unicodeScalars.prefix(limit) {

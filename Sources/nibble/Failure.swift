@@ -26,6 +26,7 @@ struct Failure {
     case let error as ModelError: status = Self.status(error)
     case let error as FormatError: status = Self.status(error)
     case let error as FileError: status = Self.status(error)
+    case let error as CalibrationTextError: status = Self.status(error)
     case is HubError: status = Self.badInput
     case is ChatTemplateError, is TokenizerError, is JSONError: status = Self.badInput
     default: return nil
@@ -41,6 +42,10 @@ struct Failure {
     case .interrupted: interrupted
     case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable: badInput
     }
+  }
+
+  private static func status(_ error: CalibrationTextError) -> Int32 {
+    if case .file(let error) = error { status(error) } else { badInput }
   }
 
   private static func status(_ error: ModelError) -> Int32 {

@@ -1,6 +1,6 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
-import NibbleExport
+public import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
@@ -34,6 +34,19 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+extension EngineFormat: ExpressibleByArgument {}
+
+struct FormatOptions: ParsableArguments {
+  @Option(
+    help: """
+      Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
+      vLLM, lmdeploy) or fp8 (vLLM).
+      """)
+  var format = EngineFormat.compressedTensors
+
+  var exporter: any Exporter { format.exporter }
+}
+
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
@@ -47,6 +60,13 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
   var asymmetric = false
 
+  @Option(
+    help: """
+      What shares a weight scale: tensor, channel (an output), or block (128 x 128, fp8 only; its \
+      activations then have a scale for each 128 inputs of a token).
+      """)
+  var per: ScaleSharing?
+
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
@@ -54,26 +74,103 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
+  @Option(help: .hidden)
+  var steps: String?
+
   func resolve() throws -> Recipe {
     var recipe = try Recipe.preset(
       recipe, group: group, symmetric: asymmetric ? false : nil)
+    if let steps {
+      recipe.steps = steps.split(separator: ",").map { text in
+        let parts = text.split(separator: ":").map(String.init)
+        let flags = Array(parts.dropFirst())
+        func value(_ key: String) -> Float? {
+          flags.first { $0.hasPrefix(key + "=") }.flatMap { Float($0.dropFirst(key.count + 1)) }
+        }
+        var search = ScaleSearch.extremes
+        if flags.contains("clip") { search = .clip }
+        if flags.contains("shrink") { search = .shrink(steps: Int(value("n") ?? 20)) }
+        switch parts[0] {
+        case "smooth": return .smooth(Smooth(strength: value("a")))
+        case "awq": return .awq(AWQ())
+        case "round": return .round(Round(search: search))
+        default:
+          var gptq = GPTQ()
+          gptq.search = search
+          gptq.activationOrder = flags.contains("order")
+          gptq.alignment = value("align") ?? 0
+          gptq.damping = value("damp") ?? 0.01
+          return .gptq(gptq)
+        }
+      }
+    }
+    if let per { try per.apply(to: &recipe) }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
 
   func validate() throws {
+    guard per == nil || group == nil else {
+      throw ValidationError("--per and --group both say what shares a scale; give one of them.")
+    }
+    guard per != .tensor || !asymmetric else {
+      throw ValidationError("--asymmetric needs a scale per channel or group, not --per tensor.")
+    }
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
+  }
+}
+
+/// What shares a weight scale, when the recipe is told.
+enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
+  case tensor
+  case channel
+  case block
+
+  func apply(to recipe: inout Recipe) throws(QuantizeError) {
+    switch self {
+    case .tensor: recipe.scheme.weights.granularity = .tensor
+    case .channel: recipe.scheme.weights.granularity = .channel
+    case .block:
+      guard recipe.scheme.weights.format == .e4m3 else {
+        throw .recipeOption(
+          recipe: recipe.name, option: "--per block",
+          reason: "engines read blocks of fp8 weights only; use --recipe fp8")
+      }
+      recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
+      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
+    }
   }
 }
 
 struct MeasureOptions: ParsableArguments {
   @Option(
     help: """
-      Text whose tokens also run through the blocks, for the running error: a file, builtin, or self \
-      (the source model writes it).
+      Text to learn from: a text file, records (.jsonl or .json), builtin, or self (the source model \
+      writes it). Default: builtin, when the recipe learns from text.
       """)
   var calibrate: String?
+
+  @Option(
+    help: """
+      Fields to read of each record, such as title,passage,question. Default: text, content, messages \
+      and others that are known.
+      """)
+  var calibrateField: String?
+
+  @Option(
+    help:
+      "Windows of calibration text. Default: 64, fewer when the text is short.")
+  var samples: Int?
+
+  @Option(help: "Tokens in a window of calibration text. Default: 512.")
+  var sampleLength: Int?
+
+  @Option(
+    help:
+      "0 spreads the windows over the calibration text; another number draws them, the same each time."
+  )
+  var seed: UInt64 = 0
 
   @Option(help: "Held-out text of the verdict: a file or builtin.")
   var verdictText = "builtin"
@@ -98,8 +195,52 @@ struct MeasureOptions: ParsableArguments {
     guard (2...65_536).contains(verdictWindow) else {
       throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
     }
+    if let samples, !(1...65_536).contains(samples) {
+      throw ValidationError("--samples is \(samples); use 1 to 65536.")
+    }
+    if let sampleLength, !(2...65_536).contains(sampleLength) {
+      throw ValidationError("--sample-length is \(sampleLength); use 2 to 65536.")
+    }
+    let isAskedFor = samples != nil || sampleLength != nil || calibrateField != nil || seed != 0
+    guard calibrate != nil || !isAskedFor else {
+      throw ValidationError(
+        "--samples, --sample-length, --seed and --calibrate-field need --calibrate FILE.")
+    }
+    guard fields.allSatisfy({ !$0.isEmpty }) else {
+      throw ValidationError("--calibrate-field is empty or has an empty name.")
+    }
     _ = try budget()
     _ = try shardBytes()
+  }
+
+  /// The names in --calibrate-field.
+  var fields: [String] {
+    calibrateField?.split(separator: ",", omittingEmptySubsequences: false)
+      .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
+  }
+
+  /// Which windows calibration takes; fewer than the default is no error.
+  func sampling(for recipe: Recipe) -> CalibrationSampling {
+    var sampling = CalibrationSampling()
+    sampling.windows = samples ?? (recipe.needsCalibration ? 64 : verdictWindows)
+    sampling.length = sampleLength ?? (recipe.needsCalibration ? 512 : verdictWindow)
+    sampling.seed = seed
+    sampling.allowsFewer = samples == nil && sampleLength == nil
+    return sampling
+  }
+
+  /// The text to calibrate on: the one asked for, or the built-in one when the recipe learns from it.
+  func calibrationSource(for recipe: Recipe) -> String? {
+    calibrate ?? (recipe.needsCalibration ? "builtin" : nil)
+  }
+
+  /// The windows that will run through the blocks, before any text is read.
+  func windowSizes(for recipe: Recipe) -> WindowSizes {
+    let sampling = sampling(for: recipe)
+    return WindowSizes(
+      calibration: calibrationSource(for: recipe) == nil
+        ? [] : Array(repeating: sampling.length, count: sampling.windows),
+      heldOut: Array(repeating: verdictWindow, count: verdictWindows))
   }
 
   func budget() throws -> Int? { try memory.map { try Self.bytes($0, "--memory") } }

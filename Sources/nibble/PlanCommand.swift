@@ -15,16 +15,18 @@ struct PlanCommand: ParsableCommand {
   @Argument(help: "A Hugging Face folder or a .gguf file.")
   var model: String
   @OptionGroup var recipe: RecipeOptions
+  @OptionGroup var format: FormatOptions
   @OptionGroup var measure: MeasureOptions
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
+    let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe.resolve(), exporter: CompressedTensors(),
+      checkpoint, recipe: recipe, exporter: format.exporter,
       shardSize: measure.shardBytes(),
-      windows: Array(repeating: measure.verdictWindow, count: measure.verdictWindows),
+      windows: measure.windowSizes(for: recipe),
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }

@@ -79,15 +79,9 @@ struct Assistant {
         "\(loaded.checkpoint.path) has no chat template. Use --raw to continue the prompt as it stands."
       )
     }
-    var variables: [String: JSON] = [:]
-    if let bos = tokenizer.bos.flatMap({ tokenizer.token($0) }) {
-      variables["bos_token"] = .string(bos)
-    }
-    if let eos = tokenizer.eos.flatMap({ tokenizer.token($0) }) {
-      variables["eos_token"] = .string(eos)
-    }
     return tokenizer.encode(
-      try template.render(messages, addGenerationPrompt: true, variables: variables))
+      try template.render(
+        messages, addGenerationPrompt: true, variables: tokenizer.templateVariables))
   }
 
   /// Room for a prompt and its answer.

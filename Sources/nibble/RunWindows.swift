@@ -12,16 +12,16 @@ struct RunWindows {
     _ options: MeasureOptions, _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
   ) throws {
     guard let decoder = plan.decoder else {
-      if options.calibrate != nil {
+      if options.calibrationSource(for: plan.recipe) != nil {
         throw QuantizeError.unmeasurable(
-          "--calibrate needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
+          "calibration needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
       }
       return
     }
     let (length, count) = (options.verdictWindow, options.verdictWindows)
     guard let tokenizer = try checkpoint.tokenizer() else {
-      if options.calibrate != nil {
-        throw QuantizeError.unmeasurable("--calibrate needs a tokenizer.json beside the weights")
+      if options.calibrationSource(for: plan.recipe) != nil {
+        throw QuantizeError.unmeasurable("calibration needs a tokenizer.json beside the weights")
       }
       Terminal.note("no tokenizer: the verdict is measured on pseudo-random tokens")
       windows.heldOut = (0..<count).map { Self.randomTokens($0, length, decoder.vocabulary) }
@@ -33,16 +33,34 @@ struct RunWindows {
     }
     windows.heldOut = try Self.spread(
       tokenizer.encode(TextSource.read(options.verdictText)), length, count, options.verdictText)
-    guard let source = options.calibrate else { return }
-    let calibration =
-      switch source {
-      case "self":
-        try SelfWritten(checkpoint, tokenizer, compute).windows(length: length, count: count)
-      case "builtin":
-        try Self.spread(tokenizer.encode(BuiltinText.calibration), length, count, source)
-      default: try Self.spread(tokenizer.encode(TextSource.read(source)), length, count, source)
+    guard let source = options.calibrationSource(for: plan.recipe) else { return }
+    let calibration = try Self.calibration(
+      source, options, options.sampling(for: plan.recipe), checkpoint, tokenizer, compute)
+    Terminal.note("calibration: \(calibration.audit)")
+    windows.calibration = calibration.windows
+  }
+
+  private static func calibration(
+    _ source: String, _ options: MeasureOptions, _ sampling: CalibrationSampling,
+    _ checkpoint: Checkpoint, _ tokenizer: Tokenizer, _ compute: Compute
+  ) throws -> CalibrationWindows {
+    let text: CalibrationText
+    if source != "self", source != "builtin", try CalibrationText.holdsRecords(path: source) {
+      text = try CalibrationText(
+        records: source, fields: options.fields, template: checkpoint.chatTemplate(),
+        tokenizer: tokenizer)
+      if text.emptyRecords > 0 {
+        Terminal.note("\(source): empty records left out: \(text.emptyRecords)")
       }
-    windows.calibration = calibration
+    } else if let field = options.fields.first {
+      throw CalibrationTextError.noFields(path: source, field: field)
+    } else if source == "self" {
+      return try SelfWritten(checkpoint, tokenizer, compute).windows(sampling)
+    } else {
+      text = CalibrationText(
+        source == "builtin" ? BuiltinText.calibration : try TextSource.read(source), path: source)
+    }
+    return try sampling.cut(text, with: tokenizer)
   }
 
   /// `count` windows at even distances, fewer when the text is short; at least one.
@@ -82,7 +100,8 @@ private struct SelfWritten {
     self.compute = compute
   }
 
-  func windows(length: Int, count: Int) throws -> [[Int]] {
+  func windows(_ asked: CalibrationSampling) throws -> CalibrationWindows {
+    let (count, length) = (asked.windows, asked.length)
     let decoder = try Decoder(checkpoint.decoderConfig(), from: checkpoint)
     guard let start = tokenizer.bos ?? tokenizer.eos else {
       throw QuantizeError.unmeasurable(
@@ -90,8 +109,8 @@ private struct SelfWritten {
     }
     var sampling = Sampling()
     sampling.temperature = 1
-    return try (0..<count).map { index in
-      sampling.seed = UInt64(index)
+    let windows = try (0..<count).map { index in
+      sampling.seed = asked.seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(index)
       var sampler = Sampler(sampling)
       var session = try Session(decoder, capacity: length, on: compute)
       var window = [start]
@@ -104,5 +123,6 @@ private struct SelfWritten {
       }
       return window
     }
+    return CalibrationWindows(windows: windows, documents: count, tokenizer: tokenizer)
   }
 }

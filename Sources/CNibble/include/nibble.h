@@ -36,11 +36,44 @@ void nibble_round_e4m3(const float *x, uint8_t *codes, size_t count, float scale
 void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale, int zero);
 /// Two codes a byte, the first in the low nibble, stored as code + 8; count is even.
 void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale, int zero);
+/// Rounds the columns of one row in order, each error passed on to the later ones: for j in order
+///   target = w[j] + carry[j] / r[j, j];  code = clamp(round_half_even(target / scale[j]) + zero[j])
+///   error[j] = w[j] - (code - zero[j]) * scale[j];  carry[l] += error[j] * r[j, l] for l > j
+/// r is upper triangular, rows of r_stride floats; zero may be null. codes in low...high.
+void nibble_round_feedback_int(const float *w, float *carry, const float *r, size_t r_stride,
+                               size_t count, const float *scale, const int8_t *zero, int low,
+                               int high, int8_t *codes, float *error);
+/// The same with E4M3 codes and one scale.
+void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r, size_t r_stride,
+                                size_t count, float scale, uint8_t *codes, float *error);
+/// The targets of the loop above when nothing is rounded: out[j] = w[j] + carry[j] / r[j, j]. Changes
+/// carry.
+void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t r_stride,
+                            size_t count, float *out);
+/// Sum of importance[i] * (w[i] - rounded w[i])^2 for codes clamp(round(w / scale) + zero) in
+/// low...high, or for E4M3 codes.
+float nibble_grid_error_int(const float *w, const float *importance, size_t count, float scale,
+                            int zero, int low, int high);
+float nibble_grid_error_e4m3(const float *w, const float *importance, size_t count, float scale);
+/// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats; count at most 512.
+float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
+                             float scale, int zero, int low, int high);
 /// out[i] = the code, -8...7, of those two a byte; count is even.
 void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count);
 /// Sum of (a - b)^2 and of a^2, in double.
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                          double *signal);
+
+// MARK: statistics (statistics.c)
+
+/// Of columns first...first+count of x [tokens, stride]: smallest and largest value, sum of |x| and of
+/// x^2, merged into what the arrays [count] hold. Sums run in float over 32 tokens, then in double.
+void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count, float *low,
+                              float *high, double *magnitude, double *energy);
+/// max over i of |x[i]| * factor[i]
+float nibble_scaled_peak(const float *x, const float *factor, size_t count);
+/// y[i] *= factor[i]
+void nibble_multiply(float *y, const float *factor, size_t count);
 
 // MARK: products with one row (dot.c)
 
@@ -66,16 +99,39 @@ size_t nibble_packed_bytes(size_t rows, size_t row_bytes);
 void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes);
 /// The same tiles with their 4-byte units transposed, as the second operand of a tile product.
 void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes);
+/// Floats as bfloat16 tiles of 32 columns, in 1 or 3 parts, one tile after the other: the nearest
+/// bfloat16, the nearest of what is left, and again. Three parts hold a float exactly, from 2^-110 to
+/// the largest bfloat16. `parts` times the packed bytes of 2 * columns; rows of `in` are `stride`
+/// floats apart.
+void nibble_pack_a_floats(const float *in, void *out, size_t rows, size_t columns, size_t stride,
+                          int parts);
+void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t columns, int parts);
+/// As pack_b_floats of the transpose: in [depth, columns]; out_step bytes from 16 columns to the next.
+void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
+                           size_t out_step, int parts);
+/// Transposes the 4-byte units of each tile of `bytes` bytes: packed b becomes packed a.
+void nibble_turn_tiles(void *tiles, size_t bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
-/// a, b packed by pack_a and pack_b; row_bytes before padding; y has y_stride floats a row. b_step is
-/// the bytes from 16 rows of b to the next 16, more than row_bytes needs when b was packed longer.
-/// bf16: products of pairs accumulate in float. s8: exact in int32, columns < 131072.
-void nibble_tiles_bf16(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
-                       size_t b_step, size_t y_stride, const float *row_scale,
-                       const float *column_scale);
-void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,
+/// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
+/// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed
+/// longer. floats: products of one part are exact, of three within 2^-24 of the product; pairs
+/// accumulate in float; subnormals count as zero. s8: exact in int32, depth < 131072.
+void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
+                         int parts, size_t b_step, size_t y_stride, const float *row_scale,
+                         const float *column_scale);
+void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                      size_t b_step, size_t y_stride, const float *row_scale,
                      const float *column_scale);
+/// out[m, n] = silu(sum over k of a[m, k] * gate[n, k]) * sum over k of a[m, k] * up[n, k], written
+/// as pack_a_floats would: `out` stands at the tile of the first column, out_step bytes from 16 rows
+/// to the next 16.
+void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
+                        size_t n, size_t depth, int parts, size_t b_step, size_t out_step);
+/// out[i, c] = exp(scale * (scores[i, c] - max)) as pack_a_floats would write [m, columns], where row
+/// i sees the last `window` of its first seen + i columns and is zero elsewhere; factors[i] = 1 / sum
+/// of the row. scores aligned to 64 bytes, stride and columns multiples of 32.
+void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors, size_t m,
+                          size_t columns, size_t seen, size_t window, float scale, int parts);
 
 /// The scales of a tile product whose rows are cut in groups of whole tiles, and what is added to
 /// the sums of each group.

@@ -74,7 +74,7 @@ public struct CompressedTensorsReader: WeightSource {
       codes: isPacked
         ? try packedCodes(path, weights.bits, outputs, inputs)
         : try plainCodes(path, weights, outputs, inputs),
-      scales: try scales(path + ".weight_scale", scaleShape),
+      scales: try checkpoint.scales(path + ".weight_scale", scaleShape),
       zeroPoints: try zeroPoints(path, weights, scaleShape, isPacked: isPacked))
     return .quantized(matrix, inputs: try inputRounding(path, scheme.activations))
   }
@@ -83,7 +83,7 @@ public struct CompressedTensorsReader: WeightSource {
     _ path: String, _ bits: Int, _ outputs: Int, _ inputs: Int
   ) throws(ModelError) -> Bytes {
     let words = (inputs * bits + 31) / 32
-    let packed = try bytes(path + ".weight_packed", .i32, [outputs, words])
+    let packed = try checkpoint.bytes(path + ".weight_packed", .i32, [outputs, words])
     return PackedCodes.unpack(
       bits == 8 ? Self.trim(packed, outputs, words * 4, inputs) : packed, bits: bits)
   }
@@ -91,7 +91,7 @@ public struct CompressedTensorsReader: WeightSource {
   private func plainCodes(
     _ path: String, _ weights: WeightScheme, _ outputs: Int, _ inputs: Int
   ) throws(ModelError) -> Bytes {
-    let codes = try bytes(
+    let codes = try checkpoint.bytes(
       path + ".weight", weights.format == .e4m3 ? .f8E4M3 : .i8, [outputs, inputs])
     guard weights.bits == 4 else { return codes }
     guard let narrow = PackedCodes.narrow(codes) else {
@@ -106,7 +106,7 @@ public struct CompressedTensorsReader: WeightSource {
     guard weights.hasZeroPoints else { return [] }
     let name = path + ".weight_zero_point"
     guard isPacked else {
-      let zeros = try bytes(name, .i8, scaleShape).array.map { Int8(bitPattern: $0) }
+      let zeros = try checkpoint.bytes(name, .i8, scaleShape).array.map { Int8(bitPattern: $0) }
       let half = 1 << (weights.bits - 1)
       guard zeros.allSatisfy({ (-half..<half).contains(Int($0)) }) else {
         throw .unsupported("\(name): holds codes of more than \(weights.bits) bits")
@@ -116,7 +116,8 @@ public struct CompressedTensorsReader: WeightSource {
     let (rows, groups) = (scaleShape[0], scaleShape[1])
     let words = (rows * weights.bits + 31) / 32
     return PackedCodes.unpackZeroPoints(
-      try bytes(name, .i32, [words, groups]), rows: rows, groups: groups, bits: weights.bits)
+      try checkpoint.bytes(name, .i32, [words, groups]), rows: rows, groups: groups,
+      bits: weights.bits)
   }
 
   private func inputRounding(
@@ -124,11 +125,11 @@ public struct CompressedTensorsReader: WeightSource {
   ) throws(ModelError) -> InputRounding? {
     guard let scheme else { return nil }
     guard scheme.isStatic else { return InputRounding(scheme) }
-    let scale = try scales(path + ".input_scale", [1])[0]
+    let scale = try checkpoint.scales(path + ".input_scale", [1])[0]
     guard scheme == .staticAsymmetric else {
       return InputRounding(scheme, range: InputRange(scale: scale))
     }
-    let zero = Int8(bitPattern: try bytes(path + ".input_zero_point", .i8, [1]).array[0])
+    let zero = Int8(bitPattern: try checkpoint.bytes(path + ".input_zero_point", .i8, [1]).array[0])
     return InputRounding(scheme, range: InputRange(scale: scale, zero: Int32(zero)))
   }
 
@@ -137,38 +138,6 @@ public struct CompressedTensorsReader: WeightSource {
     guard stride != width else { return bytes }
     let content = bytes.array
     return Bytes((0..<rows).flatMap { content[$0 * stride..<$0 * stride + width] })
-  }
-
-  private func bytes(
-    _ name: String, _ dtype: DType, _ shape: [Int]
-  ) throws(ModelError) -> Bytes {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard tensor.shape == shape || shape == [1] && tensor.shape.isEmpty else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    guard tensor.dtype == dtype else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: dtype.rawValue)
-    }
-    return try checkpoint.bytes(of: name)
-  }
-
-  private func scales(_ name: String, _ shape: [Int]) throws(ModelError) -> [Float] {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard let format = tensor.dtype.floatFormat else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: "F32, F16 or BF16")
-    }
-    guard tensor.shape == shape || shape == [1] && tensor.shape.isEmpty else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    let scales = format.decode(try checkpoint.bytes(of: name))
-    if let index = scales.firstIndex(where: { !($0.isFinite && $0 > 0) }) {
-      throw .unsupported("\(name): scale \(index) is \(scales[index]); scales are above zero")
-    }
-    return scales
   }
 
   /// The most specific group wins: an exact path, then an expression, then the class.

@@ -28,8 +28,56 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], from position: Int,
     layer: inout KeyValueCache.Layer, capacity: Int
   ) {
-    let (run, attention) = (arithmetic, config.attention)
     memory.resize(tokens: states.count / config.hidden, config)
+    attend(block, states, from: position, layer: &layer, capacity: capacity)
+    arithmetic.apply(block, .output, memory.attended, into: &memory.result)
+    arithmetic.add(memory.result, to: &states)
+    gate(block, states)
+    arithmetic.apply(block, .down, memory.gate, into: &memory.result)
+    arithmetic.add(memory.result, to: &states)
+  }
+
+  /// The activation `[t, k]` that enters the linears of `site`, for the states of a whole sequence.
+  ///
+  /// - Parameter states: `[t, hidden]`: before the block for `attention` and `output`, after its
+  ///   attention for `feedForward` and `down`.
+  public mutating func activation(
+    at site: Site, of block: Block, _ states: [Float]
+  ) -> [Float] {
+    let tokens = states.count / config.hidden
+    memory.resize(tokens: tokens, config)
+    switch site {
+    case .attention:
+      arithmetic.norm(states, block.inputNorm, into: &memory.normed)
+      return memory.normed
+    case .output:
+      var layer = KeyValueCache.Layer(config.attention, capacity: tokens)
+      attend(block, states, from: 0, layer: &layer, capacity: tokens)
+      return memory.attended
+    case .feedForward:
+      arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
+      return memory.normed
+    case .down:
+      gate(block, states)
+      return memory.gate
+    }
+  }
+
+  /// `states += linear(activation)`, for the output and down projections.
+  public mutating func add(
+    _ role: Role, of block: Block, _ activation: [Float], to states: inout [Float]
+  ) {
+    memory.resize(tokens: states.count / config.hidden, config)
+    arithmetic.apply(block, role, activation, into: &memory.result)
+    arithmetic.add(memory.result, to: &states)
+  }
+
+  /// Norm, query, key, value, attention: into `memory.attended`.
+  private mutating func attend(
+    _ block: Block, _ states: [Float], from position: Int, layer: inout KeyValueCache.Layer,
+    capacity: Int
+  ) {
+    let (run, attention) = (arithmetic, config.attention)
     run.norm(states, block.inputNorm, into: &memory.normed)
     run.apply(block, .query, memory.normed, into: &memory.queries)
     run.apply(block, .key, memory.normed, into: &memory.keys)
@@ -39,15 +87,15 @@ public struct ForwardPass: Sendable {
     run.store(memory.keys, at: position, capacity: capacity, in: &layer.keys)
     run.store(memory.values, at: position, capacity: capacity, in: &layer.values)
     run.attend(layer, from: position, capacity: capacity, memory.queries, into: &memory.attended)
-    run.apply(block, .output, memory.attended, into: &memory.result)
-    run.add(memory.result, to: &states)
+  }
 
+  /// Norm, gate, up: `silu(gate) · up` into `memory.gate`.
+  private mutating func gate(_ block: Block, _ states: [Float]) {
+    let run = arithmetic
     run.norm(states, block.postAttentionNorm, into: &memory.normed)
     run.apply(block, .gate, memory.normed, into: &memory.gate)
     run.apply(block, .up, memory.normed, into: &memory.up)
     run.multiply(&memory.gate, afterSiLUBy: memory.up)
-    run.apply(block, .down, memory.gate, into: &memory.result)
-    run.add(memory.result, to: &states)
   }
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.

@@ -13,8 +13,6 @@ public struct Family: Hashable, Sendable {
   public var ggufArchitectures: [String]
   /// Module paths below a block, in the order in which the block computes them.
   public var linears: [Linear]
-  /// Linears that read the same activation, in the order of the forward pass.
-  public var inputGroups: [[Role]]
   /// Prefix of block `i`: this, the number, a full stop.
   public var blockPrefix: String
   public var inputNorm: String
@@ -50,7 +48,6 @@ extension Family {
       Linear(role: .output, path: "self_attn.o_proj"), Linear(role: .gate, path: "mlp.gate_proj"),
       Linear(role: .up, path: "mlp.up_proj"), Linear(role: .down, path: "mlp.down_proj"),
     ],
-    inputGroups: [[.query, .key, .value], [.output], [.gate, .up], [.down]],
     blockPrefix: "model.layers.",
     inputNorm: "input_layernorm",
     postAttentionNorm: "post_attention_layernorm",

@@ -5,6 +5,8 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var name: String
   public var summary: String
   public var scheme: LinearScheme
+  /// In order; the last one rounds.
+  public var steps: [Step] = [.round(Round())]
   /// The head too; embeddings always stay float.
   public var quantizesHead = false
   /// Largest mean KL divergence from the source on held-out text, nats a token.
@@ -41,6 +43,11 @@ public struct Recipe: Hashable, Sendable, Codable {
     maxKL: 0.15)
 
   public static let presets = [w8a8, w8a16, w4a16, fp8]
+
+  var needs: Step.Needs { steps.reduce(into: []) { $0.formUnion($1.needs) } }
+
+  /// Whether a step learns from calibration text.
+  public var needsCalibration: Bool { !needs.isEmpty }
 
   /// The preset called `name`, changed by options.
   ///

@@ -17,6 +17,10 @@ public struct QuantizeRun {
     public var heldOut: [[Int]] = []
 
     public init() {}
+
+    public var sizes: WindowSizes {
+      WindowSizes(calibration: calibration.map(\.count), heldOut: heldOut.map(\.count))
+    }
   }
 
   /// What a finished unit says to whoever watches.
@@ -83,6 +87,7 @@ public struct QuantizeRun {
     var output = try ShardOutput(plan, folder: folder, from: resumed)
     var quantizedHead: Weight?
     var lastSpill = ContinuousClock.now
+    var spillTime = Duration.zero
     var spilled = resumed - 1
     var measuring = Duration.zero
     for index in resumed..<plan.units.count {
@@ -90,9 +95,11 @@ public struct QuantizeRun {
       var entry = try finish(unit, index, &streams, &output, &quantizedHead, &measuring)
       let isLast = index == plan.units.count - 1
       let stops = !isLast && shouldStop()
-      if stops || !isLast && ContinuousClock.now - lastSpill >= spillInterval {
+      if stops || !isLast && ContinuousClock.now - lastSpill >= max(spillInterval, spillTime * 20) {
+        let start = ContinuousClock.now
         entry.states = try streams?.spill(to: folder, unit: index) ?? ""
         lastSpill = .now
+        spillTime = lastSpill - start
       }
       try folder.append(entry)
       if entry.states != nil {
@@ -110,7 +117,7 @@ public struct QuantizeRun {
     let verdict = try verdict(&streams, quantizedHead)
     measuring += ContinuousClock.now - start
     let layers = folder.entries.flatMap(\.layers)
-    try files.write(plan, layers: layers, verdict: verdict, to: folder)
+    try files.write(plan, folder.entries, verdict: verdict, to: folder)
     try readBack(folder)
     try folder.publish()
     return Report(
@@ -124,8 +131,8 @@ public struct QuantizeRun {
       let ends = try DecoderEnds(config, from: checkpoint)
       defer { ends.embedding.release() }
       return try StateStreams(
-        calibration: windows.calibration, heldOut: windows.heldOut, config: config, ends: ends,
-        on: compute)
+        calibration: windows.calibration, heldOut: windows.heldOut, needs: plan.recipe.needs,
+        config: config, ends: ends, on: compute)
     } catch { throw .model(error) }
   }
 
@@ -150,48 +157,62 @@ public struct QuantizeRun {
     _ unit: Plan.Unit, _ index: Int, _ streams: inout StateStreams?, _ output: inout ShardOutput,
     _ quantizedHead: inout Weight?, _ measuring: inout Duration
   ) throws(QuantizeError) -> JournalEntry {
-    var encoded: [String: Bytes] = [:]
-    var weights: [String: Weight] = [:]
-    var reports: [LayerReport] = []
-    for layer in unit.layers {
-      let rounded = try Round().apply(
-        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-      let inputs = layer.scheme.activations.map { InputRounding($0) }
-      encoded.merge(plan.exporter.encode(rounded.matrix, inputs: inputs, of: layer)) {
-        first, _ in first
-      }
-      weights[layer.path] = .quantized(rounded.matrix, inputs: inputs)
-      reports.append(rounded.report)
-    }
+    let steps = BlockSteps(plan: plan, unit: unit, checkpoint: checkpoint, compute: compute)
+    var outcome: BlockSteps.Outcome
     var runningError: Double?
-    if let block = unit.block {
+    if let block = unit.block, let config = plan.decoder, streams != nil {
+      let source: Block
+      do { source = try Block(block, of: config, from: checkpoint) } catch { throw .model(error) }
+      outcome =
+        plan.recipe.needsCalibration
+        ? try calibrated(steps, source, block, config, &streams) : try steps.round(plainRound)
       let start = ContinuousClock.now
-      runningError = try runBlock(block, weights, &streams)
+      runningError = run(source, outcome, block, config, &streams)
       measuring += ContinuousClock.now - start
+      source.release()
     } else {
-      quantizedHead = plan.decoder.flatMap { weights[$0.family.head] }
+      outcome = try steps.round(plainRound)
+      if unit.block == nil {
+        quantizedHead = plan.decoder.flatMap { outcome.weights[$0.family.head] }
+      }
     }
-    let hash = try output.append(unit, encoded, from: checkpoint)
+    let hash = try output.append(unit, outcome.encoded, from: checkpoint)
     return JournalEntry(
-      unit: index, sha256: hash, layers: reports, runningError: runningError, states: nil)
+      unit: index, sha256: hash, layers: outcome.layers, steps: outcome.steps,
+      runningError: runningError, states: nil)
   }
 
-  /// Runs the source's block and the quantized one over their streams.
-  private func runBlock(
-    _ index: Int, _ weights: [String: Weight], _ streams: inout StateStreams?
-  ) throws(QuantizeError) -> Double? {
-    guard let config = plan.decoder, streams != nil else { return nil }
-    do {
-      let block = try Block(index, of: config, from: checkpoint)
-      var quantized = block
-      for linear in config.family.linears {
-        let path = config.family.path(of: linear.role, block: index)
-        if let weight = weights[path] { quantized.linears[linear.role]?.weight = weight }
-      }
-      let error = streams?.run(source: block, quantized: quantized)
-      block.release()
-      return error
-    } catch { throw .model(error) }
+  /// The rounding of a recipe without calibration, and of the head in any recipe.
+  private var plainRound: Round {
+    for case .round(let round) in plan.recipe.steps where round.search == .extremes { return round }
+    return Round()
+  }
+
+  private func calibrated(
+    _ steps: BlockSteps, _ source: Block, _ index: Int, _ config: DecoderConfig,
+    _ streams: inout StateStreams?
+  ) throws(QuantizeError) -> BlockSteps.Outcome {
+    guard var taken = streams.take() else { return try steps.round(plainRound) }
+    defer { streams = taken }
+    return try steps.calibrated(source, index, config: config, &taken)
+  }
+
+  /// Runs the source's block and the quantized one over the windows that measure them.
+  private func run(
+    _ source: Block, _ outcome: BlockSteps.Outcome, _ index: Int, _ config: DecoderConfig,
+    _ streams: inout StateStreams?
+  ) -> Double? {
+    var quantized = outcome.parameters ?? source
+    for linear in config.family.linears {
+      let path = config.family.path(of: linear.role, block: index)
+      if let weight = outcome.weights[path] { quantized.linears[linear.role]?.weight = weight }
+    }
+    guard let all = streams?.windows.indices, let calibration = streams?.calibration else {
+      return nil
+    }
+    // Windows that only calibrate have moved on already.
+    let measured = plan.recipe.needsCalibration ? calibration.upperBound..<all.upperBound : all
+    return streams?.run(source: source, quantized: quantized, over: measured)
   }
 
   private func verdict(

@@ -166,6 +166,7 @@ struct JournalEntry: Codable, Hashable {
   /// Of the unit's bytes in its shard, hexadecimal.
   var sha256: String
   var layers: [LayerReport]
+  var steps: [StepReport] = []
   /// Relative error of the quantized stream's states after this block.
   var runningError: Double?
   /// Of the states after this unit, when they were written out.

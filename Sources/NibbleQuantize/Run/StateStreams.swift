@@ -6,6 +6,9 @@ import NibbleTensor
 
 /// The hidden states of some windows of tokens in two models: the source, and the quantized one as it
 /// really runs.
+///
+/// Held-out windows run through both. Calibration windows run through those that the recipe learns
+/// from; in the other their states are empty.
 struct StateStreams {
   static let filePrefix = "states-"
 
@@ -14,35 +17,41 @@ struct StateStreams {
   /// How many of the windows, at the end, are held out for the verdict.
   let heldOut: Int
   /// `[window][t, hidden]`
-  private(set) var source: [[Float]]
-  private(set) var quantized: [[Float]]
-  private var pass: ForwardPass
+  var source: [[Float]]
+  var quantized: [[Float]]
+  var pass: ForwardPass
+  /// The windows that are not held out.
+  var calibration: Range<Int> { 0..<windows.count - heldOut }
 
   /// Starts at the embedding.
   init(
-    calibration: [[Int]], heldOut: [[Int]], config: DecoderConfig, ends: DecoderEnds,
-    on compute: Compute
+    calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderConfig,
+    ends: DecoderEnds, on compute: Compute
   ) throws(ModelError) {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
     source = []
     for window in windows { source.append(try ends.states(of: window)) }
     quantized = source
+    for index in calibration.indices where !needs.isEmpty {
+      if needs.isDisjoint(with: .sourceStates) { source[index] = [] }
+      if !needs.contains(.quantized) { quantized[index] = [] }
+    }
     pass = try ForwardPass(
       config, positions: windows.map(\.count).max() ?? 1, on: compute)
   }
 
-  /// Runs both blocks; returns the relative error of the quantized stream,
-  /// `sqrt(Σ(x - x̂)² / Σx²)`, over the calibration windows, or all when there are none.
-  mutating func run(source block: Block, quantized other: Block) -> Double {
+  /// Runs both blocks over some windows; returns the relative error of the quantized stream,
+  /// `sqrt(Σ(x - x̂)² / Σx²)`.
+  mutating func run(
+    source block: Block, quantized other: Block, over range: Range<Int>
+  ) -> Double {
     var (error, signal) = (0.0, 0.0)
-    let measured = heldOut < windows.count ? windows.count - heldOut : windows.count
-    for index in windows.indices {
+    for index in range {
       let capacity = windows[index].count
       var layer = KeyValueCache.Layer(pass.config.attention, capacity: capacity)
       pass.run(block, on: &source[index], from: 0, layer: &layer, capacity: capacity)
       pass.run(other, on: &quantized[index], from: 0, layer: &layer, capacity: capacity)
-      guard index < measured else { continue }
       let (left, right) = (quantized[index], source[index])
       let energy = errorEnergy(of: left.span, against: right.span)
       error += energy.error

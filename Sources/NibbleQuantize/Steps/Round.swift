@@ -1,25 +1,36 @@
 import NibbleFormats
 import NibbleModel
-import NibbleTensor
+public import NibbleTensor
 
-/// Rounds each weight to the nearest code of its scheme; needs no data.
-struct Round {
+/// Rounds each weight to the nearest code of its scheme.
+public struct Round: Hashable, Sendable, Codable {
+  /// How scales are chosen; anything but `extremes` needs calibration.
+  public var search: ScaleSearch
+
+  public init(search: ScaleSearch = .extremes) { self.search = search }
+
+  /// Straight from the checkpoint: no data, and a few rows in memory at a time.
   func apply(
     to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, on compute: Compute
-  ) throws(QuantizeError) -> (matrix: QuantizedMatrix, report: LayerReport) {
+  ) throws(QuantizeError) -> QuantizedMatrix {
     let name = layer.path + ".weight"
-    let weight: FloatMatrix
     do {
-      weight = try checkpoint.matrix(name, rows: layer.outputs, columns: layer.inputs)
-    } catch { throw .model(error) }
-    let matrix: QuantizedMatrix
-    do {
-      matrix = try QuantizedMatrix(
-        rounding: weight, to: layer.scheme.weights, scaleFormat: scaleFormat, on: compute)
-    } catch { throw .nonFinite(tensor: name, index: error.index) }
-    let noise = matrix.signalToNoise(against: weight, on: compute)
-    return (
-      matrix, LayerReport(path: layer.path, signalToNoise: noise.isFinite ? noise : nil)
-    )
+      return try QuantizedMatrix(
+        rounding: checkpoint.matrix(name, rows: layer.outputs, columns: layer.inputs),
+        to: layer.scheme.weights, scaleFormat: scaleFormat, on: compute)
+    } catch let error as NonFinite {
+      throw .nonFinite(tensor: name, index: error.index)
+    } catch let error as ModelError { throw .model(error) } catch { preconditionFailure("\(error)") }
+  }
+
+  /// A weight that other steps changed.
+  func apply(
+    to weight: FloatRows, moments: GramMatrix?, scheme: WeightScheme, scaleFormat: FloatFormat,
+    on compute: Compute
+  ) -> QuantizedMatrix {
+    QuantizedMatrix(
+      nearest: weight,
+      to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
+      moments: moments, on: compute)
   }
 }

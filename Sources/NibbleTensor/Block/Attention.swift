@@ -38,8 +38,8 @@ public struct Attention: Hashable, Sendable {
 
   /// `out[i] = softmax(q[i] · Kᵀ / sqrt(d)) · V` over the positions that token `position + i` sees.
   ///
-  /// Works in slabs of 128 queries, so memory grows with the context, not with its square. In bf16
-  /// the factors of both products are rounded to bfloat16 where the processor has tiles.
+  /// Works in slabs of queries, so memory grows with the context, not with its square. On tiles the
+  /// factors of both products are rounded as the precision of `compute` says.
   ///
   /// - Parameters:
   ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
@@ -58,7 +58,7 @@ public struct Attention: Hashable, Sendable {
       "\(keys.count) keys for a capacity of \(capacity)")
     precondition(position + t <= capacity, "\(position) + \(t) of \(capacity)")
     guard t > 0 else { return }
-    if compute.precision == .bf16, hasTilesHere, t > 4 {
+    if hasTilesHere, t > 4 {
       unsafe queries.withUnsafeBufferPointer { queries in
         unsafe keys.withUnsafeBufferPointer { keys in
           unsafe values.withUnsafeBufferPointer { values in

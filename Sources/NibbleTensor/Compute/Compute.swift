@@ -4,7 +4,8 @@ import Foundation
 
 /// In what arithmetic float products run. Sums are float in both.
 public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Products of floats.
+  /// Products of floats. On a processor with tiles each float is three bfloat16 parts, and the six
+  /// products of parts that matter are within 2^-24 of the product.
   case f32
   /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
   /// the processor multiplies bfloat16 tiles. Products of up to four tokens, which are bound by
@@ -29,6 +30,9 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
     self.precision = precision
   }
 
+  /// Parts of a float in tiles.
+  var parts: Int { precision == .bf16 ? 1 : 3 }
+
   /// Whether this processor multiplies bfloat16 and int8 tiles (AMX).
   public static var hasTiles: Bool { hasTilesHere }
 
@@ -50,7 +54,7 @@ let hasTilesHere: Bool = nibble_has_tiles() != 0
 
 /// Memory for intermediate results, grown when needed and kept.
 @safe struct Scratch: ~Copyable {
-  enum Use: Int, CaseIterable { case activations, weights, scores, sums, rows }
+  enum Use: Int, CaseIterable { case activations, hidden, weights, scores, sums, rows }
 
   private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(
     repeating: nil, count: Use.allCases.count)

@@ -37,6 +37,16 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     }
   }
 
+  /// What the largest magnitude is divided by: half the width of the code range, or with row groups
+  /// ZeroQuant's `2^(bits-1)`, which cuts the largest value by up to one code.
+  public var largestCode: Float {
+    switch (format, granularity) {
+    case (.e4m3, _): 448
+    case (.int(let bits, _), .rowGroups): Float(1 << (bits - 1))
+    case (.int(let bits, _), _): Float((1 << bits) - 1) / 2
+    }
+  }
+
   /// Whether codes carry zero points.
   public var hasZeroPoints: Bool {
     if case .int(_, symmetric: false) = format { true } else { false }

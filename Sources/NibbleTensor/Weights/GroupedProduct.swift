@@ -3,7 +3,7 @@ import COneDNN
 
 /// Products of many tokens whose scales change along the inputs, or whose codes must be changed
 /// before they are multiplied: see ``ProductGroups``.
-struct GroupedProduct: ~Copyable {
+struct GroupedProduct {
   let matrix: QuantizedMatrix
   let groups: ProductGroups
   /// Whether codes multiply in integers; otherwise `code - zero` does in float, exactly.

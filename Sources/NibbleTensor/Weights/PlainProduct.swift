@@ -94,13 +94,13 @@ enum PlainProduct {
   /// `y[m, n] = a[m, k] · b[k, n]` on the calling thread.
   static func multiply(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
-    _ m: Int, _ n: Int, _ k: Int, aStride: Int, yStride: Int
+    _ m: Int, _ n: Int, _ k: Int, aStride: Int, bStride: Int? = nil, yStride: Int
   ) {
     nibble_use_one_openmp_thread()
     let plain = CChar(bitPattern: UInt8(ascii: "N"))
     let status = unsafe dnnl_sgemm(
       plain, plain, dnnl_dim_t(m), dnnl_dim_t(n), dnnl_dim_t(k), 1, a, dnnl_dim_t(aStride), b,
-      dnnl_dim_t(n), 0, y, dnnl_dim_t(yStride))
+      dnnl_dim_t(bStride ?? n), 0, y, dnnl_dim_t(yStride))
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 
@@ -130,3 +130,7 @@ enum PlainProduct {
     }
   }
 }
+
+/// Tokens whose products are computed together: small enough that their inputs stay in the
+/// second-level cache, and a function of the number of inputs alone.
+func slab(inputs k: Int) -> Int { k <= 2048 ? 256 : 128 }

@@ -32,4 +32,12 @@ extension QuantizedMatrix {
     let (error, signal) = (errors.reduce(0, +), signals.reduce(0, +))
     return error == 0 ? .infinity : 10 * log10(signal / error)
   }
+
+  /// The same against a weight in memory.
+  public func signalToNoise(against weight: FloatRows, on compute: Compute) -> Double {
+    signalToNoise(
+      against: FloatMatrix(
+        format: .f32, rows: weight.rows, columns: weight.columns,
+        bytes: Bytes(FloatFormat.f32.encode(weight.values.span))), on: compute)
+  }
 }

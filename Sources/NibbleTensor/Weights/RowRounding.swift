@@ -69,8 +69,8 @@ struct RowRounding {
           unsafe scales[group] = scale(peak: peak)
         }
       }
-      unsafe write(
-        part, values.count, codes + values.lowerBound * scheme.bits / 8, scales[group], zero)
+      unsafe Self.write(
+        part, values.count, codes + values.lowerBound * scheme.bits / 8, scales[group], zero, scheme)
     }
     return nil
   }
@@ -83,9 +83,10 @@ struct RowRounding {
     values.first { unsafe !x[$0].isFinite } ?? values.lowerBound
   }
 
-  private func write(
+  /// Writes the codes of `count` values that share a scale.
+  static func write(
     _ x: UnsafePointer<Float>, _ count: Int, _ codes: UnsafeMutableRawPointer, _ scale: Float,
-    _ zero: Int32
+    _ zero: Int32, _ scheme: WeightScheme
   ) {
     switch scheme.format {
     case .e4m3:
@@ -105,20 +106,10 @@ struct RowRounding {
   }
 
   /// The symmetric scale of values up to `peak`.
-  func scale(peak: Float) -> Float { Self.scale(peak / largestCode, scaleFormat) }
-
-  /// What the largest magnitude is divided by: half the width of the code range, or with row groups
-  /// ZeroQuant's `2^(bits-1)`, which cuts the largest value by up to one code.
-  private var largestCode: Float {
-    switch (scheme.format, scheme.granularity) {
-    case (.e4m3, _): 448
-    case (.int(let bits, _), .rowGroups): Float(1 << (bits - 1))
-    case (.int(let bits, _), _): Float((1 << bits) - 1) / 2
-    }
-  }
+  func scale(peak: Float) -> Float { Self.scale(peak / scheme.largestCode, scaleFormat) }
 
   /// The scale as it will be stored: never zero, subnormal or infinite.
-  private static func scale(_ exact: Float, _ format: FloatFormat) -> Float {
+  static func scale(_ exact: Float, _ format: FloatFormat) -> Float {
     guard exact > 0 else { return 1 }
     let smallest: Float = format == .f16 ? 0x1p-14 : .leastNormalMagnitude
     let largest: Float = format == .f16 ? 65504 : 0x1.fep127

@@ -1,98 +1,136 @@
 import CNibble
 
-/// Products on the processor's tiles (AMX): both factors are packed first, weights once a chunk,
-/// inputs once a slab.
+/// How values lie in the processor's tiles (AMX): a tile is 16 rows of 64 bytes.
+enum TileLayout: Hashable, Sendable {
+  /// int8 codes: products and sums are exact.
+  case codes
+  /// Floats as bfloat16 parts that add up to them: one part rounds, three are exact.
+  case floats(parts: Int)
+
+  /// Bytes of 16 rows of `k` values.
+  func step(_ k: Int) -> Int {
+    switch self {
+    case .codes: nibble_packed_bytes(16, k)
+    case .floats(let parts): nibble_packed_bytes(16, 2 * k) * parts
+    }
+  }
+
+  /// Bytes of `rows` rows of `k` values.
+  func bytes(_ rows: Int, _ k: Int) -> Int { (rows + 15) / 16 * step(k) }
+
+  /// Rows of inputs whose products are computed together: few enough that their tiles stay in the
+  /// second-level cache.
+  func slab(_ k: Int) -> Int { step(k) <= 1 << 16 ? 256 : 128 }
+}
+
+/// Products on the processor's tiles: both factors are packed first.
 enum TileProduct {
-  /// bfloat16 factors, float sums.
-  static func bfloats(
-    _ inputs: borrowing RoundedInputs, _ weight: Weight, _ part: Range<Int>, unscaled: Bool,
-    _ target: ProductTarget, on compute: Compute
+  /// Packs inputs into scratch memory for `use`.
+  static func pack(
+    _ inputs: borrowing RoundedInputs, as layout: TileLayout, on compute: Compute
+  ) -> UnsafeRawPointer {
+    let (t, k) = (inputs.tokens, inputs.columns)
+    let step = layout.step(k)
+    let tiles = unsafe compute.scratch.take(.activations, layout.bytes(t, k))
+    let floats = unsafe inputs.floats
+    let codes = unsafe inputs.codes
+    compute.ranges(of: t, grain: 32) { tokens, _ in
+      let out = unsafe tiles + tokens.lowerBound / 16 * step
+      switch layout {
+      case .codes: unsafe nibble_pack_a(codes! + tokens.lowerBound * k, out, tokens.count, k)
+      case .floats(let parts):
+        unsafe nibble_pack_a_floats(
+          floats + tokens.lowerBound * k, out, tokens.count, k, k, Int32(parts))
+      }
+    }
+    return UnsafeRawPointer(tiles)
+  }
+
+  /// Packs some rows of a weight into `tiles`.
+  static func pack(
+    _ weight: Weight, _ part: Range<Int>, as layout: TileLayout, unscaled: Bool,
+    into tiles: UnsafeMutableRawPointer, on compute: Compute
   ) {
-    let k = inputs.columns
-    let packed = unsafe pack(part.count, rowBytes: 2 * k, on: compute) { rows, out in
+    let k = weight.columns
+    let step = layout.step(k)
+    compute.ranges(of: part.count, grain: 16) { rows, _ in
+      let out = unsafe tiles + rows.lowerBound / 16 * step
       let first = part.lowerBound + rows.lowerBound
-      unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * k) { floats in
-        unsafe withUnsafeTemporaryAllocation(of: UInt16.self, capacity: rows.count * k) { halves in
+      switch (layout, weight) {
+      case (.codes, .quantized(let matrix, _)):
+        unsafe matrix.codes.withUnsafeBytes {
+          unsafe nibble_pack_b($0.baseAddress! + first * k, out, rows.count, k)
+        }
+      case (.codes, .float): preconditionFailure("a float weight has no codes")
+      case (.floats(let parts), _):
+        unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * k) { floats in
           unsafe weight.widen(
             first..<first + rows.count, into: floats.baseAddress!, unscaled: unscaled)
-          unsafe nibble_f32_to_bf16(floats.baseAddress!, halves.baseAddress!, rows.count * k)
-          unsafe nibble_pack_b(halves.baseAddress!, out, rows.count, 2 * k)
+          unsafe nibble_pack_b_floats(floats.baseAddress!, out, rows.count, k, Int32(parts))
         }
       }
     }
-    let x = unsafe inputs.floats
-    unsafe run(inputs, rowBytes: 2 * k, packed, target, on: compute, product: nibble_tiles_bf16) {
-      tokens, out in
-      unsafe withUnsafeTemporaryAllocation(of: UInt16.self, capacity: 16 * k) { halves in
-        unsafe nibble_f32_to_bf16(
-          x + tokens.lowerBound * k, halves.baseAddress!, tokens.count * k)
-        unsafe nibble_pack_a(halves.baseAddress!, out, tokens.count, 2 * k)
-      }
-    }
   }
 
-  /// int8 factors, exact sums.
-  static func integers(
-    _ inputs: borrowing RoundedInputs, _ matrix: QuantizedMatrix, _ part: Range<Int>,
-    _ target: ProductTarget, on compute: Compute
+  /// `y = x · Wᵀ` of packed factors with `k` inputs.
+  ///
+  /// Sums go through memory of the thread's own: a store across cache lines to memory that no cache
+  /// holds costs as much as the products.
+  static func run(
+    _ x: UnsafeRawPointer, tokens t: Int, scales: UnsafePointer<Float>?, _ weights: UnsafeRawPointer,
+    inputs k: Int, _ layout: TileLayout, _ target: ProductTarget, on compute: Compute
   ) {
-    let k = inputs.columns
-    let packed = unsafe pack(part.count, rowBytes: k, on: compute) { rows, out in
-      unsafe matrix.codes.withUnsafeBytes { codes in
-        unsafe nibble_pack_b(
-          codes.baseAddress! + (part.lowerBound + rows.lowerBound) * k, out, rows.count, k)
-      }
-    }
-    let x = unsafe inputs.codes!
-    unsafe run(inputs, rowBytes: k, packed, target, on: compute, product: nibble_tiles_s8) {
-      tokens, out in
-      unsafe nibble_pack_a(x + tokens.lowerBound * k, out, tokens.count, k)
-    }
-  }
-
-  private static func pack(
-    _ rows: Int, rowBytes: Int, on compute: Compute,
-    _ body: (_ rows: Range<Int>, _ out: UnsafeMutableRawPointer) -> Void
-  ) -> UnsafeRawPointer {
-    let memory = unsafe compute.scratch.take(.weights, nibble_packed_bytes(rows, rowBytes))
-    let step = nibble_packed_bytes(16, rowBytes)
-    compute.ranges(of: rows, grain: 16) { part, _ in
-      unsafe body(part, memory + part.lowerBound / 16 * step)
-    }
-    return UnsafeRawPointer(memory)
-  }
-
-  private typealias Product = (
-    UnsafeRawPointer?, UnsafeRawPointer?, UnsafeMutablePointer<Float>?, Int, Int, Int, Int, Int,
-    UnsafePointer<Float>?, UnsafePointer<Float>?
-  ) -> Void
-
-  private static func run(
-    _ inputs: borrowing RoundedInputs, rowBytes: Int, _ weights: UnsafeRawPointer,
-    _ target: ProductTarget, on compute: Compute, product: Product,
-    packing body: (_ tokens: Range<Int>, _ out: UnsafeMutableRawPointer) -> Void
-  ) {
-    let t = inputs.tokens
-    let step = nibble_packed_bytes(16, rowBytes)
-    let x = unsafe compute.scratch.take(.activations, nibble_packed_bytes(t, rowBytes))
-    compute.ranges(of: t, grain: 16) { tokens, _ in
-      unsafe body(tokens, x + tokens.lowerBound / 16 * step)
-    }
-    let tokensAtOnce = slab(inputs: rowBytes / 2)
-    let outputsAtOnce = 256
-    let columns = (target.outputs + outputsAtOnce - 1) / outputsAtOnce
+    let step = layout.step(k)
+    let tokensAtOnce = layout.slab(k)
+    let columns = (target.outputs + 255) / 256
+    let outputsAtOnce = ((target.outputs + columns - 1) / columns + 31) / 32 * 32
     let slabs = (t + tokensAtOnce - 1) / tokensAtOnce
-    let scales = unsafe inputs.scales
-    compute.pool.run(slabs * columns) { task, _ in
+    let panelSize = tokensAtOnce * outputsAtOnce
+    let panels = unsafe compute.scratch.take(.sums, compute.pool.threads * panelSize * 4)
+      .assumingMemoryBound(to: Float.self)
+    compute.pool.run(slabs * columns) { task, worker in
       let token = task / columns * tokensAtOnce
       let output = task % columns * outputsAtOnce
-      let outputs = min(outputsAtOnce, target.outputs - output)
+      let (m, n) = (min(tokensAtOnce, t - token), min(outputsAtOnce, target.outputs - output))
+      guard n > 0 else { return }
+      let panel = unsafe panels + worker * panelSize
+      let a = unsafe x + token / 16 * step
+      let b = unsafe weights + output / 16 * step
+      let rowScales = unsafe scales.map { unsafe $0 + token }
       unsafe withOptionalPointer(target.columnScales, at: output) { columnScales in
-        unsafe product(
-          x + token / 16 * step, weights + output / 16 * step,
-          target.y + token * target.stride + output, min(tokensAtOnce, t - token), outputs,
-          rowBytes, step, target.stride, scales.map { unsafe $0 + token }, columnScales)
+        switch layout {
+        case .codes:
+          unsafe nibble_tiles_s8(
+            a, b, panel, m, n, k, step, outputsAtOnce, rowScales, columnScales)
+        case .floats(let parts):
+          unsafe nibble_tiles_floats(
+            a, b, panel, m, n, k, Int32(parts), step, outputsAtOnce, rowScales, columnScales)
+        }
       }
+      for row in 0..<m {
+        unsafe (target.y + (token + row) * target.stride + output).update(
+          from: panel + row * outputsAtOnce, count: n)
+      }
+    }
+  }
+
+  /// `out = silu(x · Gᵀ) · (x · Uᵀ)` as tiles, `outStep` bytes from 16 tokens to the next; `n` outputs.
+  static func gated(
+    _ x: UnsafeRawPointer, tokens t: Int, gate: UnsafeRawPointer, up: UnsafeRawPointer,
+    inputs k: Int, outputs n: Int, parts: Int, into out: UnsafeMutableRawPointer, outStep: Int,
+    on compute: Compute
+  ) {
+    let layout = TileLayout.floats(parts: parts)
+    let step = layout.step(k)
+    let (tokensAtOnce, outputsAtOnce) = (layout.slab(k), 128)
+    let columns = (n + outputsAtOnce - 1) / outputsAtOnce
+    compute.pool.run((t + tokensAtOnce - 1) / tokensAtOnce * columns) { task, _ in
+      let token = task / columns * tokensAtOnce
+      let output = task % columns * outputsAtOnce
+      unsafe nibble_tiles_gated(
+        x + token / 16 * step, gate + output / 16 * step, up + output / 16 * step,
+        out + token / 16 * outStep + output / 32 * 1024 * parts, min(tokensAtOnce, t - token),
+        min(outputsAtOnce, n - output), k, Int32(parts), step, outStep)
     }
   }
 }

@@ -10,29 +10,127 @@ extension Weight {
   /// precision but for the float sum. The arithmetic of a row does not depend on the number of
   /// threads, but products of up to four tokens sum in another order than larger ones.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
-    let (n, k) = (rows, columns)
-    precondition(x.count.isMultiple(of: k), "\(x.count) values are not rows of \(k)")
-    let t = x.count / k
-    precondition(y.count == t * n, "\(y.count) results for [\(t), \(n)]")
-    guard t > 0, n > 0 else { return }
+    PreparedWeight(self).multiply(x, into: &y, on: compute)
+  }
+
+  var inputRounding: InputRounding? {
+    if case .quantized(_, let rounding) = self { rounding } else { nil }
+  }
+
+  /// The product of many tokens, when scales change along the inputs or codes must be changed before
+  /// they multiply.
+  var grouped: GroupedProduct? {
+    guard case .quantized(let matrix, let rounding?) = self else { return nil }
+    let groups = ProductGroups(
+      columns: columns, inputSpan: rounding.scheme.span(inputs: columns),
+      weightSpan: matrix.grid.columns)
+    let isInteger = matrix.multipliesIntegers(with: rounding)
+    let changesCodes = matrix.scheme.bits == 4 || rounding.range?.zero ?? 0 != 0
+    guard groups.count > 1 || isInteger && changesCodes else { return nil }
+    return GroupedProduct(matrix: matrix, groups: groups, isInteger: isInteger)
+  }
+
+  /// The scale of each row, when codes multiply without it and the end of the product brings it back.
+  var scaledRows: [Float]? {
+    guard case .quantized(let matrix, _?) = self, grouped == nil else { return nil }
+    let grid = matrix.grid
+    return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
+  }
+
+  /// The codes, when a product is one integer sum an output.
+  var integers: QuantizedMatrix? {
+    guard case .quantized(let matrix, let rounding) = self, grouped == nil,
+      matrix.multipliesIntegers(with: rounding)
+    else { return nil }
+    return matrix
+  }
+
+  /// How products of more than four tokens lie in tiles; nil without tiles.
+  func tileLayout(on compute: Compute) -> TileLayout? {
+    guard hasTilesHere, grouped == nil else { return nil }
+    return integers != nil ? .codes : .floats(parts: compute.parts)
+  }
+}
+
+extension PreparedWeight {
+  /// `Weight.multiply`, with the tiles that are there.
+  public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
+    let t = tokens(x, y.count)
+    guard t > 0 else { return }
     unsafe x.withUnsafeBufferPointer { x in
       unsafe y.withUnsafeMutableBufferPointer { y in
-        let inputs = unsafe RoundedInputs(
-          x.baseAddress!, tokens: t, columns: k, as: inputRounding, on: compute)
-        if t <= 4 {
-          unsafe multiplyFew(inputs, into: y.baseAddress!, on: compute)
-        } else {
-          unsafe multiplyMany(inputs, into: y.baseAddress!, on: compute)
-        }
+        let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: weight, on: compute)
+        unsafe multiply(inputs, into: y.baseAddress!, on: compute)
       }
     }
   }
 
-  private var inputRounding: InputRounding? {
-    if case .quantized(_, let rounding) = self { rounding } else { nil }
+  /// Rows of `x`; its count and that of the results are held against the shape.
+  func tokens(_ x: Span<Float>, _ results: Int) -> Int {
+    let (n, k) = (weight.rows, weight.columns)
+    precondition(x.count.isMultiple(of: k), "\(x.count) values are not rows of \(k)")
+    precondition(results == x.count / k * n, "\(results) results for [\(x.count / k), \(n)]")
+    return n > 0 ? x.count / k : 0
   }
 
-  private func multiplyFew(
+  func multiply(
+    _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
+  ) {
+    if inputs.rounded.tokens <= 4 {
+      unsafe weight.multiplyFew(inputs.rounded, into: y, on: compute)
+    } else {
+      unsafe multiplyMany(inputs, into: y, on: compute)
+    }
+  }
+
+  private func multiplyMany(
+    _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
+  ) {
+    let (n, k, t) = (weight.rows, weight.columns, inputs.rounded.tokens)
+    let rowScales = weight.scaledRows
+    let scales = unsafe inputs.rounded.scales
+    func target(_ part: Range<Int>) -> ProductTarget {
+      unsafe ProductTarget(
+        y: y + part.lowerBound, stride: n, outputs: part.count,
+        columnScales: rowScales.map { Array($0[part]) })
+    }
+    if let x = unsafe inputs.tiles, let layout = inputs.layout {
+      if let tiles, tiles.layout == layout {
+        unsafe TileProduct.run(
+          x, tokens: t, scales: scales, tiles.memory, inputs: k, layout, target(0..<n), on: compute)
+        return
+      }
+      for part in weight.chunks {
+        let memory = unsafe compute.scratch.take(.weights, layout.bytes(part.count, k))
+        unsafe TileProduct.pack(
+          weight, part, as: layout, unscaled: rowScales != nil, into: memory, on: compute)
+        unsafe TileProduct.run(
+          x, tokens: t, scales: scales, memory, inputs: k, layout, target(part), on: compute)
+      }
+      return
+    }
+    let grouped = weight.grouped
+    for part in weight.chunks {
+      if let grouped {
+        grouped.run(inputs.rounded, part, target(part), on: compute)
+      } else if let matrix = weight.integers {
+        PlainProduct.integers(inputs.rounded, matrix, part, target(part), on: compute)
+      } else {
+        PlainProduct.floats(
+          inputs.rounded, weight, part, unscaled: rowScales != nil, target(part), on: compute)
+      }
+    }
+  }
+}
+
+extension Weight {
+  /// Rows that are widened or packed at a time, so that scratch stays near 16 MiB.
+  var chunks: [Range<Int>] {
+    let size = min((rows + 31) / 32 * 32, max(32, (4 << 20) / columns / 32 * 32))
+    return stride(from: 0, to: rows, by: size).map { $0..<min(rows, $0 + size) }
+  }
+
+  fileprivate func multiplyFew(
     _ inputs: borrowing RoundedInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
     let (n, k, t) = (rows, columns, inputs.tokens)
@@ -57,50 +155,6 @@ extension Weight {
       }
     }
   }
-
-  private func multiplyMany(
-    _ inputs: borrowing RoundedInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
-  ) {
-    let (n, k) = (rows, columns)
-    // Weights are widened or packed some rows at a time, so that scratch stays near 16 MiB.
-    let chunk = min((n + 31) / 32 * 32, max(32, (4 << 20) / k / 32 * 32))
-    for start in stride(from: 0, to: n, by: chunk) {
-      let part = start..<min(n, start + chunk)
-      var target = unsafe ProductTarget(y: y + start, stride: n, outputs: part.count)
-      guard case .quantized(let matrix, let rounding?) = self else {
-        floats(inputs, part, unscaled: false, target, on: compute)
-        continue
-      }
-      let grid = matrix.grid
-      let groups = ProductGroups(columns: k, inputSpan: inputs.span, weightSpan: grid.columns)
-      let isInteger = matrix.multipliesIntegers(with: rounding)
-      if groups.count > 1 || isInteger && (matrix.scheme.bits == 4 || inputs.zero != 0) {
-        GroupedProduct(matrix: matrix, groups: groups, isInteger: isInteger)
-          .run(inputs, part, target, on: compute)
-        continue
-      }
-      // One scale a row: the product leaves it out and the end multiplies it back.
-      target.columnScales = part.map { matrix.scales[grid.index(row: $0)] }
-      if !isInteger {
-        floats(inputs, part, unscaled: true, target, on: compute)
-      } else if hasTilesHere {
-        TileProduct.integers(inputs, matrix, part, target, on: compute)
-      } else {
-        PlainProduct.integers(inputs, matrix, part, target, on: compute)
-      }
-    }
-  }
-
-  private func floats(
-    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, unscaled: Bool,
-    _ target: ProductTarget, on compute: Compute
-  ) {
-    if compute.precision == .bf16 && hasTilesHere {
-      TileProduct.bfloats(inputs, self, part, unscaled: unscaled, target, on: compute)
-    } else {
-      PlainProduct.floats(inputs, self, part, unscaled: unscaled, target, on: compute)
-    }
-  }
 }
 
 /// Where a product goes: `outputs` columns of rows that are `stride` floats apart.
@@ -112,6 +166,23 @@ extension Weight {
   var columnScales: [Float]?
 }
 
-/// Tokens whose products are computed together: small enough that their packed inputs stay in the
-/// second-level cache, and a function of the number of inputs alone.
-func slab(inputs k: Int) -> Int { k <= 2048 ? 256 : 128 }
+/// The inputs of products with weights that round them alike: after the activation scheme, and as
+/// tiles when there are more than four tokens.
+@safe struct ProductInputs: ~Copyable {
+  let rounded: RoundedInputs
+  let layout: TileLayout?
+  let tiles: UnsafeRawPointer?
+
+  init(
+    _ x: UnsafePointer<Float>, tokens t: Int, for weight: Weight, on compute: Compute
+  ) {
+    rounded = unsafe RoundedInputs(
+      x, tokens: t, columns: weight.columns, as: weight.inputRounding, on: compute)
+    layout = t > 4 ? weight.tileLayout(on: compute) : nil
+    if let layout {
+      unsafe tiles = TileProduct.pack(rounded, as: layout, on: compute)
+    } else {
+      unsafe tiles = nil
+    }
+  }
+}

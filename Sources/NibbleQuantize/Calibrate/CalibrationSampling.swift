@@ -1,0 +1,100 @@
+public import NibbleModel
+
+/// How many windows of tokens calibration takes from a text, and which.
+public struct CalibrationSampling: Hashable, Sendable, Codable {
+  public var windows = 4
+  /// Tokens in a window.
+  public var length = 256
+  /// 0 takes windows at even distances; any other number shuffles documents and windows, the same
+  /// way each time.
+  public var seed: UInt64 = 0
+  /// Takes fewer windows, or one shorter window of at least two tokens, when the text is short.
+  public var allowsFewer = false
+
+  public init() {}
+
+  /// Joins the documents with the tokenizer's end-of-text token between them (two line feeds when
+  /// it has none), cuts the tokens into windows that follow one another, and takes some.
+  ///
+  /// With fewer windows than the text holds, the rest of it is left out.
+  public func cut(
+    _ text: CalibrationText, with tokenizer: Tokenizer
+  ) throws(CalibrationTextError) -> CalibrationWindows {
+    precondition(windows > 0 && length > 1, "\(windows) windows of \(length)")
+    var random = SplitMix64(state: seed)
+    let order = random.order(of: text.documents.count, shuffled: seed != 0)
+    let separator = tokenizer.eos.map { [$0] } ?? tokenizer.encode("\n\n")
+    var tokens: [Int] = []
+    var starts: [Int] = []
+    for document in order {
+      if !starts.isEmpty { tokens += separator }
+      starts.append(tokens.count)
+      tokens += tokenizer.encode(text.documents[document])
+    }
+    let available = tokens.count / length
+    guard available >= windows || allowsFewer && tokens.count >= 2 else {
+      throw .tooFewTokens(
+        path: text.path, tokens: tokens.count, windows: windows, length: length)
+    }
+    let taken = min(windows, max(1, available))
+    let drawn =
+      seed == 0
+      ? (0..<taken).map { $0 * available / taken }
+      : Array(random.order(of: max(1, available), shuffled: true).prefix(taken))
+    let ranges = drawn.map { $0 * length..<min($0 * length + length, tokens.count) }
+    var documents = Set<Int>()
+    for range in ranges {
+      let first = Self.document(at: range.lowerBound, starts)
+      documents.formUnion(first...Self.document(at: range.upperBound - 1, starts))
+    }
+    return CalibrationWindows(
+      windows: ranges.map { Array(tokens[$0]) }, documents: documents.count, tokenizer: tokenizer)
+  }
+
+  /// The last document that starts at or before `token`.
+  private static func document(at token: Int, _ starts: [Int]) -> Int {
+    var range = 0..<starts.count
+    while range.count > 1 {
+      let middle = (range.lowerBound + range.upperBound) / 2
+      range =
+        starts[middle] <= token
+        ? middle..<range.upperBound : range.lowerBound..<middle
+    }
+    return range.lowerBound
+  }
+}
+
+/// Windows of token ids for calibration, and what they are made of.
+public struct CalibrationWindows: Sendable {
+  public let windows: [[Int]]
+  public let audit: CalibrationAudit
+
+  /// - Parameter documents: how many documents the windows come from.
+  public init(windows: [[Int]], documents: Int, tokenizer: Tokenizer) {
+    self.windows = windows
+    audit = CalibrationAudit(windows, documents: documents, tokenizer: tokenizer)
+  }
+}
+
+/// Steele, Lea and Flood's SplitMix64, with a shuffle that does not depend on the standard library.
+private struct SplitMix64 {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  /// `0..<count`, in order or by Fisher and Yates's shuffle.
+  mutating func order(of count: Int, shuffled: Bool) -> [Int] {
+    var order = Array(0..<count)
+    guard shuffled, count > 1 else { return order }
+    for last in (1..<count).reversed() {
+      order.swapAt(last, Int(next() % UInt64(last + 1)))
+    }
+    return order
+  }
+}

@@ -1,0 +1,46 @@
+public import NibbleModel
+import NibbleTensor
+
+/// The documents that calibration windows are cut from.
+///
+/// One plain text, or the records of a JSON file: `RecordText` says which fields are read.
+public struct CalibrationText: Sendable {
+  /// Where the text comes from, for errors.
+  public let path: String
+  /// None is empty.
+  public private(set) var documents: [String] = []
+  /// Records whose fields were all empty; they give no document.
+  public private(set) var emptyRecords = 0
+
+  /// One plain text.
+  public init(_ text: String, path: String) {
+    self.path = path
+    documents = text.isEmpty ? [] : [text]
+  }
+
+  /// Whether a file holds records, by its name.
+  public static func holdsRecords(path: String) throws(CalibrationTextError) -> Bool {
+    try RecordFile.Kind(path: path) != .text
+  }
+
+  /// The records of a `.jsonl`, `.ndjson` or `.json` file.
+  ///
+  /// - Parameters:
+  ///   - fields: what to read of each record, in this order, joined by line feeds; empty to detect.
+  ///   - template: makes text of conversations.
+  public init(
+    records path: String, fields: [String] = [], template: ChatTemplate?, tokenizer: Tokenizer
+  ) throws(CalibrationTextError) {
+    self.path = path
+    let text = RecordText(
+      fields: fields, template: template, variables: tokenizer.templateVariables)
+    try RecordFile(path: path, isRecord: text.isRecord).forEach {
+      (place, record) throws(CalibrationTextError) in
+      do throws(RecordFault) {
+        let document = try text.document(record)
+        if document.isEmpty { emptyRecords += 1 } else { documents.append(document) }
+      } catch { throw .record(path: path, place, error) }
+    }
+    guard !documents.isEmpty else { throw .empty(path: path) }
+  }
+}

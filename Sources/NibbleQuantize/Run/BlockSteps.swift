@@ -1,0 +1,120 @@
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// Carries out a recipe's steps on one block.
+struct BlockSteps {
+  let plan: Plan
+  let unit: Plan.Unit
+  let checkpoint: Checkpoint
+  let compute: Compute
+
+  /// What became of a block.
+  struct Outcome {
+    var encoded: [String: Bytes] = [:]
+    var weights: [String: Weight] = [:]
+    var layers: [LayerReport] = []
+    var steps: [StepReport] = []
+    /// The float block's changed norms and biases, for running it.
+    var parameters: Block?
+  }
+
+  /// Rounds each layer by itself, straight from the checkpoint.
+  func round(_ round: Round) throws(QuantizeError) -> Outcome {
+    var outcome = Outcome()
+    for layer in unit.layers {
+      let matrix = try round.apply(
+        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+      let source: FloatMatrix
+      do {
+        source = try checkpoint.matrix(
+          layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
+      } catch { throw .model(error) }
+      let noise = matrix.signalToNoise(against: source, on: compute)
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      add(matrix, inputs, layer, noise, to: &outcome)
+    }
+    return outcome
+  }
+
+  private func add(
+    _ matrix: QuantizedMatrix, _ inputs: InputRounding?, _ layer: Plan.Layer, _ noise: Double,
+    to outcome: inout Outcome
+  ) {
+    outcome.encoded.merge(plan.exporter.encode(matrix, inputs: inputs, of: layer)) {
+      first, _ in first
+    }
+    outcome.weights[layer.path] = .quantized(matrix, inputs: inputs)
+    outcome.layers.append(
+      LayerReport(path: layer.path, signalToNoise: noise.isFinite ? noise : nil))
+  }
+
+  /// Runs the steps that learn from calibration, and moves the calibration states past the block.
+  func calibrated(
+    _ source: Block, _ index: Int, config: DecoderConfig, _ streams: inout StateStreams
+  ) throws(QuantizeError) -> Outcome {
+    for layer in unit.layers {
+      guard let role = layer.role, let weight = source.linears[role]?.weight else { continue }
+      if case .float(let matrix) = weight, let bad = matrix.format.firstNonFinite(in: matrix.bytes) {
+        throw .nonFinite(tensor: layer.path + ".weight", index: bad)
+      }
+    }
+    let needs = plan.recipe.needs
+    var outcome = Outcome()
+    var block = FloatBlock(source, index, of: config, in: checkpoint)
+    var seen: [Site: ActivationStatistics] = [:]
+    if !needs.isDisjoint(with: [.statistics, .moments]) {
+      seen = streams.statistics(
+        of: source, keepsMoments: needs.contains(.moments), advances: !needs.contains(.both))
+    }
+    let layers = Dictionary(
+      uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
+    var matrices: [Role: QuantizedMatrix] = [:]
+    let scheme = plan.recipe.scheme
+    for step in plan.recipe.steps {
+      switch step {
+      case .smooth(let smooth):
+        outcome.steps += smooth.apply(to: &block, seen: &seen, scheme: scheme, on: compute)
+      case .awq(let awq):
+        let format = unit.layers.first.map(plan.exporter.scaleFormat) ?? .f32
+        outcome.steps += awq.apply(
+          to: &block, seen: &seen, scheme: scheme, scaleFormat: format, on: compute)
+      case .round(let round):
+        for (role, layer) in layers {
+          guard let weight = block.weights[role] else { continue }
+          matrices[role] = round.apply(
+            to: weight, moments: seen[Site(of: role)]?.moments, scheme: layer.scheme.weights,
+            scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+        }
+      case .gptq(let gptq):
+        var quantized = block.runnable
+        let float = gptq.alignment > 0 ? quantized : nil
+        streams.roundInOrder(source: float, &quantized, inputs: scheme.activations.map { InputRounding($0) }) {
+          site, moments, differences in
+          var weights: [Role: Weight] = [:]
+          for role in site.roles {
+            guard let layer = layers[role], let weight = block.weights[role] else { continue }
+            let matrix = gptq.apply(
+              to: weight, moments: moments, differences: differences,
+              scheme: layer.scheme.weights, scaleFormat: plan.exporter.scaleFormat(of: layer),
+              on: compute)
+            matrices[role] = matrix
+            weights[role] = .quantized(
+              matrix, inputs: layer.scheme.activations.map { InputRounding($0) })
+          }
+          return weights
+        }
+      }
+    }
+    for layer in unit.layers {
+      guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
+      else { continue }
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      add(
+        matrix, inputs, layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
+    }
+    outcome.encoded.merge(block.changedTensors) { first, _ in first }
+    outcome.parameters = block.runnable
+    return outcome
+  }
+}

@@ -1,0 +1,129 @@
+import Foundation
+import NibbleModel
+import NibbleTensor
+
+/// Scales the channels that speak loudest up before rounding, so that their weights keep more of their
+/// precision: `s = mean|x|^r`, or divided by the weights' own statistic, `r` searched.
+///
+/// Source: AWQ, arXiv 2306.00978, and AutoAWQ 0.2.9 `_search_best_scale`. Ours: the loss is
+/// `tr(ΔW H ΔWᵀ)` over the linears of a site, with every token counted; no scaling at all is a
+/// candidate; value feeds output under grouped queries too.
+public struct AWQ: Hashable, Sendable, Codable {
+  /// Ratios tried: `i / steps`, i in 0...steps.
+  public var steps = 20
+
+  public init() {}
+
+  func apply(
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], scheme: LinearScheme,
+    scaleFormat: FloatFormat, on compute: Compute
+  ) -> [StepReport] {
+    var reports: [StepReport] = []
+    var chosen: [(Site, [Float])] = []
+    for site in Site.allCases {
+      guard let statistics = seen[site], let moments = statistics.moments else { continue }
+      let loss = ScalingLoss(block, site, statistics, moments, scheme.weights, scaleFormat)
+      let plain = loss.value([Float](repeating: 1, count: loss.factorCount), on: compute)
+      var best: (factors: [Float], loss: Double, name: String)?
+      for step in 0...steps {
+        let ratio = Float(step) / Float(steps)
+        for isDuo in [false, true] where isDuo || step > 0 {
+          let factors = loss.factors(ratio: ratio, isDuo: isDuo)
+          let value = loss.value(factors, on: compute)
+          if value < best?.loss ?? plain {
+            best = (factors, value, String(format: "ratio %.2f%@", ratio, isDuo ? " duo" : ""))
+          }
+        }
+      }
+      guard let best else { continue }
+      chosen.append((site, best.factors))
+      reports.append(
+        StepReport(
+          step: "awq", block: block.index, site: site,
+          result: best.name + String(format: ", loss %.3f of unscaled", best.loss / plain)))
+    }
+    for (site, factors) in chosen { block.fold(factors, into: site, &seen, on: compute) }
+    return reports
+  }
+}
+
+/// What rounding a site's linears costs their outputs, `Σ tr(ΔW H ΔWᵀ)`, for candidate factors.
+struct ScalingLoss {
+  private let factorIndex: [Int]
+  private let weights: [FloatRows]
+  private let activation: [Float]
+  private let weightShare: [Float]
+  private let moments: Weight
+  private let scheme: WeightScheme
+  private let scaleFormat: FloatFormat
+
+  var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
+
+  init(
+    _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ moments: GramMatrix,
+    _ scheme: WeightScheme, _ scaleFormat: FloatFormat
+  ) {
+    factorIndex = block.factorIndex(of: site)
+    weights = site.roles.compactMap { block.weights[$0] }
+    activation = statistics.meanMagnitude
+    self.moments = moments.weight()
+    self.scheme = scheme
+    self.scaleFormat = scaleFormat
+    let span = scheme.grid(outputs: 1, inputs: statistics.channels).columns
+    var share = [Float](repeating: 0, count: statistics.channels)
+    var rows: Float = 0
+    for weight in weights {
+      rows += Float(weight.rows)
+      for row in 0..<weight.rows {
+        for group in 0..<weight.columns / span {
+          let part = row * weight.columns + group * span
+          var peak: Float = 1e-6
+          for i in part..<part + span { peak = max(peak, abs(weight.values[i])) }
+          for i in 0..<span { share[group * span + i] += abs(weight.values[part + i]) / peak }
+        }
+      }
+    }
+    weightShare = share.map { $0 / max(1, rows) }
+  }
+
+  func factors(ratio: Float, isDuo: Bool) -> [Float] {
+    var x = [Float](repeating: 0, count: factorCount)
+    var w = x
+    var count = x
+    for (channel, index) in factorIndex.enumerated() {
+      x[index] += activation[channel]
+      w[index] += weightShare[channel]
+      count[index] += 1
+    }
+    var factors = x.indices.map { index -> Float in
+      let x = x[index] / count[index]
+      let w = w[index] / count[index]
+      return max(powf(x, ratio) / (isDuo ? powf(w, 1 - ratio) + 1e-4 : 1), 1e-4)
+    }
+    let middle = ((factors.max() ?? 1) * (factors.min() ?? 1)).squareRoot()
+    for index in factors.indices {
+      factors[index] /= middle
+      if !factors[index].isFinite || factors[index] <= 0 { factors[index] = 1 }
+    }
+    return factors
+  }
+
+  func value(_ factors: [Float], on compute: Compute) -> Double {
+    let s = factorIndex.map { factors[$0] }
+    let inverse = s.map { 1 / $0 }
+    var total = 0.0
+    for weight in weights {
+      var scaled = weight
+      scaled.scaleColumns(by: s, on: compute)
+      let codes = QuantizedMatrix(
+        nearest: scaled,
+        to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: .extremes),
+        on: compute)
+      var error = FloatRows(codes, on: compute)
+      error.scaleColumns(by: inverse, on: compute)
+      error.add(weight, times: -1, on: compute)
+      total += error.energy(under: moments, on: compute)
+    }
+    return total
+  }
+}

@@ -1,0 +1,127 @@
+import Foundation
+import NibbleModel
+import NibbleTensor
+
+/// Moves activation outliers into the weights: `s[c] = xmax[c]^α / wmax[c]^(1-α)`, then `x / s`,
+/// `W · s`.
+///
+/// Leaves the block's function unchanged but for the norm's rounding. Source: SmoothQuant, arXiv
+/// 2211.10438, eq. 4. Ours: `α` is searched for each site; the output and down projections are smoothed
+/// too, through value and up; a silent channel keeps s = 1.
+public struct Smooth: Hashable, Sendable, Codable {
+  /// Share of the difficulty that moves into the weights, 0...1; nil: searched.
+  public var strength: Float?
+
+  public init(strength: Float? = nil) { self.strength = strength }
+
+  func apply(
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], scheme: LinearScheme,
+    on compute: Compute
+  ) -> [StepReport] {
+    // All factors from the source's weights: a fold at one site changes the rows of another.
+    var chosen: [(Site, [Float], StepReport)] = []
+    for site in Site.allCases {
+      guard let statistics = seen[site] else { continue }
+      let noise = SmoothingNoise(block, site, statistics, scheme, on: compute)
+      let candidates = strength.map { [$0] } ?? (0...20).map { Float($0) / 20 }
+      var best: (strength: Float, factors: [Float], noise: Double)?
+      let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
+      for alpha in candidates {
+        let factors = noise.factors(strength: alpha)
+        let total = noise.total(factors)
+        if total < best?.noise ?? (strength == nil ? plain : .infinity) {
+          best = (alpha, factors, total)
+        }
+      }
+      guard let best else { continue }
+      chosen.append(
+        (
+          site, best.factors,
+          StepReport(
+            step: "smooth", block: block.index, site: site,
+            result: String(
+              format: "strength %.2f, noise %.3f of unsmoothed", best.strength,
+              best.noise / plain))
+        ))
+    }
+    for (site, factors, _) in chosen {
+      block.fold(factors, into: site, &seen, on: compute)
+    }
+    return chosen.map(\.2)
+  }
+}
+
+/// What rounding at a site adds to the outputs of its linears, from statistics:
+/// `E|W Δx|² + E|ΔW x|²` with every rounding error uniform in its step.
+struct SmoothingNoise {
+  private let factorIndex: [Int]
+  private let peaks: [Float]
+  private let weightPeaks: [Float]
+  private let sample: FloatRows
+  private let meanSquare: [Double]
+  private let columnEnergies: [Double]
+  private let weights: [FloatRows]
+  private let scheme: LinearScheme
+
+  var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
+
+  init(
+    _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ scheme: LinearScheme,
+    on compute: Compute
+  ) {
+    self.scheme = scheme
+    factorIndex = block.factorIndex(of: site)
+    peaks = statistics.columns.peaks
+    sample = statistics.sample.values
+    meanSquare = statistics.meanSquare
+    weights = site.roles.compactMap { block.weights[$0] }
+    var energies = [Double](repeating: 0, count: statistics.channels)
+    var weightPeaks = [Float](repeating: 0, count: statistics.channels)
+    for weight in weights {
+      let columns = weight.columnStatistics(on: compute)
+      let peaks = columns.peaks
+      for channel in energies.indices {
+        energies[channel] += columns.energy[channel]
+        weightPeaks[channel] = max(weightPeaks[channel], peaks[channel])
+      }
+    }
+    columnEnergies = energies
+    self.weightPeaks = weightPeaks
+  }
+
+  /// Factors by the paper's formula; channels that share one take their largest peaks.
+  func factors(strength: Float) -> [Float] {
+    var x = [Float](repeating: 0, count: factorCount)
+    var w = x
+    for (channel, index) in factorIndex.enumerated() {
+      x[index] = max(x[index], peaks[channel])
+      w[index] = max(w[index], weightPeaks[channel])
+    }
+    return zip(x, w).map { x, w in
+      x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+    }
+  }
+
+  func total(_ factors: [Float]) -> Double {
+    let s = factorIndex.map { factors[$0] }
+    var total = 0.0
+    if scheme.activations != nil {
+      let peaks = sample.squaredPeaks(scaledBy: s.map { 1 / $0 }, span: sample.columns)[0]
+      let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
+      total += peaks / Double(max(1, sample.rows)) / (127 * 127) * energy
+    }
+        let largest = Double(scheme.weights.largestCode)
+    for weight in weights {
+      let span = scheme.weights.grid(outputs: weight.rows, inputs: s.count).columns
+      let peaks = weight.squaredPeaks(scaledBy: s, span: span)
+      for (group, peak) in peaks.enumerated() {
+        var energy = 0.0
+        for channel in group * span..<(group + 1) * span {
+          energy += meanSquare[channel] / Double(s[channel] * s[channel])
+        }
+        total += peak / (largest * largest) * energy
+      }
+    }
+    return total / 12
+  }
+}

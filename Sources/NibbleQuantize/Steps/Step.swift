@@ -1,0 +1,39 @@
+import NibbleTensor
+
+/// One idea applied to one block. A recipe is a list of them; the last one rounds.
+public enum Step: Hashable, Sendable, Codable {
+  case smooth(Smooth)
+  case awq(AWQ)
+  case round(Round)
+  case gptq(GPTQ)
+
+  /// Which calibration states a step learns from.
+  struct Needs: OptionSet {
+    let rawValue: Int
+
+    /// Statistics of the source's activations.
+    static let statistics = Needs(rawValue: 1)
+    /// Second moments of the source's activations.
+    static let moments = Needs(rawValue: 2)
+    /// The quantized model's activations, linear by linear.
+    static let quantized = Needs(rawValue: 4)
+    /// The source's activations beside them.
+    static let both = Needs(rawValue: 8)
+    /// Everything that the source's states serve.
+    static let sourceStates: Needs = [.statistics, .moments, .both]
+
+    /// How many models the calibration windows run through.
+    var streams: Int {
+      (isDisjoint(with: .sourceStates) ? 0 : 1) + (contains(.quantized) ? 1 : 0)
+    }
+  }
+
+  var needs: Needs {
+    switch self {
+    case .smooth: [.statistics]
+    case .awq: [.statistics, .moments]
+    case .round(let round): round.search == .extremes ? [] : [.statistics, .moments]
+    case .gptq(let gptq): gptq.alignment > 0 ? [.quantized, .both] : [.quantized]
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import CNibble
+
+/// A matrix of floats `[n, k]` whose columns are watched and scaled while a block is changed.
+public struct FloatRows: Sendable, Hashable {
+  public let columns: Int
+  /// `[n, k]`
+  public var values: [Float]
+
+  public var rows: Int { columns == 0 ? 0 : values.count / columns }
+
+  public init(_ values: [Float], columns: Int) {
+    precondition(columns > 0 && values.count.isMultiple(of: columns), "\(values.count), \(columns)")
+    self.values = values
+    self.columns = columns
+  }
+
+  /// Multiplies column c by `factors[c]`.
+  public mutating func scaleColumns(by factors: [Float], on compute: Compute) {
+    precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
+    let k = columns
+    unsafe values.withUnsafeMutableBufferPointer { values in
+      unsafe factors.withUnsafeBufferPointer { factors in
+        compute.ranges(of: values.count / k, grain: 64) { part, _ in
+          for row in part {
+            unsafe nibble_multiply(values.baseAddress! + row * k, factors.baseAddress!, k)
+          }
+        }
+      }
+    }
+  }
+
+  /// Multiplies row n by `factors[n]`.
+  public mutating func scaleRows(by factors: [Float]) {
+    precondition(factors.count == rows, "\(factors.count) factors for \(rows) rows")
+    let k = columns
+    unsafe values.withUnsafeMutableBufferPointer { values in
+      for row in factors.indices {
+        unsafe nibble_scale(values.baseAddress! + row * k, factors[row], k)
+      }
+    }
+  }
+
+  /// Extremes and sums of each column.
+  public func columnStatistics(on compute: Compute) -> ColumnStatistics {
+    var statistics = ColumnStatistics(channels: columns)
+    statistics.add(values, on: compute)
+    return statistics
+  }
+
+  /// For each `span` neighbouring columns: `Σ_n (max_c |v[n, c]| · f[c])²`.
+  public func squaredPeaks(scaledBy factors: [Float], span: Int) -> [Double] {
+    precondition(factors.count == columns && columns.isMultiple(of: span), "\(span), \(columns)")
+    var sums = [Double](repeating: 0, count: columns / span)
+    unsafe values.withUnsafeBufferPointer { values in
+      unsafe factors.withUnsafeBufferPointer { factors in
+        for row in 0..<rows {
+          for group in sums.indices {
+            let peak = unsafe nibble_scaled_peak(
+              values.baseAddress! + row * columns + group * span,
+              factors.baseAddress! + group * span, span)
+            sums[group] += Double(peak) * Double(peak)
+          }
+        }
+      }
+    }
+    return sums
+  }
+
+  /// The codes multiplied back.
+  public init(_ matrix: QuantizedMatrix, on compute: Compute) {
+    let k = matrix.columns
+    var values = [Float](repeating: 0, count: matrix.rows * k)
+    unsafe values.withUnsafeMutableBufferPointer { values in
+      compute.ranges(of: matrix.rows, grain: 32) { part, _ in
+        unsafe matrix.decode(part, into: values.baseAddress! + part.lowerBound * k)
+      }
+    }
+    self.init(values, columns: k)
+  }
+
+  /// Adds `factor · other`.
+  public mutating func add(_ other: FloatRows, times factor: Float, on compute: Compute) {
+    precondition(values.count == other.values.count, "\(values.count), \(other.values.count)")
+    let k = columns
+    unsafe values.withUnsafeMutableBufferPointer { values in
+      unsafe other.values.withUnsafeBufferPointer { other in
+        compute.ranges(of: values.count / k, grain: 32) { part, _ in
+          unsafe nibble_add_scaled(
+            values.baseAddress! + part.lowerBound * k, other.baseAddress! + part.lowerBound * k,
+            factor, part.count * k)
+        }
+      }
+    }
+  }
+
+  /// `Σ v · M · vᵀ` over the rows, M `[k, k]`.
+  public func energy(under moments: Weight, on compute: Compute) -> Double {
+    let k = columns
+    var product = [Float](repeating: 0, count: values.count)
+    var out = product.mutableSpan
+    moments.multiply(values.span, into: &out, on: compute)
+    var sums = [Double](repeating: 0, count: rows)
+    unsafe sums.withUnsafeMutableBufferPointer { sums in
+      unsafe values.withUnsafeBufferPointer { values in
+        unsafe product.withUnsafeBufferPointer { product in
+          compute.ranges(of: sums.count, grain: 32) { part, _ in
+            for row in part {
+              unsafe sums[row] = Double(
+                nibble_dot_f32(values.baseAddress! + row * k, product.baseAddress! + row * k, k))
+            }
+          }
+        }
+      }
+    }
+    return sums.reduce(0, +)
+  }
+}

@@ -1,0 +1,163 @@
+import CNibble
+import COneDNN
+
+extension QuantizedMatrix {
+  /// Rounds `W` `[n, k]` to codes `Q` so that `tr((W - Q) H (W - Q)ᵀ)` is small: columns in order,
+  /// each to the nearest code of its target, which makes up for the errors before it.
+  ///
+  /// With `H = R Rᵀ`, the target of column j is `w_j + (Σ_{i<j} e_i R_ij) / R_jj`. Groups find their
+  /// scales on the targets that stand when they are reached; a channel's scale is found on the weight.
+  /// With an order, groups keep their original columns and find their scales on the weight.
+  /// Source: GPTQ, arXiv 2210.17323, algorithm 1, in the equivalent form of Babai's nearest plane.
+  ///
+  /// - Parameters:
+  ///   - weight: `[n, k]`, finite.
+  ///   - factor: of H with its rows and columns in `order`.
+  ///   - order: which column comes when; nil for as they stand.
+  public init(
+    feedback weight: FloatRows, to rounding: WeightRounding, factor: UpperFactor,
+    order: [Int]? = nil, on compute: Compute
+  ) {
+    let scheme = rounding.scheme
+    let (n, k) = (weight.rows, weight.columns)
+    precondition(factor.size == k, "a factor of \(factor.size) for \(k) columns")
+    precondition(scheme.granularity != .tensor, "a scale of the whole tensor has no row order")
+    let finder = ScaleFinder(rounding)
+    let span = scheme.grid(outputs: n, inputs: k).columns
+    let groups = k / span
+    var scales = [Float](repeating: 1, count: n * groups)
+    var zeros = [Int8](repeating: 0, count: n * groups)
+    var codes = [Int8](repeating: 0, count: n * k)
+    // Importance of each column: what a unit of error in its target costs.
+    var importance = [Float](repeating: 0, count: k)
+    for j in 0..<k {
+      let r = factor.values[j * k + j]
+      importance[order?[j] ?? j] = r * r
+    }
+    let findsInOrder = order == nil && groups > 1
+    let block = findsInOrder ? span : 128
+    let grain = 16
+    unsafe weight.values.withUnsafeBufferPointer { weight in
+      unsafe factor.values.withUnsafeBufferPointer { r in
+        unsafe importance.withUnsafeBufferPointer { importance in
+          unsafe scales.withUnsafeMutableBufferPointer { scales in
+            unsafe zeros.withUnsafeMutableBufferPointer { zeros in
+              unsafe codes.withUnsafeMutableBufferPointer { codes in
+                compute.ranges(of: n, grain: grain) { part, _ in
+                  unsafe FeedbackRows(
+                    finder: finder, columns: k, span: span, block: block, order: order,
+                    findsInOrder: findsInOrder, weight: weight.baseAddress!,
+                    factor: r.baseAddress!, importance: importance.baseAddress!,
+                    scales: scales.baseAddress!, zeros: zeros.baseAddress!,
+                    codes: codes.baseAddress!
+                  ).round(part)
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+    self.init(
+      scheme: scheme, rows: n, columns: k, codes: Bytes(Self.packed(codes, bits: scheme.bits)),
+      scales: scales, zeroPoints: scheme.hasZeroPoints ? zeros : [])
+  }
+
+  /// Codes as they are stored: int4 two a byte.
+  static func packed(_ codes: [Int8], bits: Int) -> [UInt8] {
+    guard bits == 4 else { return codes.map { UInt8(bitPattern: $0) } }
+    return unsafe [UInt8](unsafeUninitializedCapacity: codes.count / 2) { bytes, initialized in
+      for i in 0..<codes.count / 2 {
+        unsafe bytes[i] = UInt8(codes[2 * i] + 8) | UInt8(codes[2 * i + 1] + 8) << 4
+      }
+      initialized = codes.count / 2
+    }
+  }
+}
+
+/// Some rows of a feedback rounding.
+@safe private struct FeedbackRows {
+  let finder: ScaleFinder
+  let columns: Int
+  /// Columns that share a scale.
+  let span: Int
+  /// Columns whose errors are passed on together.
+  let block: Int
+  let order: [Int]?
+  /// Whether a group's scale is found when its columns are reached.
+  let findsInOrder: Bool
+  let weight: UnsafePointer<Float>
+  let factor: UnsafePointer<Float>
+  let importance: UnsafePointer<Float>
+  let scales: UnsafeMutablePointer<Float>
+  let zeros: UnsafeMutablePointer<Int8>
+  let codes: UnsafeMutablePointer<Int8>
+
+  func round(_ rows: Range<Int>) {
+    let k = columns
+    let groups = k / span
+    let m = rows.count
+    if !findsInOrder {
+      for row in rows {
+        for group in 0..<groups { unsafe find(row, group, weight + row * k + group * span) }
+      }
+    }
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: m * k + m * block + 4 * k) {
+      memory in
+      let errors = memory.baseAddress!
+      let carry = unsafe errors + m * k
+      let values = unsafe carry + m * block
+      let scratch = unsafe values + k
+      let columnScales = unsafe values + 2 * k
+      for start in stride(from: 0, to: k, by: block) {
+        let count = min(block, k - start)
+        unsafe carry.update(repeating: 0, count: m * count)
+        if start > 0 {
+          unsafe PlainProduct.multiply(
+            errors, factor + start, carry, m, count, start, aStride: k, bStride: k, yStride: count)
+        }
+        let r = unsafe factor + start * k + start
+        for row in rows {
+          let line = unsafe weight + row * k
+          let rowCarry = unsafe carry + (row - rows.lowerBound) * count
+          let rowErrors = unsafe errors + (row - rows.lowerBound) * k + start
+          for j in 0..<count { unsafe values[j] = line[order?[start + j] ?? (start + j)] }
+          if findsInOrder {
+            unsafe (scratch + block).update(from: rowCarry, count: count)
+            unsafe nibble_follow_feedback(values, scratch + block, r, k, count, scratch)
+            unsafe find(row, start / span, scratch)
+          }
+          unsafe withUnsafeTemporaryAllocation(of: Int8.self, capacity: 2 * count) { bytes in
+            let (rounded, columnZeros) = unsafe (bytes.baseAddress!, bytes.baseAddress! + count)
+            for j in 0..<count {
+              let group = row * groups + (order?[start + j] ?? (start + j)) / span
+              unsafe columnScales[j] = scales[group]
+              unsafe columnZeros[j] = zeros[group]
+            }
+            if finder.scheme.format == .e4m3 {
+              unsafe rounded.withMemoryRebound(to: UInt8.self, capacity: count) {
+                unsafe nibble_round_feedback_e4m3(
+                  values, rowCarry, r, k, count, columnScales[0], $0, rowErrors)
+              }
+            } else {
+              unsafe nibble_round_feedback_int(
+                values, rowCarry, r, k, count, columnScales, columnZeros, finder.lowestCode,
+                finder.highestCode, rounded, rowErrors)
+            }
+            for j in 0..<count {
+              unsafe codes[row * k + (order?[start + j] ?? (start + j))] = rounded[j]
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private func find(_ row: Int, _ group: Int, _ values: UnsafePointer<Float>) {
+    let (scale, zero) = unsafe finder.find(
+      values, span, importance: importance + group * span, moments: nil, stride: 0)
+    let index = row * (columns / span) + group
+    unsafe scales[index] = scale
+    unsafe zeros[index] = Int8(zero)
+  }
+}

@@ -1,0 +1,154 @@
+import CNibble
+import COneDNN
+
+/// The upper triangle `R` with `H = R · Rᵀ` of a positive definite matrix `[k, k]`.
+///
+/// With it, `e H eᵀ = Σ_j ((e R)_j)²`, and `(e R)_j` depends on `e_0 ... e_j` alone: what GPTQ's
+/// columnwise rounding needs. It equals the inverse of GPTQ's `U = chol(H⁻¹)`: `R = U⁻¹`.
+public struct UpperFactor: Sendable {
+  public let size: Int
+  /// `[k, k]`, row-major; below the diagonal zero.
+  public let values: [Float]
+
+  /// Nil when the matrix is not positive definite in float.
+  ///
+  /// Cholesky's method from the last column to the first, in blocks of columns.
+  ///
+  /// - Parameter matrix: `[k, k]`, symmetric.
+  public init?(of matrix: [Float], size k: Int, on compute: Compute) {
+    precondition(matrix.count == k * k, "\(matrix.count) values are not [\(k), \(k)]")
+    size = k
+    var values = matrix
+    let isDefinite = unsafe values.withUnsafeMutableBufferPointer {
+      unsafe Self.factor($0.baseAddress!, k, compute)
+    }
+    guard isDefinite else { return nil }
+    for row in 1..<max(1, k) { for column in 0..<row { values[row * k + column] = 0 } }
+    self.values = values
+  }
+
+  private static let blockSize = 96
+
+  /// Factors the upper triangle in place, trailing block by trailing block.
+  private static func factor(
+    _ a: UnsafeMutablePointer<Float>, _ k: Int, _ compute: Compute
+  ) -> Bool {
+    var end = k
+    while end > 0 {
+      let start = max(0, end - blockSize)
+      guard unsafe factorBlock(a, k, start..<end) else { return false }
+      // Rows above: X · R_bbᵀ = A, that is, x_j = (a_j - Σ_{l > j} x_l R_jl) / R_jj.
+      compute.ranges(of: start, grain: 32) { rows, _ in
+        for row in rows {
+          let line = unsafe a + row * k
+          for j in (start..<end).reversed() {
+            let r = unsafe a + j * k
+            let sum = unsafe nibble_dot_f32(line + j + 1, r + j + 1, end - j - 1)
+            unsafe line[j] = (line[j] - sum) / r[j]
+          }
+        }
+      }
+      // What is left: A - X · Xᵀ, the upper triangle of it.
+      compute.ranges(of: start, grain: 128) { rows, _ in
+        let first = rows.lowerBound
+        unsafe subtractProduct(
+          a + first * k + start, a + first * k + start, a + first * k + first,
+          rows.count, start - first, end - start, k)
+      }
+      end = start
+    }
+    return true
+  }
+
+  /// `c[m, n] -= a[m, l] · b[n, l]ᵀ`, all with rows of `stride` floats.
+  private static func subtractProduct(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>,
+    _ m: Int, _ n: Int, _ l: Int, _ stride: Int
+  ) {
+    nibble_use_one_openmp_thread()
+    let status = unsafe dnnl_sgemm(
+      CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")), dnnl_dim_t(m),
+      dnnl_dim_t(n), dnnl_dim_t(l), -1, a, dnnl_dim_t(stride), b, dnnl_dim_t(stride), 1, c,
+      dnnl_dim_t(stride))
+    precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
+  }
+
+  private static func factorBlock(
+    _ a: UnsafeMutablePointer<Float>, _ k: Int, _ block: Range<Int>
+  ) -> Bool {
+    for j in block.reversed() {
+      let r = unsafe a + j * k
+      let tail = block.upperBound - j - 1
+      let square = unsafe r[j] - nibble_dot_f32(r + j + 1, r + j + 1, tail)
+      guard square > 0, square.isFinite else { return false }
+      let root = square.squareRoot()
+      unsafe r[j] = root
+      for i in block.lowerBound..<j {
+        let line = unsafe a + i * k
+        let sum = unsafe nibble_dot_f32(line + j + 1, r + j + 1, tail)
+        unsafe line[j] = (line[j] - sum) / root
+      }
+    }
+    return true
+  }
+
+  /// Solves `X · H = B` for `X` `[n, k]`, in place: first `Y · Rᵀ = B`, then `X · R = Y`.
+  ///
+  /// - Parameter rows: `[n, k]`, overwritten.
+  public func solve(_ rows: inout [Float], on compute: Compute) {
+    let k = size
+    precondition(rows.count.isMultiple(of: k), "\(rows.count) values are not rows of \(k)")
+    // R's columns as rows, for the second half.
+    var turned = [Float](repeating: 0, count: k * k)
+    for i in 0..<k { for j in i..<k { turned[j * k + i] = values[i * k + j] } }
+    let n = rows.count / k
+    unsafe values.withUnsafeBufferPointer { r in
+      unsafe turned.withUnsafeBufferPointer { turned in
+        unsafe rows.withUnsafeMutableBufferPointer { rows in
+          let x = rows.baseAddress!
+          compute.ranges(of: n, grain: 32) { part, _ in
+            for block in Self.blocks(k).reversed() {
+              unsafe Self.update(
+                x + part.lowerBound * k + block.upperBound, r.baseAddress! + block.lowerBound * k + block.upperBound,
+                x + part.lowerBound * k + block.lowerBound, part.count, block.count, k - block.upperBound, k)
+              for row in part {
+                let line = unsafe x + row * k
+                for j in block.reversed() {
+                  let sum = unsafe nibble_dot_f32(
+                    line + j + 1, r.baseAddress! + j * k + j + 1, block.upperBound - j - 1)
+                  unsafe line[j] = (line[j] - sum) / r[j * k + j]
+                }
+              }
+            }
+            for block in Self.blocks(k) {
+              unsafe Self.update(
+                x + part.lowerBound * k, turned.baseAddress! + block.lowerBound * k,
+                x + part.lowerBound * k + block.lowerBound, part.count, block.count, block.lowerBound, k)
+              for row in part {
+                let line = unsafe x + row * k
+                for j in block {
+                  let sum = unsafe nibble_dot_f32(
+                    line + block.lowerBound, turned.baseAddress! + j * k + block.lowerBound,
+                    j - block.lowerBound)
+                  unsafe line[j] = (line[j] - sum) / r[j * k + j]
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private static func update(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>,
+    _ m: Int, _ n: Int, _ l: Int, _ stride: Int
+  ) {
+    guard l > 0 else { return }
+    unsafe subtractProduct(a, b, c, m, n, l, stride)
+  }
+
+  private static func blocks(_ k: Int) -> [Range<Int>] {
+    stride(from: 0, to: k, by: blockSize).map { $0..<min(k, $0 + blockSize) }
+  }
+}

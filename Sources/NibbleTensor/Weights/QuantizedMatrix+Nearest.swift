@@ -1,0 +1,55 @@
+import CNibble
+
+extension QuantizedMatrix {
+  /// Rounds each value to the nearest code, with scales that are searched.
+  ///
+  /// - Parameters:
+  ///   - weight: `[n, k]`, finite.
+  ///   - moments: of the inputs; what `clip` and `shrink` measure with.
+  public init(
+    nearest weight: FloatRows, to rounding: WeightRounding, moments: GramMatrix? = nil,
+    on compute: Compute
+  ) {
+    let scheme = rounding.scheme
+    let (n, k) = (weight.rows, weight.columns)
+    let span = scheme.grid(outputs: n, inputs: k).columns
+    let groups = k / span
+    let finder = ScaleFinder(rounding)
+    let importance = moments.map { moments in (0..<k).map { moments.values[$0 * k + $0] } } ?? []
+    let codeBytes = k * scheme.bits / 8
+    var scales = [Float](repeating: 1, count: n * groups)
+    var zeros = [Int8](repeating: 0, count: n * groups)
+    var codes = [UInt8](repeating: 0, count: n * codeBytes)
+    unsafe weight.values.withUnsafeBufferPointer { weight in
+      unsafe withOptionalPointer(moments?.values, at: 0) { moments in
+        unsafe withOptionalPointer(importance.isEmpty ? nil : importance, at: 0) { importance in
+          unsafe scales.withUnsafeMutableBufferPointer { scales in
+            unsafe zeros.withUnsafeMutableBufferPointer { zeros in
+              unsafe codes.withUnsafeMutableBytes { codes in
+                compute.ranges(of: n, grain: 16) { part, _ in
+                  for row in part {
+                    for group in 0..<groups {
+                      let first = group * span
+                      let values = unsafe weight.baseAddress! + row * k + first
+                      let (scale, zero) = unsafe finder.find(
+                        values, span, importance: importance.map { unsafe $0 + first },
+                        moments: moments.map { unsafe $0 + first * k + first }, stride: k)
+                      unsafe scales[row * groups + group] = scale
+                      unsafe zeros[row * groups + group] = Int8(zero)
+                      unsafe RowRounding.write(
+                        values, span, codes.baseAddress! + row * codeBytes + first * scheme.bits / 8,
+                        scale, zero, scheme)
+                    }
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+    self.init(
+      scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales,
+      zeroPoints: scheme.hasZeroPoints ? zeros : [])
+  }
+}
