@@ -16,6 +16,7 @@ struct PlanCommand: ParsableCommand {
   var model: String
   @OptionGroup var recipe: RecipeOptions
   @OptionGroup var format: FormatOptions
+  @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
   @Flag(help: "Print JSON.")
   var json = false
@@ -26,7 +27,7 @@ struct PlanCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter,
       shardSize: measure.shardBytes(),
-      windows: measure.windowSizes(for: recipe),
+      windows: measure.windowSizes(calibration, for: recipe),
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }

@@ -32,6 +32,11 @@ public struct StatisticsFile: Sendable {
 
   static let format = "nibble-statistics-1"
 
+  /// SHA-256 of the file's content that decides a run's bytes.
+  var digest: String {
+    (try? MappedFile(path: path)).map { Bytes($0, 0..<$0.count).sha256() } ?? ""
+  }
+
   /// Checks that the statistics are this model's.
   func check(_ checkpoint: Checkpoint) throws(QuantizeError) {
     guard model == Self.fingerprint(of: checkpoint) else {
@@ -57,7 +62,8 @@ public struct StatisticsFile: Sendable {
         tokens: tokens, low: low, high: high, magnitude: magnitude, energy: energy, sample: sample,
         loudest: loudest)
     else {
-      throw .statistics(path: path, reason: "its record of block \(block), \(site.rawValue), is damaged")
+      throw .statistics(
+        path: path, reason: "its record of block \(block), \(site.rawValue), is damaged")
     }
     return record
   }
@@ -111,7 +117,8 @@ final class StatisticsWriter {
   private let writer: SafetensorsWriter
 
   init(
-    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>, to path: String
+    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>,
+    to path: String
   ) throws(QuantizeError) {
     self.path = path
     var tensors: [SafetensorsLayout.Tensor] = []

@@ -15,7 +15,8 @@ public struct Smooth: Hashable, Sendable, Codable {
   public init(strength: Float? = nil) { self.strength = strength }
 
   func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], layers: [Role: Plan.Layer],
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
+    layers: [Role: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
     // All factors from the source's weights: a fold at one site changes the rows of another.
@@ -111,7 +112,7 @@ struct SmoothingNoise {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       total += squaredPeak(s, activations) / (127 * 127) * energy
     }
-        let largest = Double(scheme.weights.largestCode)
+    let largest = Double(scheme.weights.largestCode)
     for weight in weights {
       let span = scheme.weights.grid(outputs: weight.rows, inputs: s.count).columns
       let peaks = weight.squaredPeaks(scaledBy: s, span: span)
