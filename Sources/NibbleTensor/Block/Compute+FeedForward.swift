@@ -1,0 +1,45 @@
+import CNibble
+
+extension Compute {
+  /// Whether `feedForward` runs these weights for `tokens` tokens: on tiles, with inputs that stay
+  /// floats.
+  public func runsFeedForward(
+    _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
+  ) -> Bool {
+    hasTilesHere && tokens > 4
+      && [gate, up, down].allSatisfy { $0.weight.activations == nil }
+  }
+
+  /// `y = (silu(x · Gᵀ) · (x · Uᵀ)) · Dᵀ`: x and y `[t, hidden]`, y overwritten.
+  ///
+  /// The same bits as the steps one by one; what lies between stays in tiles.
+  ///
+  /// - Precondition: `runsFeedForward`.
+  public func feedForward(
+    _ x: Span<Float>, gate: PreparedWeight, up: PreparedWeight, down: PreparedWeight,
+    into y: inout MutableSpan<Float>
+  ) {
+    let (k, n) = (gate.weight.columns, gate.weight.rows)
+    let t = x.count / k
+    precondition(x.count == t * k, "\(x.count) values are not rows of \(k)")
+    precondition(up.weight.columns == k && up.weight.rows == n && down.weight.columns == n)
+    precondition(y.count == t * down.weight.rows, "\(y.count) results of \(t) tokens")
+    precondition(runsFeedForward(gate, up, down, tokens: t))
+    let layout = TileLayout.floats(parts: parts)
+    let hidden = unsafe scratch.take(.hidden, layout.bytes(t, n))
+    unsafe x.withUnsafeBufferPointer { x in
+      let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: gate.weight, on: self)
+      for part in gate.weight.chunks {
+        let g = unsafe gate.tiles(of: part, layout, in: .gates, on: self)
+        let u = unsafe up.tiles(of: part, layout, in: .weights, on: self)
+        unsafe TileProduct.gated(
+          inputs.tiles!, tokens: t, gate: g, up: u, inputs: k, outputs: part.count, parts: parts,
+          into: hidden + layout.step(part.lowerBound), outStep: layout.step(n), on: self)
+      }
+    }
+    unsafe y.withUnsafeMutableBufferPointer { y in
+      unsafe down.multiplyTiles(
+        UnsafeRawPointer(hidden), tokens: t, scales: nil, layout, into: y.baseAddress!, on: self)
+    }
+  }
+}
