@@ -183,6 +183,15 @@ TILES void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_
   }
 }
 
+TILES void nibble_turn_tiles(void *tiles, size_t bytes) {
+  for (char *tile = tiles; tile < (char *)tiles + bytes; tile += TILE) {
+    __m512i block[16], turned[16];
+    for (int i = 0; i < TILE_ROWS; i++) block[i] = _mm512_loadu_si512(tile + i * TILE_BYTES);
+    transpose_tile(block, turned);
+    for (int i = 0; i < TILE_ROWS; i++) _mm512_storeu_si512(tile + i * TILE_BYTES, turned[i]);
+  }
+}
+
 // MARK: products
 
 struct tile_config {
@@ -440,6 +449,8 @@ TILES void nibble_tiles_softmax(const float *scores, size_t stride, void *out, f
 #else
 
 int nibble_has_tiles(void) { return 0; }
+
+void nibble_turn_tiles(void *tiles, size_t bytes) { (void)tiles, (void)bytes; }
 
 // The rest is never called: nibble_has_tiles says no.
 

@@ -105,12 +105,3 @@ VARIANTS float nibble_grid_energy_int(const float *w, const float *h, size_t h_s
   }
   return energy;
 }
-
-VARIANTS void nibble_transpose_to_bf16(const float *x, uint16_t *out, size_t tokens, size_t count,
-                                       size_t stride) {
-  uint16_t line[LANES];
-  for (size_t t = 0; t < tokens; t++) {
-    nibble_f32_to_bf16(x + t * stride, line, count < LANES ? count : LANES);
-    for (size_t c = 0; c < count && c < LANES; c++) out[c * tokens + t] = line[c];
-  }
-}

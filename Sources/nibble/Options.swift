@@ -54,9 +54,36 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
+  @Option(help: .hidden)
+  var steps: String?
+
   func resolve() throws -> Recipe {
     var recipe = try Recipe.preset(
       recipe, group: group, symmetric: asymmetric ? false : nil)
+    if let steps {
+      recipe.steps = steps.split(separator: ",").map { text in
+        let parts = text.split(separator: ":").map(String.init)
+        let flags = Array(parts.dropFirst())
+        func value(_ key: String) -> Float? {
+          flags.first { $0.hasPrefix(key + "=") }.flatMap { Float($0.dropFirst(key.count + 1)) }
+        }
+        var search = ScaleSearch.extremes
+        if flags.contains("clip") { search = .clip }
+        if flags.contains("shrink") { search = .shrink(steps: Int(value("n") ?? 20)) }
+        switch parts[0] {
+        case "smooth": return .smooth(Smooth(strength: value("a")))
+        case "awq": return .awq(AWQ())
+        case "round": return .round(Round(search: search))
+        default:
+          var gptq = GPTQ()
+          gptq.search = search
+          gptq.activationOrder = flags.contains("order")
+          gptq.alignment = value("align") ?? 0
+          gptq.damping = value("damp") ?? 0.01
+          return .gptq(gptq)
+        }
+      }
+    }
     recipe.quantizesHead = quantizeHead
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
@@ -70,8 +97,8 @@ struct RecipeOptions: ParsableArguments {
 struct MeasureOptions: ParsableArguments {
   @Option(
     help: """
-      Text whose tokens also run through the blocks, for the running error: a text file, records \
-      (.jsonl or .json), builtin, or self (the source model writes it).
+      Text to learn from: a text file, records (.jsonl or .json), builtin, or self (the source model \
+      writes it). Default: builtin, when the recipe learns from text.
       """)
   var calibrate: String?
 
@@ -84,10 +111,10 @@ struct MeasureOptions: ParsableArguments {
 
   @Option(
     help:
-      "Windows of calibration text. Default: as many as --verdict-windows, if it is long enough.")
+      "Windows of calibration text. Default: 64, fewer when the text is short.")
   var samples: Int?
 
-  @Option(help: "Tokens in a window of calibration text. Default: --verdict-window.")
+  @Option(help: "Tokens in a window of calibration text. Default: 512.")
   var sampleLength: Int?
 
   @Option(
@@ -144,20 +171,27 @@ struct MeasureOptions: ParsableArguments {
   }
 
   /// Which windows calibration takes; fewer than the default is no error.
-  var sampling: CalibrationSampling {
+  func sampling(for recipe: Recipe) -> CalibrationSampling {
     var sampling = CalibrationSampling()
-    sampling.windows = samples ?? verdictWindows
-    sampling.length = sampleLength ?? verdictWindow
+    sampling.windows = samples ?? (recipe.needsCalibration ? 64 : verdictWindows)
+    sampling.length = sampleLength ?? (recipe.needsCalibration ? 512 : verdictWindow)
     sampling.seed = seed
     sampling.allowsFewer = samples == nil && sampleLength == nil
     return sampling
   }
 
-  /// Lengths of all windows that will run through the blocks, before any text is read.
-  var windowLengths: [Int] {
-    Array(repeating: verdictWindow, count: verdictWindows)
-      + (calibrate == nil
-        ? [] : Array(repeating: sampling.length, count: sampling.windows))
+  /// The text to calibrate on: the one asked for, or the built-in one when the recipe learns from it.
+  func calibrationSource(for recipe: Recipe) -> String? {
+    calibrate ?? (recipe.needsCalibration ? "builtin" : nil)
+  }
+
+  /// The windows that will run through the blocks, before any text is read.
+  func windowSizes(for recipe: Recipe) -> WindowSizes {
+    let sampling = sampling(for: recipe)
+    return WindowSizes(
+      calibration: calibrationSource(for: recipe) == nil
+        ? [] : Array(repeating: sampling.length, count: sampling.windows),
+      heldOut: Array(repeating: verdictWindow, count: verdictWindows))
   }
 
   func budget() throws -> Int? { try memory.map { try Self.bytes($0, "--memory") } }

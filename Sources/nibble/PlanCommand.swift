@@ -21,10 +21,11 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
+    let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe.resolve(), exporter: CompressedTensors(),
+      checkpoint, recipe: recipe, exporter: CompressedTensors(),
       shardSize: measure.shardBytes(),
-      windows: measure.windowLengths,
+      windows: measure.windowSizes(for: recipe),
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }

@@ -41,18 +41,18 @@ struct Quantize: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     var files = CompanionFiles(of: checkpoint)
     let recipe = try recipe.resolve()
-    func plan(_ windows: [Int]) throws -> Plan {
+    func plan(_ windows: WindowSizes) throws -> Plan {
       try Plan(
         checkpoint, recipe: recipe, exporter: CompressedTensors(),
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
-    let first = try plan(measure.windowLengths)
+    let first = try plan(measure.windowSizes(for: recipe))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint)
     let windows = try RunWindows(measure, checkpoint, first, computing).windows
-    let final = try plan((windows.calibration + windows.heldOut).map(\.count))
+    let final = try plan(windows.sizes)
     Terminal.note(
       "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
         + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "

@@ -12,16 +12,16 @@ struct RunWindows {
     _ options: MeasureOptions, _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
   ) throws {
     guard let decoder = plan.decoder else {
-      if options.calibrate != nil {
+      if options.calibrationSource(for: plan.recipe) != nil {
         throw QuantizeError.unmeasurable(
-          "--calibrate needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
+          "calibration needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
       }
       return
     }
     let (length, count) = (options.verdictWindow, options.verdictWindows)
     guard let tokenizer = try checkpoint.tokenizer() else {
-      if options.calibrate != nil {
-        throw QuantizeError.unmeasurable("--calibrate needs a tokenizer.json beside the weights")
+      if options.calibrationSource(for: plan.recipe) != nil {
+        throw QuantizeError.unmeasurable("calibration needs a tokenizer.json beside the weights")
       }
       Terminal.note("no tokenizer: the verdict is measured on pseudo-random tokens")
       windows.heldOut = (0..<count).map { Self.randomTokens($0, length, decoder.vocabulary) }
@@ -33,17 +33,17 @@ struct RunWindows {
     }
     windows.heldOut = try Self.spread(
       tokenizer.encode(TextSource.read(options.verdictText)), length, count, options.verdictText)
-    guard let source = options.calibrate else { return }
-    let calibration = try Self.calibration(source, options, checkpoint, tokenizer, compute)
+    guard let source = options.calibrationSource(for: plan.recipe) else { return }
+    let calibration = try Self.calibration(
+      source, options, options.sampling(for: plan.recipe), checkpoint, tokenizer, compute)
     Terminal.note("calibration: \(calibration.audit)")
     windows.calibration = calibration.windows
   }
 
   private static func calibration(
-    _ source: String, _ options: MeasureOptions, _ checkpoint: Checkpoint, _ tokenizer: Tokenizer,
-    _ compute: Compute
+    _ source: String, _ options: MeasureOptions, _ sampling: CalibrationSampling,
+    _ checkpoint: Checkpoint, _ tokenizer: Tokenizer, _ compute: Compute
   ) throws -> CalibrationWindows {
-    let sampling = options.sampling
     let text: CalibrationText
     if source != "self", source != "builtin", try CalibrationText.holdsRecords(path: source) {
       text = try CalibrationText(

@@ -95,8 +95,7 @@ struct TinyRun {
   func plan(_ source: String) throws -> Plan {
     try Plan(
       Checkpoint(path: source), recipe: recipe, exporter: CompressedTensors(),
-      shardSize: shardSize, windows: (windows.calibration + windows.heldOut).map(\.count),
-      budget: budget)
+      shardSize: shardSize, windows: windows.sizes, budget: budget)
   }
 
   /// - Parameter stopAfter: units after which the run is asked to stop; nil for never.

@@ -58,9 +58,6 @@ float nibble_grid_error_e4m3(const float *w, const float *importance, size_t cou
 /// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats; count at most 512.
 float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
                              float scale, int zero, int low, int high);
-/// out[c * tokens + t] = bf16(x[t * stride + c]) for c < count <= 16.
-void nibble_transpose_to_bf16(const float *x, uint16_t *out, size_t tokens, size_t count,
-                              size_t stride);
 /// Sum of (a - b)^2 and of a^2, in double.
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                          double *signal);
@@ -108,6 +105,8 @@ void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t column
 /// As pack_b_floats of the transpose: in [depth, columns]; out_step bytes from 16 columns to the next.
 void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
                            size_t out_step, int parts);
+/// Transposes the 4-byte units of each tile of `bytes` bytes: packed b becomes packed a.
+void nibble_turn_tiles(void *tiles, size_t bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
 /// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
 /// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed

@@ -87,6 +87,9 @@ public struct DecoderConfig: Hashable, Sendable {
     }
   }
 
+  /// Channels of the activation at a site.
+  public func inputs(of site: Site) -> Int { shape(of: site.roles[0]).inputs }
+
   private static func family(_ json: JSON, path: String) throws(ModelError) -> Family {
     guard let type = json["model_type"]?.string else {
       throw .config(path: path, field: "model_type", reason: "is missing")

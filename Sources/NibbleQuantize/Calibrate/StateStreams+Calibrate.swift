@@ -98,7 +98,7 @@ extension StateStreams {
   }
 
   /// Bytes of activations that are kept rather than computed twice.
-  private static let keptBytes = 256 << 20
+  static let keptBytes = 256 << 20
 }
 
 extension Site {

@@ -63,10 +63,10 @@ public struct Plan: Sendable {
 
   /// - Parameters:
   ///   - shardSize: bytes a file may have before the next unit starts another.
-  ///   - windows: lengths of the token windows that will run through the blocks.
+  ///   - windows: the token windows that will run through the blocks.
   public init(
     _ checkpoint: Checkpoint, recipe: Recipe, exporter: any Exporter, shardSize: Int = 5 << 30,
-    windows: [Int], budget: Int? = nil
+    windows: WindowSizes, budget: Int? = nil
   ) throws(QuantizeError) {
     self.recipe = recipe
     self.exporter = exporter
@@ -97,7 +97,8 @@ public struct Plan: Sendable {
     sourceBytes = checkpoint.bytesOnDisk
     sourceConfig = checkpoint.config
     memory = MemoryEstimate(
-      units, decoder: decoder, windows: windows, isMapped: checkpoint.isMapped)
+      units, decoder: decoder, windows: windows, recipe: recipe,
+      isMapped: checkpoint.isMapped)
     refusals = Self.refusals(units.flatMap(\.layers), recipe.scheme.weights)
     refusals += exporter.refusals(self)
     if let budget, memory.total > budget {

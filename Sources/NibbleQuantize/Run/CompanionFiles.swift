@@ -48,7 +48,7 @@ public struct CompanionFiles: Sendable {
   public static let reportName = "nibble_report.json"
 
   func write(
-    _ plan: Plan, layers: [LayerReport], verdict: Verdict?, to folder: RunFolder
+    _ plan: Plan, _ entries: [JournalEntry], verdict: Verdict?, to folder: RunFolder
   ) throws(QuantizeError) {
     for file in copied {
       let bytes: [UInt8]
@@ -70,15 +70,15 @@ public struct CompanionFiles: Sendable {
     }
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")
-    let report = report(plan, layers, verdict).text(pretty: true) + "\n"
+    let report = report(plan, entries, verdict).text(pretty: true) + "\n"
     try folder.write(Array(report.utf8), to: Self.reportName)
   }
 
   /// What was done and what it cost; no times, so that the same input gives the same bytes.
-  private func report(_ plan: Plan, _ layers: [LayerReport], _ verdict: Verdict?) -> JSON {
+  private func report(_ plan: Plan, _ entries: [JournalEntry], _ verdict: Verdict?) -> JSON {
     var schemes: [String: String] = [:]
     for layer in plan.layers { schemes[layer.path] = layer.scheme.description }
-    let rows = layers.map { layer -> JSON in
+    let rows = entries.flatMap(\.layers).map { layer -> JSON in
       [
         "path": .string(layer.path), "scheme": .string(schemes[layer.path] ?? ""),
         "sqnr_db": layer.signalToNoise.map { .number($0) } ?? .null,
@@ -96,6 +96,13 @@ public struct CompanionFiles: Sendable {
         plan.keptFloat.map { ["path": .string($0.path), "reason": .string($0.reason)] }),
       "dropped_files": .array(
         dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
+      "steps": .array(
+        entries.flatMap(\.steps).map {
+          [
+            "step": .string($0.step), "block": JSON($0.block), "site": .string($0.site.rawValue),
+            "result": .string($0.result),
+          ]
+        }),
       "layers": .array(rows),
     ]
   }

@@ -17,6 +17,10 @@ public struct QuantizeRun {
     public var heldOut: [[Int]] = []
 
     public init() {}
+
+    public var sizes: WindowSizes {
+      WindowSizes(calibration: calibration.map(\.count), heldOut: heldOut.map(\.count))
+    }
   }
 
   /// What a finished unit says to whoever watches.
@@ -83,6 +87,7 @@ public struct QuantizeRun {
     var output = try ShardOutput(plan, folder: folder, from: resumed)
     var quantizedHead: Weight?
     var lastSpill = ContinuousClock.now
+    var spillTime = Duration.zero
     var spilled = resumed - 1
     var measuring = Duration.zero
     for index in resumed..<plan.units.count {
@@ -90,9 +95,11 @@ public struct QuantizeRun {
       var entry = try finish(unit, index, &streams, &output, &quantizedHead, &measuring)
       let isLast = index == plan.units.count - 1
       let stops = !isLast && shouldStop()
-      if stops || !isLast && ContinuousClock.now - lastSpill >= spillInterval {
+      if stops || !isLast && ContinuousClock.now - lastSpill >= max(spillInterval, spillTime * 20) {
+        let start = ContinuousClock.now
         entry.states = try streams?.spill(to: folder, unit: index) ?? ""
         lastSpill = .now
+        spillTime = lastSpill - start
       }
       try folder.append(entry)
       if entry.states != nil {
@@ -110,7 +117,7 @@ public struct QuantizeRun {
     let verdict = try verdict(&streams, quantizedHead)
     measuring += ContinuousClock.now - start
     let layers = folder.entries.flatMap(\.layers)
-    try files.write(plan, layers: layers, verdict: verdict, to: folder)
+    try files.write(plan, folder.entries, verdict: verdict, to: folder)
     try readBack(folder)
     try folder.publish()
     return Report(

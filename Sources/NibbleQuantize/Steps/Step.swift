@@ -21,6 +21,11 @@ public enum Step: Hashable, Sendable, Codable {
     static let both = Needs(rawValue: 8)
     /// Everything that the source's states serve.
     static let sourceStates: Needs = [.statistics, .moments, .both]
+
+    /// How many models the calibration windows run through.
+    var streams: Int {
+      (isDisjoint(with: .sourceStates) ? 0 : 1) + (contains(.quantized) ? 1 : 0)
+    }
   }
 
   var needs: Needs {

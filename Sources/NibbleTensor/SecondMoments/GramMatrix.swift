@@ -19,7 +19,8 @@ public struct GramMatrix: Sendable {
   private var waiting: [Float] = []
   private var others: [Float] = []
 
-  static let tokensAtOnce = 2048
+  /// Tokens that are gathered before they are multiplied.
+  public static let tokensAtOnce = 2048
 
   /// The moments of one activation with itself.
   public init(channels: Int) {
@@ -82,8 +83,8 @@ public struct GramMatrix: Sendable {
   public mutating func flush(on compute: Compute) {
     let count = waiting.count / max(1, rows)
     guard count > 0 else { return }
-    if compute.precision == .bf16 && hasTilesHere {
-      addTiles(count, on: compute)
+    if hasTilesHere {
+      addTiles(count, parts: compute.precision == .bf16 ? 1 : 3, on: compute)
     } else {
       addFloats(count, on: compute)
     }
@@ -96,34 +97,34 @@ public struct GramMatrix: Sendable {
     others.removeAll(keepingCapacity: true)
   }
 
-  private mutating func addTiles(_ count: Int, on compute: Compute) {
-    let step = nibble_packed_bytes(16, 2 * count)
-    let isSymmetric = isSymmetric
-    func pack(
-      _ x: [Float], _ channels: Int, _ use: Scratch.Use,
-      _ body: (UnsafeRawPointer, UnsafeMutableRawPointer, Int) -> Void
-    ) -> UnsafeRawPointer {
-      let memory = unsafe compute.scratch.take(use, (channels + 15) / 16 * step)
+  private mutating func addTiles(_ count: Int, parts: Int, on compute: Compute) {
+    let layout = TileLayout.floats(parts: parts)
+    let step = layout.step(count)
+    let parts = Int32(parts)
+    /// The transpose of an activation as the second factor.
+    func pack(_ x: [Float], _ channels: Int, _ use: Scratch.Use) -> UnsafeMutableRawPointer {
+      let tiles = unsafe compute.scratch.take(use, layout.bytes(channels, count))
       unsafe x.withUnsafeBufferPointer { x in
-        compute.ranges(of: channels, grain: 16) { part, _ in
-          unsafe withUnsafeTemporaryAllocation(of: UInt16.self, capacity: 16 * count) { turned in
-            unsafe nibble_transpose_to_bf16(
-              x.baseAddress! + part.lowerBound, turned.baseAddress!, count, part.count, channels)
-            unsafe body(turned.baseAddress!, memory + part.lowerBound / 16 * step, part.count)
-          }
+        compute.ranges(of: count, grain: 64) { tokens, _ in
+          unsafe nibble_pack_b_columns(
+            x.baseAddress! + tokens.lowerBound * channels,
+            tiles + layout.step(tokens.lowerBound), tokens.count, channels, step, parts)
         }
       }
-      return UnsafeRawPointer(memory)
+      return unsafe tiles
     }
-    let a = unsafe pack(waiting, rows, .activations) {
-      unsafe nibble_pack_a($0, $1, $2, 2 * count)
-    }
-    let b = unsafe pack(isSymmetric ? waiting : others, columns, .weights) {
-      unsafe nibble_pack_b($0, $1, $2, 2 * count)
+    let a = unsafe pack(waiting, rows, .activations)
+    let b = unsafe isSymmetric
+      ? compute.scratch.take(.weights, layout.bytes(rows, count))
+      : pack(others, columns, .weights)
+    compute.ranges(of: rows, grain: 16) { part, _ in
+      let tiles = unsafe a + part.lowerBound / 16 * step
+      if isSymmetric { unsafe (b + part.lowerBound / 16 * step).copyMemory(from: tiles, byteCount: step) }
+      unsafe nibble_turn_tiles(tiles, step)
     }
     unsafe addBlocks(on: compute) { row, rows, column, columns, y, stride in
-      unsafe nibble_tiles_bf16(
-        a + row / 16 * step, b + column / 16 * step, y, rows, columns, 2 * count, step, stride,
+      unsafe nibble_tiles_floats(
+        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, stride,
         nil, nil)
     }
   }
