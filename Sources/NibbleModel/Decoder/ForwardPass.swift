@@ -102,12 +102,21 @@ public struct ForwardPass: Sendable {
   }
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.
-  public mutating func logits(
+  public func logits(
     _ states: [Float], norm weight: [Float], head: Weight, into logits: inout [Float]
   ) {
-    memory.resize(tokens: states.count / config.hidden, config)
-    arithmetic.norm(states, weight, into: &memory.normed)
+    var normed = [Float](repeating: 0, count: states.count)
+    arithmetic.norm(states, weight, into: &normed)
     var out = logits.mutableSpan
-    head.multiply(memory.normed.span, into: &out, on: compute)
+    head.multiply(normed.span, into: &out, on: compute)
+  }
+
+  /// The final norm, the head and the loss of each row's target, in nats.
+  public func losses(
+    _ states: [Float], norm weight: [Float], head: Weight, targets: [Int]
+  ) -> [Double] {
+    var normed = [Float](repeating: 0, count: states.count)
+    arithmetic.norm(states, weight, into: &normed)
+    return compute.losses(normed.span, head: head, targets: targets)
   }
 }

@@ -38,8 +38,14 @@ extension Compute {
       }
     }
     unsafe y.withUnsafeMutableBufferPointer { y in
-      unsafe down.multiplyTiles(
-        UnsafeRawPointer(hidden), tokens: t, scales: nil, layout, into: y.baseAddress!, on: self)
+      let rows = down.weight.rows
+      for part in down.tiles == nil ? down.weight.chunks : [0..<rows] {
+        unsafe TileProduct.run(
+          UnsafeRawPointer(hidden), tokens: t, scales: nil,
+          down.tiles(of: part, layout, in: .weights, on: self), inputs: n, layout,
+          ProductTarget(y: y.baseAddress! + part.lowerBound, stride: rows, outputs: part.count),
+          on: self)
+      }
     }
   }
 }

@@ -110,33 +110,30 @@ extension PreparedWeight {
   private func multiplyMany(
     _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
-    if let x = unsafe inputs.tiles, let layout = inputs.layout {
-      unsafe multiplyTiles(
-        x, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales, layout, into: y,
-        on: compute)
-      return
-    }
-    for part in weight.chunks {
-      let target = unsafe target(y, part)
-      if let matrix = weight.integers {
-        PlainProduct.integers(inputs.rounded, matrix, part, target, on: compute)
-      } else {
-        PlainProduct.floats(
-          inputs.rounded, weight, part, unscaled: weight.scaledRows != nil, target, on: compute)
-      }
+    for part in tiles == nil ? weight.chunks : [0..<weight.rows] {
+      let start = unsafe y + part.lowerBound
+      unsafe multiply(inputs, part, into: start, stride: weight.rows, on: compute)
     }
   }
 
-  /// The product with inputs that are packed.
-  func multiplyTiles(
-    _ x: UnsafeRawPointer, tokens: Int, scales: UnsafePointer<Float>?, _ layout: TileLayout,
-    into y: UnsafeMutablePointer<Float>, on compute: Compute
+  /// The products of some rows, from a multiple of 16 on, of more than four tokens.
+  func multiply(
+    _ inputs: borrowing ProductInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
+    stride: Int, on compute: Compute
   ) {
-    let k = weight.columns
-    for part in tiles == nil ? weight.chunks : [0..<weight.rows] {
+    let target = unsafe ProductTarget(
+      y: y, stride: stride, outputs: part.count,
+      columnScales: weight.scaledRows.map { Array($0[part]) })
+    if let x = unsafe inputs.tiles, let layout = inputs.layout {
       unsafe TileProduct.run(
-        x, tokens: tokens, scales: scales, tiles(of: part, layout, in: .weights, on: compute),
-        inputs: k, layout, target(y, part), on: compute)
+        x, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
+        tiles(of: part, layout, in: .weights, on: compute), inputs: weight.columns, layout, target,
+        on: compute)
+    } else if let matrix = weight.integers {
+      PlainProduct.integers(inputs.rounded, matrix, part, target, on: compute)
+    } else {
+      PlainProduct.floats(
+        inputs.rounded, weight, part, unscaled: weight.scaledRows != nil, target, on: compute)
     }
   }
 
@@ -152,12 +149,6 @@ extension PreparedWeight {
     unsafe TileProduct.pack(
       weight, part, as: layout, unscaled: weight.scaledRows != nil, into: memory, on: compute)
     return UnsafeRawPointer(memory)
-  }
-
-  private func target(_ y: UnsafeMutablePointer<Float>, _ part: Range<Int>) -> ProductTarget {
-    unsafe ProductTarget(
-      y: y + part.lowerBound, stride: weight.rows, outputs: part.count,
-      columnScales: weight.scaledRows.map { Array($0[part]) })
   }
 }
 
