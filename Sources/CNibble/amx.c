@@ -446,6 +446,80 @@ TILES void nibble_tiles_softmax(const float *scores, size_t stride, void *out, f
     exponentials(scores, stride, out, factors, m, columns, seen, window, scale, 3);
 }
 
+/// Adds the used part of one 16 x 16 block of a group's sums, scaled; the first group overwrites.
+TILES static inline void add_block(const void *sums, int is_integer, float *y, size_t m, size_t n,
+                                   size_t y_stride, const float *row_scale,
+                                   const float *column_scale, const int32_t *column_offset,
+                                   int is_first) {
+  __mmask16 mask = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
+  __m512 columns = _mm512_maskz_loadu_ps(mask, column_scale);
+  __m512i offsets =
+      column_offset ? _mm512_maskz_loadu_epi32(mask, column_offset) : _mm512_setzero_si512();
+  for (size_t i = 0; i < (m < 16 ? m : 16); i++) {
+    const char *row = (const char *)sums + i * TILE_BYTES;
+    __m512 value =
+        is_integer ? _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(row), offsets))
+                   : _mm512_load_ps(row);
+    value = _mm512_mul_ps(_mm512_mul_ps(value, _mm512_set1_ps(row_scale[i])), columns);
+    if (!is_first) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y + i * y_stride), value);
+    _mm512_mask_storeu_ps(y + i * y_stride, mask, value);
+  }
+}
+
+#define GROUPED_TILE_PRODUCT(NAME, PRODUCT, IS_INTEGER)                                            \
+  TILES void NAME(const void *a, const void *b, float *y, size_t m, size_t n, size_t row_bytes,    \
+                  size_t b_step, size_t y_stride, const nibble_groups *groups) {                   \
+    const size_t step = up_to(row_bytes, TILE_BYTES) * TILE;                                       \
+    const size_t width = groups->bytes / TILE_BYTES * TILE;                                        \
+    _Alignas(64) char sums[4][TILE];                                                               \
+    configure_tiles();                                                                             \
+    for (size_t c = 0; c < n; c += 32) {                                                           \
+      const char *b0 = (const char *)b + c / 16 * b_step;                                          \
+      const char *b1 = c + 16 < n ? b0 + b_step : b0;                                              \
+      for (size_t r = 0; r < m; r += 32) {                                                         \
+        const char *a0 = (const char *)a + r / 16 * step;                                          \
+        const char *a1 = r + 16 < m ? a0 + step : a0;                                              \
+        for (size_t g = 0; g * width < step; g++) {                                                \
+          const size_t end = (g + 1) * width < step ? (g + 1) * width : step;                      \
+          _tile_zero(0);                                                                           \
+          _tile_zero(1);                                                                           \
+          _tile_zero(2);                                                                           \
+          _tile_zero(3);                                                                           \
+          for (size_t k = g * width; k < end; k += TILE) {                                         \
+            _tile_loadd(4, a0 + k, TILE_BYTES);                                                    \
+            _tile_loadd(6, b0 + k, TILE_BYTES);                                                    \
+            PRODUCT(0, 4, 6);                                                                      \
+            _tile_loadd(7, b1 + k, TILE_BYTES);                                                    \
+            PRODUCT(1, 4, 7);                                                                      \
+            _tile_loadd(5, a1 + k, TILE_BYTES);                                                    \
+            PRODUCT(2, 5, 6);                                                                      \
+            PRODUCT(3, 5, 7);                                                                      \
+          }                                                                                        \
+          _tile_stored(0, sums[0], TILE_BYTES);                                                    \
+          _tile_stored(1, sums[1], TILE_BYTES);                                                    \
+          _tile_stored(2, sums[2], TILE_BYTES);                                                    \
+          _tile_stored(3, sums[3], TILE_BYTES);                                                    \
+          const float *row_scale = groups->row_scale + g / groups->row_span * groups->row_step;    \
+          const float *column_scale =                                                              \
+              groups->column_scale + g / groups->column_span * groups->column_step;                \
+          const int32_t *offset =                                                                  \
+              groups->column_offset ? groups->column_offset + g * groups->column_step : 0;         \
+          for (int i = 0; i < 4; i++) {                                                            \
+            size_t row = r + (i / 2) * 16, column = c + (i % 2) * 16;                              \
+            if (row < m && column < n)                                                             \
+              add_block(sums[i], IS_INTEGER, y + row * y_stride + column, m - row, n - column,     \
+                        y_stride, row_scale + row, column_scale + column,                          \
+                        offset ? offset + column : 0, g == 0);                                     \
+          }                                                                                        \
+        }                                                                                          \
+      }                                                                                            \
+    }                                                                                              \
+    _tile_release();                                                                               \
+  }
+
+GROUPED_TILE_PRODUCT(nibble_tiles_bf16_groups, _tile_dpbf16ps, 0)
+GROUPED_TILE_PRODUCT(nibble_tiles_s8_groups, _tile_dpbssd, 1)
+
 #else
 
 int nibble_has_tiles(void) { return 0; }
@@ -502,6 +576,19 @@ void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *
   (void)scores, (void)stride, (void)out, (void)factors, (void)m, (void)columns, (void)seen;
   (void)window, (void)scale, (void)parts;
   __builtin_trap();
+}
+
+void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, size_t n,
+                              size_t row_bytes, size_t b_step, size_t y_stride,
+                              const nibble_groups *groups) {
+  (void)groups;
+  nibble_tiles_bf16(a, b, y, m, n, row_bytes, b_step, y_stride, 0, 0);
+}
+
+void nibble_tiles_s8_groups(const void *a, const void *b, float *y, size_t m, size_t n,
+                            size_t row_bytes, size_t b_step, size_t y_stride,
+                            const nibble_groups *groups) {
+  nibble_tiles_bf16_groups(a, b, y, m, n, row_bytes, b_step, y_stride, groups);
 }
 
 #endif

@@ -58,12 +58,16 @@ VARIANTS float nibble_dot_f32(const float *x, const float *b, size_t columns) {
   return fold(lane);
 }
 
-VARIANTS void nibble_matvec_s8(const int8_t *x, const int8_t *w, int32_t *y, size_t columns,
-                               size_t rows) {
-  for (size_t r = 0; r < rows; r++) {
-    const int8_t *row = w + r * columns;
+VARIANTS void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_t columns,
+                                   size_t group, int zero) {
+  for (size_t start = 0; start < columns; start += group) {
+    size_t end = columns - start < group ? columns : start + group;
     int32_t sum = 0;
-    for (size_t k = 0; k < columns; k++) sum += (int32_t)x[k] * (int32_t)row[k];
-    y[r] = sum;
+    // Differences fit 16 bits, whose products the processor adds in pairs.
+    if (zero == 0)
+      for (size_t k = start; k < end; k++) sum += (int32_t)x[k] * (int32_t)w[k];
+    else
+      for (size_t k = start; k < end; k++) sum += (int32_t)(int16_t)(x[k] - zero) * (int32_t)w[k];
+    *sums++ = sum;
   }
 }

@@ -78,6 +78,14 @@ VARIANTS void nibble_decode_int4(const uint8_t *codes, float *out, size_t count,
   }
 }
 
+VARIANTS void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count) {
+  for (size_t i = 0; i < count / 2; i++) {
+    int byte = codes[i];
+    out[2 * i] = (int8_t)((byte & 15) - 8);
+    out[2 * i + 1] = (int8_t)((byte >> 4) - 8);
+  }
+}
+
 VARIANTS void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                                   double *signal) {
   double e[LANES] = {0}, s[LANES] = {0};

@@ -6,15 +6,20 @@ public struct LoadedModel: Sendable {
   public let checkpoint: Checkpoint
   public let decoder: Decoder
 
-  /// - Parameter path: a Hugging Face folder, float or compressed-tensors, or a `.gguf` file.
+  /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   public init(path: String) throws(ModelError) {
     checkpoint = try Checkpoint(path: path)
     let config = try checkpoint.decoderConfig()
-    switch checkpoint.config["quantization_config"]?["quant_method"]?.string {
-    case nil: decoder = try Decoder(config, from: checkpoint)
-    case "compressed-tensors":
+    guard let method = checkpoint.config["quantization_config"]?["quant_method"]?.string else {
+      decoder = try Decoder(config, from: checkpoint)
+      return
+    }
+    switch EngineFormat(rawValue: method) {
+    case .compressedTensors:
       decoder = try Decoder(config, from: CompressedTensorsReader(checkpoint))
-    case let method?:
+    case .awq: decoder = try Decoder(config, from: AWQReader(checkpoint))
+    case .fp8: decoder = try Decoder(config, from: FP8Reader(checkpoint))
+    case nil:
       throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
     }
   }

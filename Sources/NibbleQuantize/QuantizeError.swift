@@ -8,6 +8,10 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case refused([Refusal])
   case unknownRecipe(String, known: [String])
   case recipeOption(recipe: String, option: String, reason: String)
+  case unsoundRecipe(recipe: String, reason: String)
+  case recipeFile(path: String, reason: String)
+  /// `layers` are some that there are.
+  case patternMatchedNothing(String, layers: [String])
   case nothingToQuantize(path: String)
   case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
@@ -25,6 +29,7 @@ public enum Refusal: Hashable, Sendable {
   /// `fitting` is the largest group size that divides every layer, if one of at least 16 does.
   /// `layer` stands for `count` layers.
   case groupDoesNotDivide(layer: String, count: Int, group: Int, inputs: Int, fitting: Int?)
+  case rowGroupsDoNotDivide(layer: String, groups: Int, outputs: Int)
   case inputsNotPackable(layer: String, count: Int, inputs: Int, bits: Int)
   case memory(needed: Int, budget: Int)
   case engine(String)
@@ -37,6 +42,9 @@ extension Refusal: CustomStringConvertible {
       "\(Self.name(layer, count)): groups of \(group) do not divide \(inputs) inputs. "
         + (fitting.map { "Use --group \($0), the largest that fits every layer." }
           ?? "No group of 16 or more fits every layer; use a recipe with a scale per channel.")
+    case .rowGroupsDoNotDivide(let layer, let groups, let outputs):
+      "\(layer): \(groups) groups of rows do not divide \(outputs) outputs. Use a divisor, or a scale "
+        + "per channel."
     case .inputsNotPackable(let layer, let count, let inputs, let bits):
       "\(Self.name(layer, count)): \(inputs) inputs of \(bits) bits, or groups of them, do not fill "
         + "whole words. Use \(bits < 8 ? "an even --group, or an 8-bit recipe" : "w8a8 or fp8")."
@@ -63,6 +71,11 @@ extension QuantizeError: CustomStringConvertible {
     case .unknownRecipe(let name, let known):
       "there is no recipe \"\(name)\". Use one of: \(known.joined(separator: ", "))."
     case .recipeOption(let recipe, let option, let reason): "\(option) with \(recipe): \(reason)."
+    case .unsoundRecipe(let recipe, let reason): "recipe \(recipe): \(reason)."
+    case .recipeFile(let path, let reason): "\(path): \(reason)."
+    case .patternMatchedNothing(let pattern, let layers):
+      "the pattern \"\(pattern)\" matches no linear layer. There are, for example: "
+        + layers.joined(separator: ", ") + "."
     case .nothingToQuantize(let path):
       "\(path): no linear layers were found. A weight counts when it is a float matrix inside a "
         + "numbered block."

@@ -1,6 +1,6 @@
-import ArgumentParser
+public import ArgumentParser
 import Foundation
-import NibbleExport
+public import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
@@ -34,11 +34,25 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+extension EngineFormat: ExpressibleByArgument {}
+
+struct FormatOptions: ParsableArguments {
+  @Option(
+    help: """
+      Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
+      vLLM, lmdeploy) or fp8 (vLLM).
+      """)
+  var format = EngineFormat.compressedTensors
+
+  var exporter: any Exporter { format.exporter }
+}
+
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
     help:
-      "What to do: \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
+      "What to do: a recipe file (.yaml), or one of "
+      + "\(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
   var recipe: String
 
   @Option(help: "Inputs that share a scale, for w4a16 and w8a16. Default for w4a16: 128.")
@@ -47,6 +61,13 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Give each group a zero point, for w4a16 and w8a16.")
   var asymmetric = false
 
+  @Option(
+    help: """
+      What shares a weight scale: tensor, channel (an output), or block (128 x 128, fp8 only; its \
+      activations then have a scale for each 128 inputs of a token).
+      """)
+  var per: ScaleSharing?
+
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
@@ -54,43 +75,51 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
-  @Option(help: .hidden)
-  var steps: String?
-
   func resolve() throws -> Recipe {
-    var recipe = try Recipe.preset(
-      recipe, group: group, symmetric: asymmetric ? false : nil)
-    if let steps {
-      recipe.steps = steps.split(separator: ",").map { text in
-        let parts = text.split(separator: ":").map(String.init)
-        let flags = Array(parts.dropFirst())
-        func value(_ key: String) -> Float? {
-          flags.first { $0.hasPrefix(key + "=") }.flatMap { Float($0.dropFirst(key.count + 1)) }
-        }
-        var search = ScaleSearch.extremes
-        if flags.contains("clip") { search = .clip }
-        if flags.contains("shrink") { search = .shrink(steps: Int(value("n") ?? 20)) }
-        switch parts[0] {
-        case "smooth": return .smooth(Smooth(strength: value("a")))
-        case "awq": return .awq(AWQ())
-        case "round": return .round(Round(search: search))
-        default:
-          var gptq = GPTQ()
-          gptq.search = search
-          gptq.activationOrder = flags.contains("order")
-          gptq.alignment = value("align") ?? 0
-          gptq.damping = value("damp") ?? 0.01
-          return .gptq(gptq)
-        }
-      }
+    let isFile = recipe.hasSuffix(".yaml") || recipe.hasSuffix(".yml")
+    guard !isFile || group == nil && !asymmetric && per == nil else {
+      throw ValidationError("--group, --asymmetric and --per change a preset; write them in the file.")
     }
-    recipe.quantizesHead = quantizeHead
+    var recipe =
+      isFile
+      ? try Recipe(path: recipe)
+      : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
+    if let per { try per.apply(to: &recipe) }
+    if quantizeHead { recipe.quantizesHead = true }
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
 
   func validate() throws {
+    guard per == nil || group == nil else {
+      throw ValidationError("--per and --group both say what shares a scale; give one of them.")
+    }
+    guard per != .tensor || !asymmetric else {
+      throw ValidationError("--asymmetric needs a scale per channel or group, not --per tensor.")
+    }
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
+  }
+}
+
+/// What shares a weight scale, when the recipe is told.
+enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
+  case tensor
+  case channel
+  case block
+
+  func apply(to recipe: inout Recipe) throws(QuantizeError) {
+    switch self {
+    case .tensor: recipe.scheme.weights.granularity = .tensor
+    case .channel: recipe.scheme.weights.granularity = .channel
+    case .block:
+      guard recipe.scheme.weights.format == .e4m3 else {
+        throw .recipeOption(
+          recipe: recipe.name, option: "--per block",
+          reason: "engines read blocks of fp8 weights only; use --recipe fp8")
+      }
+      recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
+      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
+    }
   }
 }
 

@@ -15,6 +15,7 @@ struct PlanCommand: ParsableCommand {
   @Argument(help: "A Hugging Face folder or a .gguf file.")
   var model: String
   @OptionGroup var recipe: RecipeOptions
+  @OptionGroup var format: FormatOptions
   @OptionGroup var measure: MeasureOptions
   @Flag(help: "Print JSON.")
   var json = false
@@ -23,7 +24,7 @@ struct PlanCommand: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: CompressedTensors(),
+      checkpoint, recipe: recipe, exporter: format.exporter,
       shardSize: measure.shardBytes(),
       windows: measure.windowSizes(for: recipe),
       budget: measure.budget())

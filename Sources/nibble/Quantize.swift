@@ -19,6 +19,7 @@ struct Quantize: ParsableCommand {
   @Option(name: .shortAndLong, help: "Folder to write: new, empty, or of an unfinished run.")
   var output: String?
   @OptionGroup var recipe: RecipeOptions
+  @OptionGroup var format: FormatOptions
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
@@ -43,7 +44,7 @@ struct Quantize: ParsableCommand {
     let recipe = try recipe.resolve()
     func plan(_ windows: WindowSizes) throws -> Plan {
       try Plan(
-        checkpoint, recipe: recipe, exporter: CompressedTensors(),
+        checkpoint, recipe: recipe, exporter: format.exporter,
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
     let first = try plan(measure.windowSizes(for: recipe))

@@ -50,7 +50,7 @@ struct RunWindows {
         records: source, fields: options.fields, template: checkpoint.chatTemplate(),
         tokenizer: tokenizer)
       if text.emptyRecords > 0 {
-        Terminal.note("\(source): \(text.emptyRecords) records are empty and were left out")
+        Terminal.note("\(source): empty records left out: \(text.emptyRecords)")
       }
     } else if let field = options.fields.first {
       throw CalibrationTextError.noFields(path: source, field: field)

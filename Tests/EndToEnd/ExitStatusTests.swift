@@ -16,6 +16,14 @@ import TinyModel
         ["quantize", source, "--recipe", "w8a8", "--memory", "1MB", "-o", folder + "/out"],
         ["quantize", source, "--recipe", "w8a8", "--memory", "much", "-o", folder + "/out"],
         ["plan", source, "--recipe", "w4a16"],
+        ["plan", source, "--recipe", "w8a8", "--format", "x"],
+        ["plan", source, "--recipe", "w8a8", "--format", "awq"],
+        ["plan", source, "--recipe", "fp8", "--format", "fp8"],
+        ["plan", source, "--recipe", "w8a8", "--per", "block"],
+        ["plan", source, "--recipe", "w4a16", "--group", "32", "--per", "tensor"],
+        ["plan", source, "--recipe", "w8a8", "--samples", "4"],
+        ["plan", source, "--recipe", "w8a8", "--calibrate", "builtin", "--sample-length", "1"],
+        ["plan", source, "--recipe", "w8a8", "--calibrate", "a.json", "--calibrate-field", "a,"],
         ["quantize", source, "--recipe", "w8a8", "--max-kl", "-1", "-o", folder + "/out"],
         ["eval", source], ["eval", source, "--text", "builtin", "--window", "1"],
         ["eval", source, "--text", "builtin", "--max-kl", "1"],
@@ -51,6 +59,11 @@ import TinyModel
         ["logits", none, "--ids", none, "-o", none], ["logits", source, "--ids", none, "-o", none],
         ["eval", source, "--text", none], ["eval", source, "--text", "builtin", "--against", none],
         ["quantize", source, "--recipe", "w8a8", "-o", folder + "/out", "--verdict-text", none],
+        ["quantize", source, "--recipe", "w8a8", "-o", folder + "/out", "--calibrate", none],
+        [
+          "quantize", source, "--recipe", "w8a8", "-o", folder + "/out", "--calibrate",
+          none + ".jsonl",
+        ],
       ] {
         let outcome = try Call(arguments).wait()
         #expect(outcome.status == 66, "\(arguments): \(outcome)")
@@ -93,6 +106,28 @@ import TinyModel
     }
   }
 
+  @Test func calibrationTextThatCannotBeUsedIs65AndNamed() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try SmallModel.write(source)
+      for (name, text, options, said) in [
+        ("a.jsonl", "\"a\"\n{", [], "line 2"), ("b.jsonl", "{\"x\": 1}", [], "--calibrate-field"),
+        ("c.json", "7", [], "a number"), ("d.parquet", "PAR1", [], "parquet"),
+        ("e.txt", "short", ["--samples", "2"], "5 tokens"),
+        ("f.txt", "text", ["--calibrate-field", "a"], "leave it out"),
+        ("g.jsonl", #"{"messages": [{"role": "user", "content": "a"}]}"#, [], "chat template"),
+      ] as [(String, String, [String], String)] {
+        let file = folder + "/" + name
+        try write(text, file)
+        let arguments = ["quantize", source, "-o", output, "--calibrate", file]
+        let outcome = try Call(arguments + SmallModel.short + options).wait()
+        #expect(outcome.status == 65, "\(name): \(outcome)")
+        #expect(outcome.errors.contains(file) && outcome.errors.contains(said), "\(outcome)")
+      }
+      #expect(!exists(output) && !exists(output + ".nibble-partial"))
+    }
+  }
+
   @Test func aShardThatIsMissingIsNamed() throws {
     try inTemporaryFolder { folder in
       let (source, sharded) = (folder + "/source", folder + "/sharded")
@@ -113,7 +148,7 @@ import TinyModel
   @Test func theTokenizerOfAnotherModelIsRefused() throws {
     try inTemporaryFolder { folder in
       let source = folder + "/source"
-      var tokenizer = SmallModel.tokenizer
+      var tokenizer = ByteTokenizer.json
       tokenizer.set(
         "added_tokens",
         [["id": 256, "content": "<extra>", "special": true, "normalized": false]])

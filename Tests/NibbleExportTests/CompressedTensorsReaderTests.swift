@@ -9,7 +9,7 @@ import Testing
 @Suite struct CompressedTensorsReaderTests {
   static let path = "model.layers.0.mlp.down_proj"
   static let schemes = [
-    "int8_channel", "int8_tensor", "fp8_channel", "fp8_tensor", "w4a16_asym_g32",
+    "int8_channel", "int8_tensor", "fp8_block", "fp8_channel", "fp8_tensor", "w4a16_asym_g32",
     "w4a16_sym_g128", "w8a16_sym_channel",
   ]
 
@@ -31,7 +31,9 @@ import Testing
     let scales = FloatFormat.bf16.decode(try #require(file.bytes(of: "weight_scale")))
     let perRow = scales.count / 256
     func scale(_ row: Int, _ column: Int) -> Float {
-      scales.count == 1 ? scales[0] : scales[row * perRow + column * perRow / 256]
+      scales.count == 4
+        ? scales[row / 128 * 2 + column / 128]
+        : scales.count == 1 ? scales[0] : scales[row * perRow + column * perRow / 256]
     }
     let packed = bytes("weight_packed")
     let (plain, zeros) = (bytes("weight"), bytes("weight_zero_point"))
@@ -69,7 +71,7 @@ import Testing
   @Test(arguments: schemes)
   func decodesWhatCompressedTensorsWrote(_ scheme: String) throws {
     let weight = try weight(fixtureCheckpoint(scheme, at: Self.path))
-    guard case .quantized(_, activations: nil) = weight else {
+    guard case .quantized(_, inputs: nil) = weight else {
       Issue.record("\(weight) is not codes with float activations")
       return
     }
@@ -88,7 +90,7 @@ import Testing
     let holding = try Self.schemes.filter {
       try SafetensorsFile(path: fixturePath($0 + ".safetensors")).entry("__dequantized") != nil
     }
-    #expect(holding == ["int8_channel", "w4a16_asym_g32"])
+    #expect(holding == ["int8_channel", "fp8_block", "w4a16_asym_g32"])
   }
 
   /// int8 codes of 8 x 32 with one scale a row: the base of the faults below.
@@ -132,7 +134,7 @@ import Testing
         Issue.record("float")
         continue
       }
-      #expect(read == .dynamicPerToken(format))
+      #expect(read == InputRounding(.dynamicPerToken(format)))
     }
   }
 
@@ -186,7 +188,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("strategy", "block"), ("strategy", "tensor_group"), ("strategy", "nonsense"),
+      ("strategy", "tensor_group"), ("strategy", "block"), ("strategy", "nonsense"),
       ("num_bits", 3), ("num_bits", 16), ("type", "float4"), ("strategy", "group"),
     ] as [(String, JSON)])
   func weightsThatNibbleDoesNotRunAreRefused(_ field: String, _ value: JSON) throws {
@@ -199,8 +201,8 @@ import Testing
 
   @Test(
     arguments: [
-      ("dynamic", false), ("dynamic", "local"), ("strategy", "tensor"), ("symmetric", false),
-      ("num_bits", 4), ("strategy", "group"),
+      ("dynamic", false), ("dynamic", "local"), ("strategy", "channel"), ("symmetric", false),
+      ("num_bits", 4), ("strategy", "group"), ("strategy", "block"),
     ] as [(String, JSON)])
   func activationsThatNibbleDoesNotRunAreRefused(_ field: String, _ value: JSON) throws {
     var checkpoint = small()

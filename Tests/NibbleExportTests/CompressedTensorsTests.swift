@@ -23,7 +23,27 @@ import TinyModel
       weights: WeightScheme(format: .e4m3, granularity: .tensor),
       activations: .dynamicPerToken(.e4m3)),
     LinearScheme(weights: WeightScheme(format: .e4m3, granularity: .channel)),
+    int(8, .channel, activations: .staticPerTensor(.int8)),
+    int(8, .tensor, activations: .staticAsymmetric),
+    int(8, .channel, activations: .dynamicPerTensor(.int8)),
+    int(8, .group(32), activations: .dynamicPerToken(.int8)),
+    int(8, .group(32), symmetric: false, activations: .dynamicPerToken(.int8)),
+    int(4, .group(32), activations: .dynamicPerToken(.int8)),
+    int(4, .channel, activations: .staticPerTensor(.int8)),
+    LinearScheme(
+      weights: WeightScheme(format: .e4m3, granularity: .block(rows: 16, columns: 64)),
+      activations: .dynamicPerGroup(64)),
+    LinearScheme(
+      weights: WeightScheme(format: .e4m3, granularity: .tensor),
+      activations: .staticPerTensor(.e4m3)),
   ]
+
+  private func rounding(_ scheme: LinearScheme) -> InputRounding? {
+    scheme.activations.map { activations in
+      let range = InputRange(scale: 0.03, zero: activations == .staticAsymmetric ? -17 : 0)
+      return InputRounding(activations, range: activations.isStatic ? range : nil)
+    }
+  }
 
   private static func int(
     _ bits: Int, _ granularity: WeightScheme.Granularity, symmetric: Bool = true,
@@ -59,7 +79,7 @@ import TinyModel
     for inputs in [32, 96] {
       let layer = layer(scheme, outputs, inputs)
       let planned = exporter.tensors(of: layer)
-      let encoded = exporter.encode(try round(layer), of: layer)
+      let encoded = exporter.encode(try round(layer), inputs: rounding(scheme), of: layer)
       #expect(Set(planned.map(\.name)) == Set(encoded.keys))
       #expect(planned.count == encoded.count)
       for tensor in planned {
@@ -104,7 +124,7 @@ import TinyModel
     for (outputs, inputs) in [(1, 32), (9, 64), (33, 96)] {
       let layer = layer(scheme, outputs, inputs, format)
       let matrix = try round(layer)
-      let encoded = exporter.encode(matrix, of: layer)
+      let encoded = exporter.encode(matrix, inputs: rounding(scheme), of: layer)
       var checkpoint = SmallCheckpoint()
       for tensor in exporter.tensors(of: layer) {
         checkpoint.set(
@@ -117,16 +137,89 @@ import TinyModel
         try checkpoint.write(to: folder)
         let reader = try CompressedTensorsReader(Checkpoint(path: folder.path))
         let weight = try reader.weight(layer.path, outputs: outputs, inputs: inputs)
-        guard case .quantized(let read, let activations) = weight else {
+        guard case .quantized(let read, let inputs) = weight else {
           Issue.record("read as float")
           return
         }
-        #expect(activations == scheme.activations)
+        #expect(inputs == rounding(scheme))
         #expect(read.scheme == scheme.weights)
         #expect(read.codes.array == matrix.codes.array)
         #expect(read.scales == matrix.scales)
         #expect(read.zeroPoints == matrix.zeroPoints)
       }
+    }
+  }
+
+  /// A group of rows is written as channels that repeat its scale: the same values.
+  @Test(arguments: [nil, ActivationScheme.dynamicPerToken(.int8)])
+  func groupsOfRowsAreReadAsChannels(_ activations: ActivationScheme?) throws {
+    let scheme = Self.int(8, .rowGroups(3), activations: activations)
+    let layer = layer(scheme, 12, 32)
+    let matrix = try round(layer)
+    var checkpoint = SmallCheckpoint()
+    let encoded = exporter.encode(matrix, inputs: rounding(scheme), of: layer)
+    for tensor in exporter.tensors(of: layer) {
+      checkpoint.set(tensor.name, tensor.dtype, tensor.shape, try #require(encoded[tensor.name]))
+    }
+    checkpoint.config = [
+      "quantization_config": CompressedTensors.quantizationConfig([layer], ignoring: [])
+    ]
+    try inTemporaryFolder { folder in
+      try checkpoint.write(to: folder)
+      let reader = try CompressedTensorsReader(Checkpoint(path: folder.path))
+      guard case .quantized(let read, _) = try reader.weight(layer.path, outputs: 12, inputs: 32)
+      else {
+        Issue.record("read as float")
+        return
+      }
+      #expect(read.scheme == Self.int(8, .channel).weights)
+      #expect(read.codes.array == matrix.codes.array)
+      #expect(read.decoded() == matrix.decoded())
+    }
+  }
+
+  /// spec/formats.md 3.4: what vLLM 0.32 takes.
+  @Test func whatEnginesDoNotRunIsRefused() {
+    func e4m3(
+      _ granularity: WeightScheme.Granularity, _ activations: ActivationScheme?
+    ) -> LinearScheme {
+      LinearScheme(
+        weights: WeightScheme(format: .e4m3, granularity: granularity), activations: activations)
+    }
+    let token = ActivationScheme.dynamicPerToken(.int8)
+    let run = [
+      Self.int(8, .channel), Self.int(4, .group(32)), Self.int(4, .group(32), symmetric: false),
+      Self.int(8, .rowGroups(48)), Self.int(8, .channel, activations: token),
+      Self.int(8, .tensor, activations: token), Self.int(8, .rowGroups(48), activations: token),
+      Self.int(8, .channel, activations: .staticPerTensor(.int8)),
+      Self.int(8, .tensor, activations: .staticAsymmetric),
+      Self.int(4, .group(32), activations: token), Self.int(4, .channel, activations: token),
+      e4m3(.channel, nil), e4m3(.channel, .dynamicPerToken(.e4m3)),
+      e4m3(.tensor, .dynamicPerTensor(.e4m3)), e4m3(.tensor, .staticPerTensor(.e4m3)),
+      e4m3(.block(rows: 128, columns: 128), .dynamicPerGroup(128)),
+    ]
+    for scheme in run { #expect(CompressedTensors.isRunByEngines(scheme), "\(scheme)") }
+    let refused = [
+      Self.int(8, .tensor), Self.int(8, .group(32), activations: token),
+      Self.int(8, .channel, symmetric: false, activations: token),
+      Self.int(8, .channel, activations: .dynamicPerTensor(.int8)),
+      Self.int(4, .tensor, activations: token),
+      Self.int(4, .channel, activations: .staticPerTensor(.int8)),
+      Self.int(8, .block(rows: 8, columns: 8), activations: token),
+      Self.int(8, .channel, activations: .dynamicPerToken(.e4m3)),
+      e4m3(.group(32), nil), e4m3(.channel, token), e4m3(.channel, .staticAsymmetric),
+      e4m3(.block(rows: 128, columns: 128), .staticPerTensor(.e4m3)),
+    ]
+    for scheme in refused { #expect(!CompressedTensors.isRunByEngines(scheme), "\(scheme)") }
+  }
+
+  @Test func aPlanNamesWhatEnginesRefuse() throws {
+    try inTemporaryFolder { folder in
+      var recipe = Recipe.w8a8
+      recipe.scheme = Self.int(8, .channel, activations: .dynamicPerTensor(.int8))
+      let refusals = try tinyPlan(recipe, in: folder).refusals
+      #expect(refusals.count == 1)
+      #expect("\(refusals)".contains("and 6 more: vLLM does not run"))
     }
   }
 

@@ -4,8 +4,10 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-func fixturePath(_ name: String) -> String {
-  Bundle.module.resourceURL!.appendingPathComponent("Fixtures/compressed_tensors/" + name).path
+@testable import NibbleQuantize
+
+func fixturePath(_ name: String, of format: String = "compressed_tensors") -> String {
+  Bundle.module.resourceURL!.appendingPathComponent("Fixtures/\(format)/\(name)").path
 }
 
 /// A folder that is gone after `body`.
@@ -97,4 +99,96 @@ func fixtureCheckpoint(_ scheme: String, at path: String) throws -> SmallCheckpo
     weights: try #require(cases[scheme]?["args"]),
     format: try #require(cases[scheme]?["format"]?.string))
   return checkpoint
+}
+
+/// A plan of a model of no known family with these matrices.
+func plan(
+  _ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: any Exporter, config: JSON = [:]
+) throws -> Plan {
+  var checkpoint = SmallCheckpoint()
+  for (name, shape) in shapes.sorted(by: { $0.key < $1.key }) {
+    let count = shape.reduce(1, *)
+    checkpoint.set(
+      name + ".weight", .f16, shape,
+      Bytes(FloatFormat.f16.encode(uniform(count, seed: UInt64(count)).span)))
+  }
+  checkpoint.config = config
+  checkpoint.config.set("model_type", "of no family")
+  return try inTemporaryFolder { folder in
+    try checkpoint.write(to: folder)
+    return try Plan(
+      Checkpoint(path: folder.path), recipe: recipe, exporter: exporter, windows: [8])
+  }
+}
+
+/// A layer as a plan holds it.
+func layer(_ scheme: LinearScheme, _ outputs: Int, _ inputs: Int, at path: String) -> Plan.Layer {
+  Plan.Layer(
+    path: path, role: nil, outputs: outputs, inputs: inputs, scheme: scheme,
+    sourceBytes: outputs * inputs * 2, modelFormat: .f16)
+}
+
+/// What an exporter writes for a matrix, as a checkpoint of that one layer.
+func checkpoint(
+  _ matrix: QuantizedMatrix, inputs: InputRounding? = nil, of layer: Plan.Layer,
+  by exporter: any Exporter
+) throws -> SmallCheckpoint {
+  let encoded = exporter.encode(matrix, inputs: inputs, of: layer)
+  var checkpoint = SmallCheckpoint()
+  for tensor in exporter.tensors(of: layer) {
+    let bytes = try #require(encoded[tensor.name])
+    #expect(bytes.count == tensor.shape.reduce(1, *) * tensor.dtype.bits / 8, "\(tensor)")
+    checkpoint.set(tensor.name, tensor.dtype, tensor.shape, bytes)
+  }
+  #expect(checkpoint.tensors.count == encoded.count)
+  return checkpoint
+}
+
+extension SmallCheckpoint {
+  /// Reads one layer back.
+  func weight<Source: WeightSource>(
+    _ path: String, _ outputs: Int, _ inputs: Int, by reader: (Checkpoint) throws -> Source
+  ) throws -> Weight {
+    try inTemporaryFolder { folder in
+      try write(to: folder)
+      return try reader(Checkpoint(path: folder.path)).weight(
+        path, outputs: outputs, inputs: inputs)
+    }
+  }
+
+  /// Edits members of the config at random, and reads: a weight or an error that can be shown, never
+  /// a trap. Returns how many were read.
+  func readingEditedConfigs<Source: WeightSource>(
+    _ count: Int, values: [String], _ path: String, _ outputs: Int, _ inputs: Int,
+    by reader: (Checkpoint) throws(ModelError) -> Source
+  ) throws -> Int {
+    let text = Array(config.text().utf8)
+    var random = SplitMix(state: 9)
+    return try inTemporaryFolder { folder in
+      try write(to: folder)
+      var read = 0
+      for _ in 0..<count {
+        var edited = text
+        if random.next() % 4 == 0 {
+          edited[Int(random.next() % UInt64(edited.count))] = UInt8(random.next() % 128)
+        } else {
+          let colons = edited.indices.filter { edited[$0] == UInt8(ascii: ":") }
+          let start = colons[Int(random.next() % UInt64(colons.count))] + 1
+          let end = edited[start...].firstIndex { $0 == 0x2C || $0 == 0x7D } ?? edited.count
+          let value = values[Int(random.next() % UInt64(values.count))]
+          edited.replaceSubrange(start..<end, with: Array(value.utf8))
+        }
+        try Data(edited).write(to: folder.appendingPathComponent("config.json"))
+        do throws(ModelError) {
+          let weight = try reader(Checkpoint(path: folder.path)).weight(
+            path, outputs: outputs, inputs: inputs)
+          #expect(weight.values(of: outputs - 1..<outputs).count == inputs)
+          read += 1
+        } catch {
+          #expect(!"\(error)".isEmpty)
+        }
+      }
+      return read
+    }
+  }
 }

@@ -6,31 +6,6 @@ import NibbleTensor
 import Testing
 import TinyModel
 
-/// A tokenizer whose ids are the bytes: 256 tokens spelled as byte-level BPE spells them, no merges.
-enum ByteTokenizer {
-  static var json: JSON {
-    var vocabulary = JSONObject()
-    var next: UInt32 = 256
-    for byte in UInt32(0)..<256 {
-      let isShown = (33...126).contains(byte) || (161...172).contains(byte) || byte >= 174
-      let scalar = isShown ? byte : next
-      if !isShown { next += 1 }
-      vocabulary[String(Character(Unicode.Scalar(scalar)!))] = JSON(Int(byte))
-    }
-    let byteLevel: JSON = [
-      "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
-    ]
-    return [
-      "version": "1.0", "added_tokens": [], "normalizer": .null, "pre_tokenizer": byteLevel,
-      "post_processor": .null, "decoder": byteLevel,
-      "model": [
-        "type": "BPE", "dropout": .null, "unk_token": .null, "vocab": .object(vocabulary),
-        "merges": [],
-      ],
-    ]
-  }
-}
-
 @Suite struct GeneratorTests {
   private func generator(
     in folder: String, capacity: Int = 200, config: [String: JSON] = [:]

@@ -59,7 +59,9 @@ import TinyModel
           rounding: checkpoint.matrix(
             layer.path + ".weight", rows: layer.outputs, columns: layer.inputs),
           to: layer.scheme.weights, scaleFormat: exporter.scaleFormat(of: layer), on: compute)
-        for (tensor, bytes) in exporter.encode(matrix, of: layer) {
+        for (tensor, bytes) in exporter.encode(
+          matrix, inputs: layer.scheme.activations.map { InputRounding($0) }, of: layer)
+        {
           #expect(try written.bytes(of: tensor).array == bytes.array, "\(tensor)")
           expected.insert(tensor)
         }

@@ -108,7 +108,8 @@ import Testing
     if t > 2 { for i in 0..<k { x[k + i] = 0 } }
     let w = matrix.codes.array.map { Int(Int8(bitPattern: $0)) }
     let (codes, scales) = Self.int8Codes(x, k)
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for index in stride(from: 0, to: y.count, by: max(1, y.count / 1500) | 1) {
       let (token, output) = (index / n, index % n)
       var sum = 0
@@ -123,7 +124,8 @@ import Testing
     }
     if t > 2 { #expect(y[n..<2 * n].allSatisfy { $0 == 0 }) }
     #expect(
-      Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .bf16).bits
+      Self.multiply(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .bf16)
+        .bits
         == y.bits)
   }
 
@@ -136,7 +138,8 @@ import Testing
       rows: n, columns: k, codes: Bytes([UInt8](repeating: 0x80, count: n * k)),
       scales: [1, 1, 1])
     let x = [Float](repeating: 127, count: t * k)
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     #expect(y == [Float](repeating: Float(-128 * 127 * k), count: t * n))
   }
 
@@ -157,7 +160,8 @@ import Testing
     // One code differs from zero, so that an output is one weight times 127.
     var x = [Float](repeating: 0, count: size.t * size.k)
     for token in 0..<size.t { x[token * size.k + 1000 * token + 77] = 127 }
-    let y = Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.int8)), x, .f32)
+    let y = Self.multiply(
+      .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     for token in 0..<size.t {
       for output in 0..<size.n {
         let code = Int8(bitPattern: codes[output * size.k + 1000 * token + 77])
@@ -175,8 +179,8 @@ import Testing
     let x = uniform(size.t * size.k, seed: 8)
     let w = matrix.decoded()
     Self.expect(
-      Self.multiply(.quantized(matrix, activations: nil), x, .f32), isProductOf: x, w, size)
-    let y = Self.multiply(.quantized(matrix, activations: nil), x, .bf16)
+      Self.multiply(.quantized(matrix, inputs: nil), x, .f32), isProductOf: x, w, size)
+    let y = Self.multiply(.quantized(matrix, inputs: nil), x, .bf16)
     if size.t <= 4 {
       Self.expect(y, isProductOf: x, w, size, relative: 0x1.1p-8)
     } else {
@@ -198,7 +202,8 @@ import Testing
       rounding: FloatMatrix(x, t, k), to: scheme, scaleFormat: .f32, on: oneThread
     ).decoded()
     Self.expect(
-      Self.multiply(.quantized(matrix, activations: .dynamicPerToken(.e4m3)), x, precision),
+      Self.multiply(
+        .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.e4m3))), x, precision),
       isProductOf: rounded, matrix.decoded(), size)
   }
 
@@ -224,7 +229,8 @@ import Testing
         rounding: FloatMatrix(gaussian(size.n * size.k, seed: 13), size.n, size.k),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
       let x = gaussian(t * size.k, seed: 14)
-      let y = Self.multiply(.quantized(matrix, activations: kind.2), x, precision)
+      let y = Self.multiply(
+        .quantized(matrix, inputs: kind.2.map { InputRounding($0) }), x, precision)
       var inputs = x
       switch kind.2?.format {
       case .int8:
@@ -253,7 +259,7 @@ import Testing
       let matrix = try QuantizedMatrix(
         rounding: FloatMatrix(gaussian(n * 64, seed: 15), n, 64),
         to: WeightScheme(format: kind.0, granularity: kind.1), scaleFormat: .f32, on: oneThread)
-      let weight = Weight.quantized(matrix, activations: kind.2)
+      let weight = Weight.quantized(matrix, inputs: kind.2.map { InputRounding($0) })
       let x = gaussian(t * 64, seed: 16)
       #expect(
         Self.multiply(weight, x, precision, threads: 3).bits
@@ -295,7 +301,7 @@ import Testing
       to: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(32)),
       scaleFormat: .f32, on: oneThread)
     let all = matrix.decoded()
-    let weight = Weight.quantized(matrix, activations: nil)
+    let weight = Weight.quantized(matrix, inputs: nil)
     #expect(weight.values(of: 2..<5) == Array(all[2 * 64..<5 * 64]))
     #expect(weight.values(of: 3..<3).isEmpty)
   }
@@ -304,20 +310,19 @@ import Testing
 /// Our tile kernels against oneDNN's, on processors that have tiles.
 @Suite(.enabled(if: Compute.hasTiles)) struct TileProductTests {
   private func products(
-    _ size: MultiplyTests.Size, _ weight: Weight, _ format: ActivationScheme.Format?,
-    columnScales: [Float]?
+    _ size: MultiplyTests.Size, _ weight: Weight, columnScales: [Float]?
   ) -> (tiles: [Float], plain: [Float]) {
     let compute = Compute(threads: 2, precision: .bf16)
     let x = gaussian(size.t * size.k, seed: 20)
     func run(
-      _ body: (borrowing RoundedInputs, ProductTarget) -> Void
+      _ body: (borrowing ProductInputs, ProductTarget) -> Void
     ) -> [Float] {
       var y = [Float](repeating: .nan, count: size.t * size.n)
       // The pointers live inside the closures that lend them.
       unsafe x.withUnsafeBufferPointer { x in
         unsafe y.withUnsafeMutableBufferPointer { y in
-          let inputs = unsafe RoundedInputs(
-            x.baseAddress!, tokens: size.t, columns: size.k, as: format, on: compute)
+          let inputs = unsafe ProductInputs(
+            x.baseAddress!, tokens: size.t, for: weight, on: compute)
           let target = unsafe ProductTarget(
             y: y.baseAddress!, stride: size.n, outputs: size.n, columnScales: columnScales)
           body(inputs, target)
@@ -325,16 +330,24 @@ import Testing
       }
       return y
     }
-    if case .quantized(let matrix, _) = weight {
-      return (
-        run { TileProduct.integers($0, matrix, 0..<size.n, $1, on: compute) },
-        run { PlainProduct.integers($0, matrix, 0..<size.n, $1, on: compute) }
-      )
+    let layout = weight.integers != nil ? TileLayout.codes : .floats(parts: 1)
+    let tiles = run { inputs, target in
+      let w = unsafe PreparedWeight(weight).tiles(
+        of: 0..<size.n, layout, in: .weights, on: compute)
+      let packed = unsafe TileProduct.pack(inputs.rounded, as: layout, on: compute)
+      unsafe TileProduct.run(
+        packed, tokens: size.t, scales: inputs.rounded.scales, w, inputs: size.k, layout, target,
+        on: compute)
     }
-    return (
-      run { TileProduct.bfloats($0, weight, 0..<size.n, unscaled: false, $1, on: compute) },
-      run { PlainProduct.floats($0, weight, 0..<size.n, unscaled: false, $1, on: compute) }
-    )
+    let plain = run { inputs, target in
+      if let matrix = weight.integers {
+        PlainProduct.integers(inputs.rounded, matrix, 0..<size.n, target, on: compute)
+      } else {
+        PlainProduct.floats(
+          inputs.rounded, weight, 0..<size.n, unscaled: false, target, on: compute)
+      }
+    }
+    return (tiles, plain)
   }
 
   @Test(arguments: MultiplyTests.sizes)
@@ -345,15 +358,15 @@ import Testing
       scaleFormat: .f32, on: oneThread)
     // Powers of two: the order of the scales' products then changes nothing.
     let scales = (0..<size.n).map { Float($0 % 2 == 0 ? 0.5 : 4) }
-    let (tiles, plain) = products(
-      size, .quantized(matrix, activations: .dynamicPerToken(.int8)), .int8, columnScales: scales)
+    let weight = Weight.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8)))
+    let (tiles, plain) = products(size, weight, columnScales: scales)
     #expect(tiles.bits == plain.bits)
   }
 
   @Test(arguments: MultiplyTests.sizes)
   func bfloatTilesDifferByTheOrderOfTheSum(_ size: MultiplyTests.Size) {
     let weight = Weight.float(FloatMatrix(gaussian(size.n * size.k, seed: 22), size.n, size.k))
-    let (tiles, plain) = products(size, weight, nil, columnScales: nil)
+    let (tiles, plain) = products(size, weight, columnScales: nil)
     // Both are within k · 2^-24 of the sum of magnitudes, which is about 0.64 k for normal factors.
     let bound = 2 * Float(size.k) * 0x1p-24 * (Float(size.k) + 8)
     for (tile, other) in zip(tiles, plain) {

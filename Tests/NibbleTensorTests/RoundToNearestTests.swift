@@ -20,7 +20,24 @@ import Testing
     WeightScheme(format: int8Asymmetric, granularity: .channel),
     WeightScheme(format: .e4m3, granularity: .channel),
     WeightScheme(format: .e4m3, granularity: .tensor),
+    WeightScheme(format: .e4m3, granularity: .block(rows: 3, columns: 40)),
+    WeightScheme(format: int4, granularity: .block(rows: 4, columns: 64)),
   ]
+
+  /// Which scale a value has, by the definitions of the granularities.
+  private func scaleIndex(
+    _ at: Int, _ n: Int, _ k: Int, _ granularity: WeightScheme.Granularity
+  ) -> Int {
+    let (row, column) = (at / k, at % k)
+    return switch granularity {
+    case .tensor: 0
+    case .channel: row
+    case .group(let size): row * (k / size) + column / size
+    case .block(let rows, let columns):
+      row / rows * ((k + columns - 1) / columns) + column / columns
+    case .rowGroups(let count): row / (n / count)
+    }
+  }
 
   /// Rows that try the ends: random, zeros, one spike, constants of both signs, denormals, the
   /// largest float16 in both signs, one-sided values, huge and tiny floats.
@@ -52,27 +69,25 @@ import Testing
     let decoded = matrix.decoded()
     #expect(matrix.scales.allSatisfy { $0.isNormal && $0 > 0 })
     #expect(matrix.scales.map { format.round($0) } == matrix.scales)
-    let span = scheme.span(inputs: k)
-    for row in 0..<rows.count {
-      for group in 0..<k / span {
-        let index = scheme.granularity == .tensor ? 0 : row * (k / span) + group
-        let x = Array(rows[row][group * span..<(group + 1) * span])
-        let scale = matrix.scales[index]
-        let zero = matrix.zeroPoints.isEmpty ? 0 : Int(matrix.zeroPoints[index])
-        let back = decoded[row * k + group * span..<row * k + (group + 1) * span]
-        if scheme.granularity != .tensor {
-          // Denormals over the largest code may round to no scale at all, which counts as zeros.
-          let expected = expectedScale(x, scheme, format)
-          let isNothing = scale == 1 && x.allSatisfy { abs($0) < 0x1p-140 }
-          #expect(abs(scale - expected) <= expected.ulp || isNothing, "row \(row)")
-        }
-        if x.allSatisfy({ $0 == 0 }) {
-          #expect(back.allSatisfy { $0 == 0 })
-          if scheme.granularity != .tensor { #expect(scale == 1) }
-        }
-        for (value, restored) in zip(x, back) {
-          try check(value, restored, scale, zero, scheme.format)
-        }
+    let values = rows.flatMap { $0 }
+    let sharing = Dictionary(grouping: values.indices) {
+      scaleIndex($0, rows.count, k, scheme.granularity)
+    }
+    #expect(sharing.count == matrix.scales.count)
+    for (index, places) in sharing {
+      let x = places.map { values[$0] }
+      let scale = matrix.scales[index]
+      let zero = matrix.zeroPoints.isEmpty ? 0 : Int(matrix.zeroPoints[index])
+      // Denormals over the largest code may round to no scale at all, which counts as zeros.
+      let expected = expectedScale(x, scheme, format)
+      let isNothing = scale == 1 && x.allSatisfy { abs($0) < 0x1p-140 }
+      #expect(abs(scale - expected) <= expected.ulp || isNothing, "scale \(index)")
+      if x.allSatisfy({ $0 == 0 }) {
+        #expect(places.allSatisfy { decoded[$0] == 0 })
+        #expect(scale == 1)
+      }
+      for (value, place) in zip(x, places) {
+        try check(value, decoded[place], scale, zero, scheme.format)
       }
     }
   }
@@ -148,12 +163,8 @@ import Testing
     let matrix = try QuantizedMatrix(
       rounding: FloatMatrix(values, n, k), to: scheme, scaleFormat: .f32, on: oneThread)
     let decoded = matrix.decoded()
-    let groups = k / scheme.span(inputs: k)
     for (index, (x, restored)) in zip(values, decoded).enumerated() {
-      let scale =
-        matrix.scales[
-          scheme.granularity == .tensor
-            ? 0 : index / k * groups + index % k / scheme.span(inputs: k)]
+      let scale = matrix.scales[scaleIndex(index, n, k, scheme.granularity)]
       let bound: Float =
         switch scheme.format {
         case .e4m3: max(abs(x) / 16, scale * 0x1p-10)
@@ -227,6 +238,60 @@ import Testing
         let bound = format == .e4m3 ? abs(x) / 15 : matrix.scales[index / k]
         #expect(abs(x - restored) <= bound + matrix.scales[index / k] * 0x1p-9)
       }
+    }
+  }
+
+  /// ZeroQuant's groups are of whole outputs, and DeepSpeed's quantizer divides by 2^(bits-1): the
+  /// largest value is cut by up to one code. Source: spec/methods.md 1.1 and 3.1.
+  @Test(arguments: [(8, 1), (8, 3), (4, 6), (4, 12)], [1, 3])
+  func groupsOfRowsAreRoundedAsDeepSpeedDoes(_ scheme: (bits: Int, groups: Int), _ threads: Int)
+    throws
+  {
+    let (n, k) = (12, 66)
+    var values = gaussian(n * k, seed: 12).enumerated().map {
+      $0.element * Float($0.offset / k + 1)
+    }
+    // A group of zeros where it has one row, which DeepSpeed divides by zero.
+    for i in 0..<k { values[i] = 0 }
+    let matrix = try QuantizedMatrix(
+      rounding: FloatMatrix(values, n, k),
+      to: WeightScheme(
+        format: .int(bits: scheme.bits, symmetric: true), granularity: .rowGroups(scheme.groups)),
+      scaleFormat: .f32, on: Compute(threads: threads, precision: .f32))
+    let half = Float(1 << (scheme.bits - 1))
+    let size = n / scheme.groups * k
+    #expect(matrix.scales.count == scheme.groups)
+    let decoded = matrix.decoded()
+    for group in 0..<scheme.groups {
+      let x = values[group * size..<(group + 1) * size]
+      let peak = x.map(abs).max()!
+      let scale = peak == 0 ? 1 : peak / half
+      #expect(matrix.scales[group] == scale)
+      for (index, value) in zip(x.indices, x) {
+        let code = min(max((value / scale).rounded(.toNearestOrEven), -half), half - 1)
+        #expect(decoded[index] == code * scale)
+      }
+    }
+  }
+
+  @Test func whatDoesNotFitIsNotStored() {
+    func fits(
+      _ granularity: WeightScheme.Granularity, _ n: Int, _ k: Int,
+      _ format: WeightScheme.Format = Self.int8
+    ) -> Bool {
+      WeightScheme(format: format, granularity: granularity).fits(outputs: n, inputs: k)
+    }
+    #expect(fits(.rowGroups(48), 576, 33) && !fits(.rowGroups(64), 100, 64))
+    #expect(!fits(.rowGroups(0), 4, 4) && !fits(.rowGroups(-1), 4, 4))
+    #expect(fits(.block(rows: 128, columns: 128), 1, 1, .e4m3))
+    #expect(!fits(.block(rows: 0, columns: 8), 8, 8) && !fits(.block(rows: 8, columns: 0), 8, 8))
+    #expect(fits(.block(rows: 2, columns: 6), 3, 8, Self.int4))
+    #expect(!fits(.block(rows: 2, columns: 5), 3, 8, Self.int4))
+    #expect(!fits(.channel, 3, 7, Self.int4) && !fits(.group(3), 3, 6, Self.int4))
+    for granularity in [
+      WeightScheme.Granularity.tensor, .rowGroups(2), .block(rows: 2, columns: 2),
+    ] {
+      #expect(!fits(granularity, 4, 4, Self.int8Asymmetric))
     }
   }
 

@@ -58,6 +58,8 @@ float nibble_grid_error_e4m3(const float *w, const float *importance, size_t cou
 /// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats; count at most 512.
 float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
                              float scale, int zero, int low, int high);
+/// out[i] = the code, -8...7, of those two a byte; count is even.
+void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count);
 /// Sum of (a - b)^2 and of a^2, in double.
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                          double *signal);
@@ -79,8 +81,10 @@ void nibble_multiply(float *y, const float *factor, size_t count);
 void nibble_matvec_f32(const float *x, const void *w, float *y, size_t columns, size_t rows);
 void nibble_matvec_f16(const float *x, const void *w, float *y, size_t columns, size_t rows);
 void nibble_matvec_bf16(const float *x, const void *w, float *y, size_t columns, size_t rows);
-/// y[r] = (sum over k of x[k] * w[r, k]) exactly; columns < 131072.
-void nibble_matvec_s8(const int8_t *x, const int8_t *w, int32_t *y, size_t columns, size_t rows);
+/// One row in groups of `group` columns, the last perhaps shorter: sums[g] = sum over k in g of
+/// (x[k] - zero) * w[k], exactly. group < 131072, or 65536 with a zero.
+void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_t columns,
+                          size_t group, int zero);
 /// One row: sum over k of a[k] * b[k].
 float nibble_dot_f32(const float *a, const float *b, size_t count);
 
@@ -128,6 +132,27 @@ void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *o
 /// of the row. scores aligned to 64 bytes, stride and columns multiples of 32.
 void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors, size_t m,
                           size_t columns, size_t seen, size_t window, float scale, int parts);
+
+/// The scales of a tile product whose rows are cut in groups of whole tiles, and what is added to
+/// the sums of each group.
+typedef struct {
+  size_t bytes;               // of a row in a group, a multiple of 64; the last group may have fewer
+  const float *row_scale;     // [groups / row_span, row_step]
+  size_t row_span, row_step;  // groups that share a scale; floats from one's scales to the next's
+  const float *column_scale;  // [groups / column_span, column_step]
+  size_t column_span, column_step;
+  const int32_t *column_offset;  // [groups, column_step] of s8, or null for zeros
+} nibble_groups;
+
+/// y[m, n] = sum over groups g, in order, of row_scale[g / row_span, m] *
+/// column_scale[g / column_span, n] * (column_offset[g, n] + sum over k in g of a[m, k] * b[n, k]).
+/// Otherwise as nibble_tiles_bf16 and nibble_tiles_s8, whose sums these are.
+void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, size_t n,
+                              size_t row_bytes, size_t b_step, size_t y_stride,
+                              const nibble_groups *groups);
+void nibble_tiles_s8_groups(const void *a, const void *b, float *y, size_t m, size_t n,
+                            size_t row_bytes, size_t b_step, size_t y_stride,
+                            const nibble_groups *groups);
 
 // MARK: the other parts of a block (block.c)
 

@@ -15,9 +15,9 @@ public struct CompressedTensors: Exporter {
 
   /// How codes lie on disk.
   public enum Layout: String, Sendable {
-    /// int8 `weight`, one scale a channel or tensor.
+    /// One int8 `weight` a code, of 4 bits or 8.
     case intQuantized = "int-quantized"
-    /// E4M3 `weight`, one scale a channel or tensor.
+    /// E4M3 `weight`.
     case floatQuantized = "float-quantized"
     /// Codes packed into int32 words along the inputs.
     case packQuantized = "pack-quantized"
@@ -35,103 +35,72 @@ public struct CompressedTensors: Exporter {
     Self.layout(layer.scheme) == .packQuantized ? layer.modelFormat : .f32
   }
 
-  public func refusals(_ plan: Plan) -> [Refusal] { [] }
-
   public func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor] {
     let weights = layer.scheme.weights
     let (n, k) = (layer.outputs, layer.inputs)
-    let scaleShape =
-      weights.granularity == .tensor ? [1] : [n, max(1, weights.scalesPerRow(inputs: k))]
+    let scaleShape = Self.scaleShape(weights, outputs: n, inputs: k)
     func tensor(_ suffix: String, _ dtype: DType, _ shape: [Int]) -> SafetensorsLayout.Tensor {
       SafetensorsLayout.Tensor(name: "\(layer.path).\(suffix)", dtype: dtype, shape: shape)
     }
-    let scale = tensor("weight_scale", scaleFormat(of: layer).dtype, scaleShape)
+    var tensors = [tensor("weight_scale", scaleFormat(of: layer).dtype, scaleShape)]
     switch Self.layout(layer.scheme) {
-    case .intQuantized: return [tensor("weight", .i8, [n, k]), scale]
-    case .floatQuantized: return [tensor("weight", .f8E4M3, [n, k]), scale]
+    case .intQuantized:
+      tensors.append(tensor("weight", .i8, [n, k]))
+      if weights.hasZeroPoints { tensors.append(tensor("weight_zero_point", .i8, scaleShape)) }
+    case .floatQuantized: tensors.append(tensor("weight", .f8E4M3, [n, k]))
     case .packQuantized:
-      var tensors = [
-        tensor("weight_packed", .i32, [n, (k * weights.bits + 31) / 32]), scale,
-        tensor("weight_shape", .i64, [2]),
-      ]
+      tensors.append(tensor("weight_packed", .i32, [n, (k * weights.bits + 31) / 32]))
+      tensors.append(tensor("weight_shape", .i64, [2]))
       if weights.hasZeroPoints {
         tensors.append(
           tensor("weight_zero_point", .i32, [(n * weights.bits + 31) / 32, scaleShape.last ?? 1]))
       }
-      return tensors
+    }
+    if let activations = layer.scheme.activations, activations.isStatic {
+      tensors.append(tensor("input_scale", .f32, [1]))
+      if activations == .staticAsymmetric { tensors.append(tensor("input_zero_point", .i8, [1])) }
+    }
+    return tensors
+  }
+
+  /// `[1]`, or a matrix of scales: groups of rows become channels, which is the same function.
+  static func scaleShape(_ weights: WeightScheme, outputs: Int, inputs: Int) -> [Int] {
+    let grid = weights.grid(outputs: outputs, inputs: inputs)
+    return switch weights.granularity {
+    case .tensor: [1]
+    case .rowGroups: [outputs, 1]
+    case .channel, .group, .block: [grid.bands, grid.perRow]
     }
   }
 
-  public func encode(_ matrix: QuantizedMatrix, of layer: Plan.Layer) -> [String: Bytes] {
-    let scales = Bytes(scaleFormat(of: layer).encode(matrix.scales.span))
+  public func encode(
+    _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes] {
+    var scales = matrix.scales
+    if case .rowGroups = matrix.scheme.granularity {
+      scales = (0..<matrix.rows).map { matrix.scales[matrix.grid.index(row: $0)] }
+    }
+    var tensors = ["weight_scale": Bytes(scaleFormat(of: layer).encode(scales.span))]
     switch Self.layout(layer.scheme) {
-    case .intQuantized, .floatQuantized:
-      return ["\(layer.path).weight": matrix.codes, "\(layer.path).weight_scale": scales]
-    case .packQuantized:
-      var tensors = [
-        "\(layer.path).weight_packed": PackedCodes.pack(matrix),
-        "\(layer.path).weight_scale": scales,
-        "\(layer.path).weight_shape": PackedCodes.shape([matrix.rows, matrix.columns]),
-      ]
+    case .intQuantized:
+      tensors["weight"] = matrix.scheme.bits == 4 ? PackedCodes.widen(matrix.codes) : matrix.codes
       if !matrix.zeroPoints.isEmpty {
-        tensors["\(layer.path).weight_zero_point"] = PackedCodes.packZeroPoints(matrix)
+        tensors["weight_zero_point"] = Bytes(matrix.zeroPoints.map { UInt8(bitPattern: $0) })
       }
-      return tensors
+    case .floatQuantized: tensors["weight"] = matrix.codes
+    case .packQuantized:
+      tensors["weight_packed"] = PackedCodes.pack(matrix)
+      tensors["weight_shape"] = PackedCodes.shape([matrix.rows, matrix.columns])
+      if !matrix.zeroPoints.isEmpty {
+        tensors["weight_zero_point"] = PackedCodes.packZeroPoints(matrix)
+      }
     }
-  }
-
-  public func config(_ source: JSON, _ plan: Plan) -> JSON {
-    var config = source
-    let scheme = plan.recipe.scheme
-    let format = JSON.string(Self.layout(scheme).rawValue)
-    let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
-    config.set(
-      "quantization_config",
-      [
-        "quant_method": "compressed-tensors",
-        "format": format,
-        "quantization_status": "compressed",
-        "config_groups": [
-          "group_0": [
-            "targets": ["Linear"],
-            "weights": Self.arguments(scheme.weights),
-            "input_activations": scheme.activations.map(Self.arguments) ?? .null,
-            "output_activations": .null,
-            "format": format,
-          ]
-        ],
-        "kv_cache_scheme": .null,
-        "ignore": .array(
-          (quantizesHead ? [] : ["lm_head"])
-            + plan.keptFloat.filter { $0.isLinear }.map { .string($0.path) }),
-        "global_compression_ratio": .null,
-        "version": .string(Self.packageVersion),
-      ])
-    return config
-  }
-
-  private static func arguments(_ scheme: WeightScheme) -> JSON {
-    let (bits, type, symmetric): (Int, String, Bool) =
-      switch scheme.format {
-      case .int(let bits, let symmetric): (bits, "int", symmetric)
-      case .e4m3: (8, "float", true)
+    if let range = inputs?.range {
+      tensors["input_scale"] = Bytes(FloatFormat.f32.encode([range.scale].span))
+      if inputs?.scheme == .staticAsymmetric {
+        tensors["input_zero_point"] = Bytes([UInt8(bitPattern: Int8(range.zero))])
       }
-    let (strategy, group): (String, JSON) =
-      switch scheme.granularity {
-      case .tensor: ("tensor", .null)
-      case .channel: ("channel", .null)
-      case .group(let size): ("group", JSON(size))
-      }
-    return [
-      "num_bits": JSON(bits), "type": .string(type), "symmetric": .bool(symmetric),
-      "strategy": .string(strategy), "dynamic": false, "group_size": group,
-    ]
-  }
-
-  private static func arguments(_ scheme: ActivationScheme) -> JSON {
-    [
-      "num_bits": 8, "type": scheme.format == .int8 ? "int" : "float", "symmetric": true,
-      "strategy": "token", "dynamic": true, "group_size": .null,
-    ]
+    }
+    return Dictionary(uniqueKeysWithValues: tensors.map { ("\(layer.path).\($0)", $1) })
   }
 }

@@ -60,39 +60,77 @@ public struct CompressedTensorsReader: WeightSource {
         reason: "has no group for \(path), which is quantized")
     }
     let weights = scheme.weights
-    let isFloat = weights.format == .e4m3
-    guard weights.fits(inputs: inputs), inputs * weights.bits % 32 == 0 || weights.bits == 8 else {
+    guard weights.fits(outputs: outputs, inputs: inputs),
+      !isPacked || inputs * weights.bits % 32 == 0 || weights.bits == 8
+    else {
       throw .unsupported("\(path): \(inputs) inputs do not fit \(weights)")
     }
-    guard isPacked ? !isFloat : weights.bits == 8 else {
-      throw .unsupported(
-        "\(path): \(weights) is \(isPacked ? "packed" : "not packed"), which Nibble does not read")
+    guard !isPacked || weights.format != .e4m3 else {
+      throw .unsupported("\(path): \(weights) is packed, which Nibble does not read")
     }
-    let groups = weights.scalesPerRow(inputs: inputs)
-    let scaleShape = weights.granularity == .tensor ? [1] : [outputs, groups]
-    let codes: Bytes
-    if isPacked {
-      let words = (inputs * weights.bits + 31) / 32
-      let packed = try bytes(path + ".weight_packed", .i32, [outputs, words])
-      codes = PackedCodes.unpack(
-        weights.bits == 8 ? Self.trim(packed, outputs, words * 4, inputs) : packed,
-        bits: weights.bits)
-    } else {
-      codes = try bytes(
-        path + ".weight", isFloat ? .f8E4M3 : .i8, [outputs, inputs])
+    let scaleShape = CompressedTensors.scaleShape(weights, outputs: outputs, inputs: inputs)
+    let matrix = QuantizedMatrix(
+      scheme: weights, rows: outputs, columns: inputs,
+      codes: isPacked
+        ? try packedCodes(path, weights.bits, outputs, inputs)
+        : try plainCodes(path, weights, outputs, inputs),
+      scales: try checkpoint.scales(path + ".weight_scale", scaleShape),
+      zeroPoints: try zeroPoints(path, weights, scaleShape, isPacked: isPacked))
+    return .quantized(matrix, inputs: try inputRounding(path, scheme.activations))
+  }
+
+  private func packedCodes(
+    _ path: String, _ bits: Int, _ outputs: Int, _ inputs: Int
+  ) throws(ModelError) -> Bytes {
+    let words = (inputs * bits + 31) / 32
+    let packed = try checkpoint.bytes(path + ".weight_packed", .i32, [outputs, words])
+    return PackedCodes.unpack(
+      bits == 8 ? Self.trim(packed, outputs, words * 4, inputs) : packed, bits: bits)
+  }
+
+  private func plainCodes(
+    _ path: String, _ weights: WeightScheme, _ outputs: Int, _ inputs: Int
+  ) throws(ModelError) -> Bytes {
+    let codes = try checkpoint.bytes(
+      path + ".weight", weights.format == .e4m3 ? .f8E4M3 : .i8, [outputs, inputs])
+    guard weights.bits == 4 else { return codes }
+    guard let narrow = PackedCodes.narrow(codes) else {
+      throw .unsupported("\(path).weight: holds codes outside -8...7, which are not 4 bits")
     }
-    var zeros: [Int8] = []
-    if weights.hasZeroPoints {
-      let words = (outputs * weights.bits + 31) / 32
-      zeros = PackedCodes.unpackZeroPoints(
-        try bytes(path + ".weight_zero_point", .i32, [words, groups]), rows: outputs,
-        groups: groups, bits: weights.bits)
+    return narrow
+  }
+
+  private func zeroPoints(
+    _ path: String, _ weights: WeightScheme, _ scaleShape: [Int], isPacked: Bool
+  ) throws(ModelError) -> [Int8] {
+    guard weights.hasZeroPoints else { return [] }
+    let name = path + ".weight_zero_point"
+    guard isPacked else {
+      let zeros = try checkpoint.bytes(name, .i8, scaleShape).array.map { Int8(bitPattern: $0) }
+      let half = 1 << (weights.bits - 1)
+      guard zeros.allSatisfy({ (-half..<half).contains(Int($0)) }) else {
+        throw .unsupported("\(name): holds codes of more than \(weights.bits) bits")
+      }
+      return zeros
     }
-    return .quantized(
-      QuantizedMatrix(
-        scheme: weights, rows: outputs, columns: inputs, codes: codes,
-        scales: try scales(path + ".weight_scale", scaleShape), zeroPoints: zeros),
-      activations: scheme.activations)
+    let (rows, groups) = (scaleShape[0], scaleShape[1])
+    let words = (rows * weights.bits + 31) / 32
+    return PackedCodes.unpackZeroPoints(
+      try checkpoint.bytes(name, .i32, [words, groups]), rows: rows, groups: groups,
+      bits: weights.bits)
+  }
+
+  private func inputRounding(
+    _ path: String, _ scheme: ActivationScheme?
+  ) throws(ModelError) -> InputRounding? {
+    guard let scheme else { return nil }
+    guard scheme.isStatic else { return InputRounding(scheme) }
+    let scale = try checkpoint.scales(path + ".input_scale", [1])[0]
+    guard scheme == .staticAsymmetric else {
+      return InputRounding(scheme, range: InputRange(scale: scale))
+    }
+    let zero = Int8(bitPattern: try checkpoint.bytes(path + ".input_zero_point", .i8, [1]).array[0])
+    return InputRounding(scheme, range: InputRange(scale: scale, zero: Int32(zero)))
   }
 
   /// Rows of bytes cut to `width`.
@@ -100,39 +138,6 @@ public struct CompressedTensorsReader: WeightSource {
     guard stride != width else { return bytes }
     let content = bytes.array
     return Bytes((0..<rows).flatMap { content[$0 * stride..<$0 * stride + width] })
-  }
-
-  private func bytes(
-    _ name: String, _ dtype: DType, _ shape: [Int]
-  ) throws(ModelError) -> Bytes {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard tensor.shape == shape else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    guard tensor.dtype == dtype else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: dtype.rawValue)
-    }
-    return try checkpoint.bytes(of: name)
-  }
-
-  private func scales(_ name: String, _ shape: [Int]) throws(ModelError) -> [Float] {
-    guard let tensor = checkpoint.tensor(name) else {
-      throw .missingTensor(name, path: checkpoint.path)
-    }
-    guard let format = tensor.dtype.floatFormat else {
-      throw .tensorType(name, found: tensor.dtype.rawValue, expected: "F32, F16 or BF16")
-    }
-    let isScalar = shape == [1] && tensor.shape.isEmpty
-    guard tensor.shape == shape || isScalar else {
-      throw .tensorShape(name, found: tensor.shape, expected: shape)
-    }
-    let scales = format.decode(try checkpoint.bytes(of: name))
-    if let index = scales.firstIndex(where: { !($0.isFinite && $0 > 0) }) {
-      throw .unsupported("\(name): scale \(index) is \(scales[index]); scales are above zero")
-    }
-    return scales
   }
 
   /// The most specific group wins: an exact path, then an expression, then the class.
@@ -174,14 +179,19 @@ private struct ArgumentFields {
     case ("float", 8): format = .e4m3
     case (let type, _): throw unsupported("\(bits)-bit \(type) weights")
     }
-    let size = json["group_size"]?.int
-    let inferred = size.map { $0 > 0 ? "group" : "channel" } ?? "tensor"
-    switch json["strategy"]?.string ?? inferred {
+    switch json["strategy"]?.string ?? inferredStrategy(json) {
     case "tensor": return WeightScheme(format: format, granularity: .tensor)
     case "channel": return WeightScheme(format: format, granularity: .channel)
     case "group":
-      guard let size, size >= 2, size <= 1 << 20 else { throw unsupported("groups without a size") }
+      let size = try self.size(json["group_size"], "groups", atLeast: 2)
       return WeightScheme(format: format, granularity: .group(size))
+    case "block":
+      let sizes = json["block_structure"]?.array ?? []
+      guard sizes.count == 2 else { throw unsupported("blocks without a structure") }
+      return WeightScheme(
+        format: format,
+        granularity: .block(
+          rows: try size(sizes[0], "blocks"), columns: try size(sizes[1], "blocks")))
     case let strategy: throw unsupported("weights by \(strategy)")
     }
   }
@@ -189,14 +199,39 @@ private struct ArgumentFields {
   func activations(_ json: JSON?, output: JSON?) throws(ModelError) -> ActivationScheme? {
     guard output?.isNull ?? true else { throw unsupported("quantized outputs") }
     guard let json, !json.isNull else { return nil }
-    guard json["dynamic"]?.bool == true, json["strategy"]?.string ?? "token" == "token",
-      try flag(json, "symmetric", default: true), json["num_bits"]?.int == 8
-    else { throw unsupported("activations other than dynamic, symmetric, 8 bits a token") }
-    switch json["type"]?.string ?? "int" {
-    case "int": return .dynamicPerToken(.int8)
-    case "float": return .dynamicPerToken(.e4m3)
-    case let type: throw unsupported("\(type) activations")
+    let format: ActivationScheme.Format
+    switch (json["type"]?.string ?? "int", json["num_bits"]?.int ?? 8) {
+    case ("int", 8): format = .int8
+    case ("float", 8): format = .e4m3
+    case (let type, let bits): throw unsupported("\(bits)-bit \(type) activations")
     }
+    let strategy = json["strategy"]?.string ?? inferredStrategy(json)
+    let isSymmetric = try flag(json, "symmetric", default: true)
+    switch (strategy, try flag(json, "dynamic", default: false), isSymmetric) {
+    case ("token", true, true): return .dynamicPerToken(format)
+    case ("tensor", true, true): return .dynamicPerTensor(format)
+    case ("tensor", false, true): return .staticPerTensor(format)
+    case ("tensor", false, false) where format == .int8: return .staticAsymmetric
+    case ("group", true, true) where format == .e4m3:
+      return .dynamicPerGroup(try size(json["group_size"], "groups"))
+    case (_, let isDynamic, _):
+      throw unsupported(
+        "\(isDynamic ? "dynamic" : "static")\(isSymmetric ? "" : " asymmetric") \(format) activations "
+          + "by \(strategy)")
+    }
+  }
+
+  private func inferredStrategy(_ json: JSON) -> String {
+    json["group_size"]?.int.map { $0 > 0 ? "group" : "channel" } ?? "tensor"
+  }
+
+  private func size(
+    _ json: JSON?, _ what: String, atLeast least: Int = 1
+  ) throws(ModelError) -> Int {
+    guard let size = json?.int, (least...1 << 20).contains(size) else {
+      throw unsupported("\(what) without a size")
+    }
+    return size
   }
 
   private func flag(

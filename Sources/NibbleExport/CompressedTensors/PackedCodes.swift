@@ -12,6 +12,26 @@ enum PackedCodes {
     bits == 4 ? words : shifted(words)
   }
 
+  /// Two int4 codes a byte to one int8 a code.
+  static func widen(_ codes: Bytes) -> Bytes {
+    Bytes(codes.array.flatMap { [($0 & 15) &- 8, ($0 >> 4) &- 8] })
+  }
+
+  /// One int8 a code to two int4 codes a byte; nil when one is not in -8...7.
+  ///
+  /// - Precondition: `codes` holds an even number.
+  static func narrow(_ codes: Bytes) -> Bytes? {
+    let wide = codes.array
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(wide.count / 2)
+    for index in stride(from: 0, to: wide.count, by: 2) {
+      let (low, high) = (wide[index] &+ 8, wide[index + 1] &+ 8)
+      guard low < 16, high < 16 else { return nil }
+      bytes.append(low | high << 4)
+    }
+    return Bytes(bytes)
+  }
+
   /// Adds 128 to each byte: int8 codes to unsigned ones and back.
   private static func shifted(_ codes: Bytes) -> Bytes {
     var bytes = codes.array

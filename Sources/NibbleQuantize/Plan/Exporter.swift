@@ -10,7 +10,12 @@ public protocol Exporter: Sendable {
   /// The tensors of a layer: known before its codes are.
   func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
-  func encode(_ matrix: QuantizedMatrix, of layer: Plan.Layer) -> [String: Bytes]
+  ///
+  /// - Parameter inputs: how the layer rounds its inputs: its scheme's activations, with the range
+  ///   that calibration found where they are static.
+  func encode(
+    _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes]
   /// config.json of the quantized model.
   func config(_ source: JSON, _ plan: Plan) -> JSON
   /// What scales are rounded to before they are stored.

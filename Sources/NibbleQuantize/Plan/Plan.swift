@@ -83,6 +83,12 @@ public struct Plan: Sendable {
     }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
+    if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
+    for exception in recipe.exceptions
+    where !sorter.linearPaths.contains(where: exception.matches) {
+      throw .patternMatchedNothing(
+        exception.pattern, layers: Array(sorter.linearPaths.prefix(7)))
+    }
     guard sorter.foundLayers else { throw .nothingToQuantize(path: checkpoint.path) }
     if let decoder { try sorter.check(decoder, checkpoint) }
     if recipe.quantizesHead, !sorter.quantizesHead {
@@ -99,7 +105,10 @@ public struct Plan: Sendable {
     memory = MemoryEstimate(
       units, decoder: decoder, windows: windows, recipe: recipe,
       isMapped: checkpoint.isMapped)
-    refusals = Self.refusals(units.flatMap(\.layers), recipe.scheme.weights)
+    let bySchemes = Dictionary(grouping: units.flatMap(\.layers), by: \.scheme)
+    refusals = bySchemes.keys.sorted { "\($0)" < "\($1)" }.flatMap {
+      Self.refusals(bySchemes[$0] ?? [], $0.weights)
+    }
     refusals += exporter.refusals(self)
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))
@@ -119,8 +128,14 @@ public struct Plan: Sendable {
         return .groupDoesNotDivide(
           layer: layer, count: sharing.count, group: size, inputs: inputs, fitting: fitting)
       }
+      if case .rowGroups(let count) = weights.granularity,
+        let layer = sharing.first(where: { !$0.outputs.isMultiple(of: count) })
+      {
+        return .rowGroupsDoNotDivide(layer: layer.path, groups: count, outputs: layer.outputs)
+      }
       let isPacked = sharing.contains { $0.scheme.activations == nil }
-      if !weights.fits(inputs: inputs) || isPacked && !(inputs * weights.bits).isMultiple(of: 32) {
+      let fits = sharing.allSatisfy { weights.fits(outputs: $0.outputs, inputs: inputs) }
+      if !fits || isPacked && !(inputs * weights.bits).isMultiple(of: 32) {
         return .inputsNotPackable(
           layer: layer, count: sharing.count, inputs: inputs, bits: weights.bits)
       }

@@ -31,16 +31,20 @@ struct BlockSteps {
           layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let noise = matrix.signalToNoise(against: source, on: compute)
-      add(matrix, layer, noise, to: &outcome)
+      let inputs = layer.scheme.activations.map { InputRounding($0) }
+      add(matrix, inputs, layer, noise, to: &outcome)
     }
     return outcome
   }
 
   private func add(
-    _ matrix: QuantizedMatrix, _ layer: Plan.Layer, _ noise: Double, to outcome: inout Outcome
+    _ matrix: QuantizedMatrix, _ inputs: InputRounding?, _ layer: Plan.Layer, _ noise: Double,
+    to outcome: inout Outcome
   ) {
-    outcome.encoded.merge(plan.exporter.encode(matrix, of: layer)) { first, _ in first }
-    outcome.weights[layer.path] = .quantized(matrix, activations: layer.scheme.activations)
+    outcome.encoded.merge(plan.exporter.encode(matrix, inputs: inputs, of: layer)) {
+      first, _ in first
+    }
+    outcome.weights[layer.path] = .quantized(matrix, inputs: inputs)
     outcome.layers.append(
       LayerReport(path: layer.path, signalToNoise: noise.isFinite ? noise : nil))
   }
@@ -66,15 +70,33 @@ struct BlockSteps {
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
     var matrices: [Role: QuantizedMatrix] = [:]
-    let scheme = plan.recipe.scheme
+    /// How a layer rounds what it reads, with what is known when its weight is rounded.
+    func inputs(_ layer: Plan.Layer, _ role: Role) -> InputRounding? {
+      guard let activations = layer.scheme.activations else { return nil }
+      let site = Site(of: role)
+      guard activations.isStatic, let statistics = seen[site] else {
+        return InputRounding(activations)
+      }
+      // What shares an input shares its range.
+      let weights = site.roles.compactMap { block.weights[$0] }
+      return InputRounding(
+        activations,
+        range: InputRangeSearch.range(
+          of: statistics, scheme: activations, weights: weights, on: compute))
+    }
+    var roundings: [Role: InputRounding] = [:]
+    let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
+      if step == last {
+        for (role, layer) in layers { roundings[role] = inputs(layer, role) }
+      }
       switch step {
       case .smooth(let smooth):
-        outcome.steps += smooth.apply(to: &block, seen: &seen, scheme: scheme, on: compute)
+        outcome.steps += smooth.apply(to: &block, seen: &seen, layers: layers, on: compute)
       case .awq(let awq):
-        let format = unit.layers.first.map(plan.exporter.scaleFormat) ?? .f32
         outcome.steps += awq.apply(
-          to: &block, seen: &seen, scheme: scheme, scaleFormat: format, on: compute)
+          to: &block, seen: &seen, layers: layers, scaleFormat: plan.exporter.scaleFormat,
+          on: compute)
       case .round(let round):
         for (role, layer) in layers {
           guard let weight = block.weights[role] else { continue }
@@ -85,7 +107,7 @@ struct BlockSteps {
       case .gptq(let gptq):
         var quantized = block.runnable
         let float = gptq.alignment > 0 ? quantized : nil
-        streams.roundInOrder(source: float, &quantized, activations: scheme.activations) {
+        streams.roundInOrder(source: float, &quantized, inputs: roundings) {
           site, moments, differences in
           var weights: [Role: Weight] = [:]
           for role in site.roles {
@@ -95,7 +117,7 @@ struct BlockSteps {
               scheme: layer.scheme.weights, scaleFormat: plan.exporter.scaleFormat(of: layer),
               on: compute)
             matrices[role] = matrix
-            weights[role] = .quantized(matrix, activations: layer.scheme.activations)
+            weights[role] = .quantized(matrix, inputs: roundings[role])
           }
           return weights
         }
@@ -104,7 +126,8 @@ struct BlockSteps {
     for layer in unit.layers {
       guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
       else { continue }
-      add(matrix, layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
+      add(
+        matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
     outcome.parameters = block.runnable

@@ -7,7 +7,7 @@ extension Compute {
     _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
   ) -> Bool {
     hasTilesHere && tokens > 4
-      && [gate, up, down].allSatisfy { $0.weight.activations == nil }
+      && [gate, up, down].allSatisfy { $0.weight.inputRounding == nil }
   }
 
   /// `y = (silu(x · Gᵀ) · (x · Uᵀ)) · Dᵀ`: x and y `[t, hidden]`, y overwritten.

@@ -14,6 +14,19 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     case channel
     /// One scale for each `group` neighbouring inputs of each output.
     case group(Int)
+    /// One scale for each rectangle of so many outputs and inputs; the last ones may be smaller.
+    case block(rows: Int, columns: Int)
+    /// One scale for each of so many equal blocks of whole outputs, as ZeroQuant has them: coarser
+    /// than a channel.
+    case rowGroups(Int)
+
+    /// Whether outputs share scales.
+    public var sharesRows: Bool {
+      switch self {
+      case .channel, .group: false
+      case .tensor, .block, .rowGroups: true
+      }
+    }
   }
 
   public var format: Format
@@ -32,11 +45,13 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     }
   }
 
-  /// Half the width of the code range: what the largest magnitude is divided by.
+  /// What the largest magnitude is divided by: half the width of the code range, or with row groups
+  /// ZeroQuant's `2^(bits-1)`, which cuts the largest value by up to one code.
   public var largestCode: Float {
-    switch format {
-    case .int(let bits, _): Float((1 << bits) - 1) / 2
-    case .e4m3: 448
+    switch (format, granularity) {
+    case (.e4m3, _): 448
+    case (.int(let bits, _), .rowGroups): Float(1 << (bits - 1))
+    case (.int(let bits, _), _): Float((1 << bits) - 1) / 2
     }
   }
 
@@ -45,23 +60,65 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     if case .int(_, symmetric: false) = format { true } else { false }
   }
 
-  /// Whether a row of `inputs` values can be stored: groups divide it and fill whole bytes, and zero
-  /// points go with channels or groups.
-  public func fits(inputs: Int) -> Bool {
-    let span = span(inputs: inputs)
-    return span > 0 && inputs.isMultiple(of: span) && (span * bits).isMultiple(of: 8)
-      && !(hasZeroPoints && granularity == .tensor)
+  /// Whether a weight of this shape can be stored: groups divide the inputs and row groups the
+  /// outputs, what shares a scale fills whole bytes of a row, and zero points go with channels or
+  /// groups.
+  public func fits(outputs: Int, inputs: Int) -> Bool {
+    let (divides, takesZeros): (Bool, Bool) =
+      switch granularity {
+      case .tensor: (true, false)
+      case .channel: (true, true)
+      case .group(let size): (size > 0 && inputs.isMultiple(of: size), true)
+      case .block(let rows, let columns): (rows > 0 && columns > 0, false)
+      case .rowGroups(let count): (count > 0 && outputs.isMultiple(of: count), false)
+      }
+    guard divides, inputs > 0, takesZeros || !hasZeroPoints else { return false }
+    let span = grid(outputs: outputs, inputs: inputs).columns
+    return (span * bits).isMultiple(of: 8) && (inputs * bits).isMultiple(of: 8)
+  }
+
+  /// How the scales lie over a weight of this shape, which fits.
+  public func grid(outputs: Int, inputs: Int) -> ScaleGrid {
+    switch granularity {
+    case .tensor: ScaleGrid(rows: max(1, outputs), columns: inputs, outputs: 1, inputs: inputs)
+    case .channel: ScaleGrid(rows: 1, columns: inputs, outputs: outputs, inputs: inputs)
+    case .group(let size): ScaleGrid(rows: 1, columns: size, outputs: outputs, inputs: inputs)
+    case .block(let rows, let columns):
+      ScaleGrid(
+        rows: rows, columns: min(columns, inputs), outputs: outputs, inputs: inputs)
+    case .rowGroups(let count):
+      ScaleGrid(
+        rows: max(1, outputs / count), columns: inputs, outputs: outputs, inputs: inputs)
+    }
   }
 
   /// Scales of one output's row of `inputs` values.
-  public func scalesPerRow(inputs: Int) -> Int {
-    if case .group(let size) = granularity { inputs / size } else { 1 }
+  public func scalesPerRow(inputs: Int) -> Int { grid(outputs: 1, inputs: inputs).perRow }
+}
+
+/// A weight `[n, k]` cut into rectangles that share a scale; the last ones may be smaller.
+public struct ScaleGrid: Hashable, Sendable {
+  /// Outputs of a rectangle.
+  public let rows: Int
+  /// Inputs of a rectangle.
+  public let columns: Int
+  /// Rectangles from top to bottom.
+  public let bands: Int
+  /// Rectangles from left to right.
+  public let perRow: Int
+
+  init(rows: Int, columns: Int, outputs: Int, inputs: Int) {
+    self.rows = rows
+    self.columns = columns
+    bands = (outputs + rows - 1) / rows
+    perRow = (inputs + columns - 1) / max(1, columns)
   }
 
-  /// Neighbouring inputs that share a scale.
-  public func span(inputs: Int) -> Int {
-    if case .group(let size) = granularity { size } else { inputs }
-  }
+  /// Shape of the scales: `[bands, perRow]`, row-major.
+  public var count: Int { bands * perRow }
+
+  /// Index of the first scale of an output's row; the row's others follow it.
+  public func index(row: Int) -> Int { row / rows * perRow }
 }
 
 extension WeightScheme: CustomStringConvertible {
@@ -76,6 +133,8 @@ extension WeightScheme: CustomStringConvertible {
       case .tensor: "per tensor"
       case .channel: "per channel"
       case .group(let size): "groups of \(size)"
+      case .block(let rows, let columns): "blocks of \(rows)x\(columns)"
+      case .rowGroups(let count): "\(count) groups of rows"
       }
     return "\(format), \(granularity)"
   }

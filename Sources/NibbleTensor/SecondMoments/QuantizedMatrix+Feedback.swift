@@ -23,7 +23,7 @@ extension QuantizedMatrix {
     precondition(factor.size == k, "a factor of \(factor.size) for \(k) columns")
     precondition(scheme.granularity != .tensor, "a scale of the whole tensor has no row order")
     let finder = ScaleFinder(rounding)
-    let span = scheme.span(inputs: k)
+    let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
     var scales = [Float](repeating: 1, count: n * groups)
     var zeros = [Int8](repeating: 0, count: n * groups)

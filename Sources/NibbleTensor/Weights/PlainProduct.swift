@@ -133,4 +133,4 @@ enum PlainProduct {
 
 /// Tokens whose products are computed together: small enough that their inputs stay in the
 /// second-level cache, and a function of the number of inputs alone.
-private func slab(inputs k: Int) -> Int { k <= 2048 ? 256 : 128 }
+func slab(inputs k: Int) -> Int { k <= 2048 ? 256 : 128 }

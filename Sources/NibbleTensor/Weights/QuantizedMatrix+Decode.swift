@@ -3,32 +3,33 @@ import CNibble
 extension QuantizedMatrix {
   /// Multiplies the codes of some rows back into values, `[rows, k]`.
   ///
-  /// - Parameter unscaled: leave the scale out (codes as floats); only with one scale a row.
+  /// - Parameter unscaled: leave the scales out: `code - zero` as floats, exactly.
   func decode(
     _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
   ) {
-    let span = scheme.span(inputs: columns)
-    let groups = columns / max(1, span)
+    let grid = grid
     unsafe codes.withUnsafeBytes { codes in
       for row in part {
-        for group in 0..<groups {
-          let index = scheme.granularity == .tensor ? 0 : row * groups + group
+        for group in 0..<grid.perRow {
+          let index = grid.index(row: row) + group
           let scale = unscaled ? 1 : scales[index]
           let zero = zeroPoints.isEmpty ? 0 : Int32(zeroPoints[index])
-          let at = row * columns + group * span
-          let out = unsafe values + (row - part.lowerBound) * columns + group * span
+          let start = group * grid.columns
+          let count = min(grid.columns, columns - start)
+          let at = row * columns + start
+          let out = unsafe values + (row - part.lowerBound) * columns + start
           switch scheme.format {
           case .e4m3:
             unsafe nibble_e4m3_to_f32(
-              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at, out, span)
-            if !unscaled { unsafe nibble_scale(out, scale, span) }
+              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at, out, count)
+            if !unscaled { unsafe nibble_scale(out, scale, count) }
           case .int(bits: 4, _):
             unsafe nibble_decode_int4(
-              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at / 2, out, span, scale,
+              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at / 2, out, count, scale,
               zero)
           case .int:
             unsafe nibble_decode_int8(
-              codes.baseAddress!.assumingMemoryBound(to: Int8.self) + at, out, span, scale, zero)
+              codes.baseAddress!.assumingMemoryBound(to: Int8.self) + at, out, count, scale, zero)
           }
         }
       }

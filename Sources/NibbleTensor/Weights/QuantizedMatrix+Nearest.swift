@@ -12,7 +12,7 @@ extension QuantizedMatrix {
   ) {
     let scheme = rounding.scheme
     let (n, k) = (weight.rows, weight.columns)
-    let span = scheme.span(inputs: k)
+    let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
     let finder = ScaleFinder(rounding)
     let importance = moments.map { moments in (0..<k).map { moments.values[$0 * k + $0] } } ?? []

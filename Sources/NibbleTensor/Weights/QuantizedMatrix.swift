@@ -8,9 +8,9 @@ public struct QuantizedMatrix: Sendable {
   /// int8 and fp8: one byte a code, `[n, k]`. int4: two codes a byte, the first in the low nibble,
   /// stored as code + 8, `[n, k / 2]`.
   public let codes: Bytes
-  /// `[n, g]`, or one value per tensor; above zero.
+  /// One for each rectangle of `grid`; above zero.
   public let scales: [Float]
-  /// `[n, g]`; empty when the scheme is symmetric.
+  /// One for each scale; empty when the scheme is symmetric.
   public let zeroPoints: [Int8]
 
   /// - Precondition: the counts fit the scheme and the shape.
@@ -18,9 +18,9 @@ public struct QuantizedMatrix: Sendable {
     scheme: WeightScheme, rows: Int, columns: Int, codes: Bytes, scales: [Float],
     zeroPoints: [Int8] = []
   ) {
-    let groups = scheme.scalesPerRow(inputs: columns)
-    let scaleCount = scheme.granularity == .tensor ? 1 : rows * groups
-    precondition(scheme.fits(inputs: columns), "\(columns) inputs do not fit \(scheme)")
+    precondition(
+      scheme.fits(outputs: rows, inputs: columns), "[\(rows), \(columns)] does not fit \(scheme)")
+    let scaleCount = scheme.grid(outputs: rows, inputs: columns).count
     precondition(
       codes.count == rows * columns * scheme.bits / 8,
       "\(codes.count) bytes of codes for [\(rows), \(columns)], \(scheme)")
@@ -36,12 +36,6 @@ public struct QuantizedMatrix: Sendable {
     self.zeroPoints = zeroPoints
   }
 
-  /// Scale of each output when one scale serves the whole row; nil with groups.
-  var rowScales: [Float]? {
-    switch scheme.granularity {
-    case .tensor: Array(repeating: scales[0], count: rows)
-    case .channel: scales
-    case .group: nil
-    }
-  }
+  /// Which values share a scale.
+  public var grid: ScaleGrid { scheme.grid(outputs: rows, inputs: columns) }
 }

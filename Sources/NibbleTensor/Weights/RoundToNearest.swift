@@ -12,11 +12,12 @@ extension QuantizedMatrix {
   /// Rounds a float weight `[n, k]` to codes, each value to the nearest.
   ///
   /// int symmetric: `scale = absmax / (2^bits - 1) * 2`, `code = clamp(x / scale)` rounded half to
-  /// even, codes in `-2^(bits-1)...2^(bits-1)-1`. int asymmetric: the range is widened to hold 0,
-  /// `scale = (max - min) / (2^bits - 1)`, `zero = round(-2^(bits-1) - min / scale)`. fp8:
-  /// `scale = absmax / 448`. A group of zeros has scale 1. Codes are computed with the scale as it is
-  /// stored. Source: compressed-tensors 0.20 `calculate_qparams`, in float instead of the weight's
-  /// format.
+  /// even, codes in `-2^(bits-1)...2^(bits-1)-1`; groups of rows have `scale = absmax / 2^(bits-1)`.
+  /// int asymmetric: the range is widened to hold 0, `scale = (max - min) / (2^bits - 1)`,
+  /// `zero = round(-2^(bits-1) - min / scale)`. fp8: `scale = absmax / 448`. A group of zeros has
+  /// scale 1. Codes are computed with the scale as it is stored. Sources: compressed-tensors 0.20
+  /// `calculate_qparams`, in float instead of the weight's format; for groups of rows DeepSpeed's
+  /// `SymQuantizer`, which divides by zero in a group of zeros.
   ///
   /// - Parameters:
   ///   - scaleFormat: what scales are rounded to before codes are computed.
@@ -26,60 +27,77 @@ extension QuantizedMatrix {
     on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
-    precondition(scheme.fits(inputs: k), "\(k) inputs do not fit \(scheme)")
-    let groups = scheme.scalesPerRow(inputs: k)
-    var shared: Float?
-    if scheme.granularity == .tensor {
-      var peak: Float = 0
-      for row in 0..<n {
-        let values = weight.row(row)
-        peak = max(peak, try Self.absmax(values.span, base: row * k))
-      }
-      shared = RowRounding.scale(peak / scheme.largestCode, scaleFormat)
-    }
-    let rows = RowRounding(
-      scheme: scheme, columns: k, sharedScale: shared, scaleFormat: scaleFormat)
-    let scaleCount = scheme.granularity == .tensor ? 1 : n * groups
+    precondition(scheme.fits(outputs: n, inputs: k), "[\(n), \(k)] does not fit \(scheme)")
+    let rows = RowRounding(scheme: scheme, rows: n, columns: k, scaleFormat: scaleFormat)
+    let grid = rows.grid
     var codes = [UInt8](repeating: 0, count: n * rows.codeBytes)
-    var scales = [Float](repeating: shared ?? 1, count: scaleCount)
-    var zeros = [Int8](repeating: 0, count: scheme.hasZeroPoints ? scaleCount : 0)
-    let grain = 32
-    var failures = [Int?](repeating: nil, count: (n + grain - 1) / grain)
-    unsafe codes.withUnsafeMutableBytes { codes in
+    var scales =
+      rows.sharesScales
+      ? try Self.sharedScales(weight, rows, on: compute)
+      : [Float](repeating: 1, count: grid.count)
+    var zeros = [Int8](repeating: 0, count: scheme.hasZeroPoints ? grid.count : 0)
+    let failure = unsafe codes.withUnsafeMutableBytes { codes in
       unsafe scales.withUnsafeMutableBufferPointer { scales in
         unsafe zeros.withUnsafeMutableBufferPointer { zeros in
-          unsafe failures.withUnsafeMutableBufferPointer { failures in
-            compute.ranges(of: n, grain: grain) { part, _ in
-              let values = weight.values(of: part)
-              unsafe values.withUnsafeBufferPointer { values in
-                for row in part {
-                  let failed = unsafe rows.round(
-                    values.baseAddress! + (row - part.lowerBound) * k,
-                    into: codes.baseAddress! + row * rows.codeBytes,
-                    scales: shared == nil ? scales.baseAddress! + row * groups : nil,
-                    zeros: scheme.hasZeroPoints ? zeros.baseAddress! + row * groups : nil)
-                  if let failed, unsafe failures[part.lowerBound / grain] == nil {
-                    unsafe failures[part.lowerBound / grain] = row * k + failed
-                  }
-                }
-              }
+          unsafe Self.forEachRow(of: weight, on: compute) { row, values in
+            let index = grid.index(row: row)
+            return unsafe rows.round(
+              values, into: codes.baseAddress! + row * rows.codeBytes,
+              scales: scales.baseAddress! + index,
+              zeros: scheme.hasZeroPoints ? zeros.baseAddress! + index : nil)
+          }
+        }
+      }
+    }
+    if let failure { throw NonFinite(index: failure) }
+    self.init(
+      scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros)
+  }
+
+  /// The scale of each rectangle of several rows, from its largest magnitude.
+  private static func sharedScales(
+    _ weight: FloatMatrix, _ rows: RowRounding, on compute: Compute
+  ) throws(NonFinite) -> [Float] {
+    let grid = rows.grid
+    var peaks = [Float](repeating: 0, count: weight.rows * grid.perRow)
+    let failure = unsafe peaks.withUnsafeMutableBufferPointer { peaks in
+      unsafe forEachRow(of: weight, on: compute) { row, values in
+        unsafe rows.measure(values, into: peaks.baseAddress! + row * grid.perRow)
+      }
+    }
+    if let failure { throw NonFinite(index: failure) }
+    var scales = [Float](repeating: 0, count: grid.count)
+    for (index, peak) in peaks.enumerated() {
+      let at = grid.index(row: index / grid.perRow) + index % grid.perRow
+      scales[at] = max(scales[at], peak)
+    }
+    return scales.map { rows.scale(peak: $0) }
+  }
+
+  /// Calls `body` with each row as floats; it returns the index of a value in the row that is not
+  /// finite, or nil.
+  ///
+  /// - Returns: the first such index in the matrix.
+  private static func forEachRow(
+    of weight: FloatMatrix, on compute: Compute,
+    _ body: (_ row: Int, _ values: UnsafePointer<Float>) -> Int?
+  ) -> Int? {
+    let grain = 32
+    let k = weight.columns
+    var failures = [Int?](repeating: nil, count: (weight.rows + grain - 1) / grain)
+    unsafe failures.withUnsafeMutableBufferPointer { failures in
+      compute.ranges(of: weight.rows, grain: grain) { part, _ in
+        let values = weight.values(of: part)
+        unsafe values.withUnsafeBufferPointer { values in
+          for row in part {
+            let failed = unsafe body(row, values.baseAddress! + (row - part.lowerBound) * k)
+            if let failed, unsafe failures[part.lowerBound / grain] == nil {
+              unsafe failures[part.lowerBound / grain] = row * k + failed
             }
           }
         }
       }
     }
-    if let index = failures.compactMap(\.self).min() { throw NonFinite(index: index) }
-    self.init(
-      scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros)
-  }
-
-  private static func absmax(_ values: Span<Float>, base: Int) throws(NonFinite) -> Float {
-    let peak = unsafe values.withUnsafeBufferPointer {
-      unsafe $0.baseAddress.map { unsafe nibble_absmax($0, values.count) } ?? 0
-    }
-    guard peak.isFinite else {
-      throw NonFinite(index: base + (values.indices.first { !values[$0].isFinite } ?? 0))
-    }
-    return peak
+    return failures.compactMap(\.self).min()
   }
 }

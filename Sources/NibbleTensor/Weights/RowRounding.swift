@@ -4,45 +4,83 @@ import CNibble
 struct RowRounding {
   let scheme: WeightScheme
   let columns: Int
-  /// The scale of a whole tensor; nil when each group finds its own.
-  let sharedScale: Float?
+  let grid: ScaleGrid
   let scaleFormat: FloatFormat
+
+  init(scheme: WeightScheme, rows: Int, columns: Int, scaleFormat: FloatFormat) {
+    self.scheme = scheme
+    self.columns = columns
+    self.scaleFormat = scaleFormat
+    grid = scheme.grid(outputs: rows, inputs: columns)
+  }
+
+  /// Whether a scale is shared by several rows, so that it must be known before any is rounded.
+  var sharesScales: Bool {
+    switch scheme.granularity {
+    case .channel, .group: false
+    case .tensor, .block, .rowGroups: true
+    }
+  }
 
   /// Bytes of one row of codes.
   var codeBytes: Int { columns * scheme.bits / 8 }
 
-  /// Returns the index of the first value of a group that is not finite, or nil.
+  /// Raises each group's peak to the largest magnitude in this row.
+  ///
+  /// - Parameters:
+  ///   - x: `[columns]`.
+  ///   - peaks: one a group.
+  /// - Returns: the index of the first value of a group that is not finite, or nil.
+  func measure(_ x: UnsafePointer<Float>, into peaks: UnsafeMutablePointer<Float>) -> Int? {
+    for group in 0..<grid.perRow {
+      let values = inputs(of: group)
+      let peak = unsafe nibble_absmax(x + values.lowerBound, values.count)
+      guard peak.isFinite else { return unsafe firstNonFinite(x, in: values) }
+      unsafe peaks[group] = max(peaks[group], peak)
+    }
+    return nil
+  }
+
+  /// Rounds a row to codes.
   ///
   /// - Parameters:
   ///   - x: `[columns]`.
   ///   - codes: `codeBytes`, overwritten.
-  ///   - scales: one a group, overwritten; nil with a shared scale.
+  ///   - scales: one a group; overwritten unless rows share scales.
   ///   - zeros: one a group, overwritten; nil when symmetric.
+  /// - Returns: the index of the first value of a group that is not finite, or nil.
   func round(
     _ x: UnsafePointer<Float>, into codes: UnsafeMutableRawPointer,
-    scales: UnsafeMutablePointer<Float>?, zeros: UnsafeMutablePointer<Int8>?
+    scales: UnsafeMutablePointer<Float>, zeros: UnsafeMutablePointer<Int8>?
   ) -> Int? {
-    let span = scheme.span(inputs: columns)
-    for group in 0..<columns / max(1, span) {
-      let part = unsafe x + group * span
-      let peak = unsafe nibble_absmax(part, span)
-      guard peak.isFinite else {
-        return group * span + ((0..<span).first { unsafe !part[$0].isFinite } ?? 0)
-      }
+    for group in 0..<grid.perRow {
+      let values = inputs(of: group)
+      let part = unsafe x + values.lowerBound
       var zero: Int32 = 0
-      var scale: Float
-      if let sharedScale {
-        scale = sharedScale
-      } else if scheme.hasZeroPoints {
-        (scale, zero) = unsafe Self.affine(part, span, scheme.bits, scaleFormat)
-      } else {
-        scale = Self.scale(peak / scheme.largestCode, scaleFormat)
+      if !sharesScales {
+        let peak = unsafe nibble_absmax(part, values.count)
+        guard peak.isFinite else { return unsafe firstNonFinite(x, in: values) }
+        if let zeros = unsafe zeros {
+          let (scale, point) = unsafe Self.affine(part, values.count, scheme.bits, scaleFormat)
+          unsafe scales[group] = scale
+          unsafe zeros[group] = Int8(point)
+          zero = point
+        } else {
+          unsafe scales[group] = scale(peak: peak)
+        }
       }
-      if let scales = unsafe scales { unsafe scales[group] = scale }
-      if let zeros = unsafe zeros { unsafe zeros[group] = Int8(zero) }
-      unsafe Self.write(part, span, codes + group * span * scheme.bits / 8, scale, zero, scheme)
+      unsafe Self.write(
+        part, values.count, codes + values.lowerBound * scheme.bits / 8, scales[group], zero, scheme)
     }
     return nil
+  }
+
+  private func inputs(of group: Int) -> Range<Int> {
+    group * grid.columns..<min(columns, (group + 1) * grid.columns)
+  }
+
+  private func firstNonFinite(_ x: UnsafePointer<Float>, in values: Range<Int>) -> Int {
+    values.first { unsafe !x[$0].isFinite } ?? values.lowerBound
   }
 
   /// Writes the codes of `count` values that share a scale.
@@ -67,6 +105,9 @@ struct RowRounding {
     }
   }
 
+  /// The symmetric scale of values up to `peak`.
+  func scale(peak: Float) -> Float { Self.scale(peak / scheme.largestCode, scaleFormat) }
+
   /// The scale as it will be stored: never zero, subnormal or infinite.
   static func scale(_ exact: Float, _ format: FloatFormat) -> Float {
     guard exact > 0 else { return 1 }
@@ -75,7 +116,7 @@ struct RowRounding {
     return format.round(min(max(exact, smallest), largest))
   }
 
-  static func affine(
+  private static func affine(
     _ x: UnsafePointer<Float>, _ count: Int, _ bits: Int, _ format: FloatFormat
   ) -> (Float, Int32) {
     var (low, high): (Float, Float) = (0, 0)

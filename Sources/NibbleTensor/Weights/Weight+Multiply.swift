@@ -5,36 +5,49 @@ extension Weight {
   /// `y = x · Wᵀ`: x `[t, k]`, y `[t, n]`, overwritten.
   ///
   /// A float weight, or one whose activations stay float, multiplies in the precision of `compute`.
-  /// int8 codes with int8 activations multiply exactly in integers; fp8 codes with fp8 activations are
-  /// exact in either precision but for the float sum. The arithmetic of a row does not depend on the
-  /// number of threads, but products of up to four tokens sum in another order than larger ones.
+  /// Symmetric int8 and int4 codes with int8 activations multiply exactly in integers, group by group
+  /// where scales change along the inputs; other codes with rounded activations are exact in either
+  /// precision but for the float sum. The arithmetic of a row does not depend on the number of
+  /// threads, but products of up to four tokens sum in another order than larger ones.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     PreparedWeight(self).multiply(x, into: &y, on: compute)
   }
 
-  var activations: ActivationScheme? {
-    if case .quantized(_, let activations) = self { activations } else { nil }
+  var inputRounding: InputRounding? {
+    if case .quantized(_, let rounding) = self { rounding } else { nil }
+  }
+
+  /// The product of many tokens, when scales change along the inputs or codes must be changed before
+  /// they multiply.
+  var grouped: GroupedProduct? {
+    guard case .quantized(let matrix, let rounding?) = self else { return nil }
+    let groups = ProductGroups(
+      columns: columns, inputSpan: rounding.scheme.span(inputs: columns),
+      weightSpan: matrix.grid.columns)
+    let isInteger = matrix.multipliesIntegers(with: rounding)
+    let changesCodes = matrix.scheme.bits == 4 || rounding.range?.zero ?? 0 != 0
+    guard groups.count > 1 || isInteger && changesCodes else { return nil }
+    return GroupedProduct(matrix: matrix, groups: groups, isInteger: isInteger)
   }
 
   /// The scale of each row, when codes multiply without it and the end of the product brings it back.
   var scaledRows: [Float]? {
-    if case .quantized(let matrix, _?) = self { matrix.rowScales } else { nil }
+    guard case .quantized(let matrix, _?) = self, grouped == nil else { return nil }
+    let grid = matrix.grid
+    return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
   }
 
   /// The codes, when a product is one integer sum an output.
   var integers: QuantizedMatrix? {
-    if case .quantized(let matrix, let activations?) = self, activations.format == .int8,
-      matrix.multipliesIntegers
-    {
-      matrix
-    } else {
-      nil
-    }
+    guard case .quantized(let matrix, let rounding) = self, grouped == nil,
+      matrix.multipliesIntegers(with: rounding)
+    else { return nil }
+    return matrix
   }
 
   /// How products of more than four tokens lie in tiles; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
-    guard hasTilesHere else { return nil }
+    guard hasTilesHere, grouped == nil else { return nil }
     return integers != nil ? .codes : .floats(parts: compute.parts)
   }
 }
@@ -85,7 +98,7 @@ extension PreparedWeight {
   }
 
   private func readsAlike(_ other: PreparedWeight, on compute: Compute) -> Bool {
-    weight.activations == other.weight.activations && weight.columns == other.weight.columns
+    weight.inputRounding == other.weight.inputRounding && weight.columns == other.weight.columns
       && weight.tileLayout(on: compute) == other.weight.tileLayout(on: compute)
   }
 
@@ -129,6 +142,8 @@ extension PreparedWeight {
         x, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
         tiles(of: part, layout, in: .weights, on: compute), inputs: weight.columns, layout, target,
         on: compute)
+    } else if let grouped = weight.grouped {
+      grouped.run(inputs.rounded, part, target, on: compute)
     } else if let matrix = weight.integers {
       PlainProduct.integers(inputs.rounded, matrix, part, target, on: compute)
     } else {
@@ -164,11 +179,11 @@ extension Weight {
   ) {
     let (n, k, t) = (rows, columns, inputs.tokens)
     compute.ranges(of: n, grain: 64) { part, _ in
-      for token in 0..<t {
-        let out = unsafe y + token * n + part.lowerBound
-        let x = unsafe inputs.floats + token * k
-        switch self {
-        case .float(let matrix):
+      switch self {
+      case .float(let matrix):
+        for token in 0..<t {
+          let out = unsafe y + token * n + part.lowerBound
+          let x = unsafe inputs.floats + token * k
           unsafe matrix.bytes.withUnsafeBytes {
             let w = unsafe $0.baseAddress! + part.lowerBound * matrix.rowBytes
             switch matrix.format {
@@ -177,38 +192,12 @@ extension Weight {
             case .bf16: unsafe nibble_matvec_bf16(x, w, out, k, part.count)
             }
           }
-        case .quantized(let matrix, let activations):
-          if activations?.format == .int8, matrix.multipliesIntegers, let scales = matrix.rowScales
-          {
-            unsafe matrix.codes.withUnsafeBytes { codes in
-              for row in part {
-                var sum: Int32 = 0
-                unsafe nibble_matvec_s8(
-                  inputs.codes! + token * k,
-                  codes.baseAddress!.assumingMemoryBound(to: Int8.self) + row * k, &sum, k, 1)
-                unsafe out[row - part.lowerBound] =
-                  Float(sum) * inputs.scales![token] * scales[row]
-              }
-            }
-          } else {
-            unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { row in
-              for r in part {
-                unsafe matrix.decode(r..<r + 1, into: row.baseAddress!)
-                let sum = unsafe nibble_dot_f32(x, row.baseAddress!, k)
-                unsafe out[r - part.lowerBound] = sum * (inputs.scales?[token] ?? 1)
-              }
-            }
-          }
         }
+      case .quantized(let matrix, let rounding):
+        unsafe matrix.multiplyFew(
+          inputs, part, into: y, inIntegers: matrix.multipliesIntegers(with: rounding))
       }
     }
-  }
-}
-
-extension QuantizedMatrix {
-  /// Whether a product with int8 activations is one integer sum a row.
-  var multipliesIntegers: Bool {
-    scheme.format == .int(bits: 8, symmetric: true) && rowScales != nil && columns < 131_072
   }
 }
 
@@ -232,7 +221,7 @@ extension QuantizedMatrix {
     _ x: UnsafePointer<Float>, tokens t: Int, for weight: Weight, on compute: Compute
   ) {
     rounded = unsafe RoundedInputs(
-      x, tokens: t, columns: weight.columns, as: weight.activations?.format, on: compute)
+      x, tokens: t, columns: weight.columns, as: weight.inputRounding, on: compute)
     layout = t > 4 ? weight.tileLayout(on: compute) : nil
     if let layout {
       unsafe tiles = TileProduct.pack(rounded, as: layout, on: compute)

@@ -2,7 +2,7 @@
 public enum Weight: Sendable {
   case float(FloatMatrix)
   /// Codes, and how the inputs are rounded when the layer runs.
-  case quantized(QuantizedMatrix, activations: ActivationScheme?)
+  case quantized(QuantizedMatrix, inputs: InputRounding?)
 
   /// Outputs `n`.
   public var rows: Int {

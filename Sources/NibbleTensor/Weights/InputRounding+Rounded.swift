@@ -1,6 +1,6 @@
 import CNibble
 
-extension ActivationScheme {
+extension InputRounding {
   /// The activation as a layer of this scheme sees it: rounded, and multiplied back.
   ///
   /// - Parameter x: `[t, k]`.
@@ -10,14 +10,19 @@ extension ActivationScheme {
     guard t > 0 else { return [] }
     return unsafe x.withUnsafeBufferPointer { x in
       let inputs = unsafe RoundedInputs(
-        x.baseAddress!, tokens: t, columns: k, as: format, on: compute)
+        x.baseAddress!, tokens: t, columns: k, as: self, on: compute)
       return unsafe [Float](unsafeUninitializedCapacity: t * k) { out, initialized in
         let base = out.baseAddress!
-        let (values, scales) = unsafe (inputs.floats, inputs.scales!)
+        let (values, scales, span) = unsafe (inputs.floats, inputs.scales!, inputs.span)
         compute.ranges(of: t, grain: 16) { part, _ in
           unsafe (base + part.lowerBound * k).update(
             from: values + part.lowerBound * k, count: part.count * k)
-          for token in part { unsafe nibble_scale(base + token * k, scales[token], k) }
+          for token in part {
+            for start in stride(from: 0, to: k, by: span) {
+              unsafe nibble_scale(
+                base + token * k + start, scales[start / span * t + token], min(span, k - start))
+            }
+          }
         }
         initialized = t * k
       }

@@ -1,0 +1,124 @@
+public import NibbleFormats
+public import NibbleQuantize
+import NibbleTensor
+
+extension CompressedTensors {
+  public func config(_ source: JSON, _ plan: Plan) -> JSON {
+    let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
+    let ignored = plan.keptFloat.filter { $0.isLinear }.map(\.path)
+    var config = source
+    config.set(
+      "quantization_config",
+      Self.quantizationConfig(plan.layers, ignoring: (quantizesHead ? [] : ["lm_head"]) + ignored))
+    return config
+  }
+
+  /// The scheme of most layers targets the class `Linear`; each other one names its layers, which
+  /// readers prefer to a class.
+  static func quantizationConfig(_ all: [Plan.Layer], ignoring ignored: [String]) -> JSON {
+    var schemes: [LinearScheme] = []
+    for layer in all where !schemes.contains(layer.scheme) { schemes.append(layer.scheme) }
+    let layers = Dictionary(grouping: all, by: \.scheme)
+    let most = layers.values.map(\.count).max()
+    let common = schemes.first { layers[$0]?.count == most }
+    var groups: JSON = [:]
+    for (index, scheme) in schemes.enumerated() {
+      let paths = (layers[scheme] ?? []).map { JSON.string($0.path) }
+      groups.set(
+        "group_\(index)",
+        [
+          "targets": scheme == common ? ["Linear"] : .array(paths),
+          "weights": arguments(scheme.weights),
+          "input_activations": scheme.activations.map(arguments) ?? .null,
+          "output_activations": .null,
+          "format": .string(layout(scheme).rawValue),
+        ])
+    }
+    let formats = Set(schemes.map { layout($0).rawValue })
+    return [
+      "quant_method": "compressed-tensors",
+      "format": .string(formats.count == 1 ? formats.first ?? "" : "mixed-precision"),
+      "quantization_status": "compressed",
+      "config_groups": groups,
+      "kv_cache_scheme": .null,
+      "ignore": .array(ignored.map { .string($0) }),
+      "global_compression_ratio": .null,
+      "version": .string(packageVersion),
+    ]
+  }
+
+  private static func arguments(_ scheme: WeightScheme) -> JSON {
+    let (bits, type, symmetric): (Int, String, Bool) =
+      switch scheme.format {
+      case .int(let bits, let symmetric): (bits, "int", symmetric)
+      case .e4m3: (8, "float", true)
+      }
+    let (strategy, group): (String, JSON) =
+      switch scheme.granularity {
+      case .tensor: ("tensor", .null)
+      case .channel, .rowGroups: ("channel", .null)
+      case .group(let size): ("group", JSON(size))
+      case .block: ("block", .null)
+      }
+    var arguments: JSON = [
+      "num_bits": JSON(bits), "type": .string(type), "symmetric": .bool(symmetric),
+      "strategy": .string(strategy), "dynamic": false, "group_size": group,
+    ]
+    if case .block(let rows, let columns) = scheme.granularity {
+      arguments.set("block_structure", [JSON(rows), JSON(columns)])
+    }
+    return arguments
+  }
+
+  private static func arguments(_ scheme: ActivationScheme) -> JSON {
+    let (strategy, group): (String, JSON) =
+      switch scheme {
+      case .dynamicPerToken: ("token", .null)
+      case .dynamicPerTensor, .staticPerTensor, .staticAsymmetric: ("tensor", .null)
+      case .dynamicPerGroup(let size): ("group", JSON(size))
+      }
+    return [
+      "num_bits": 8, "type": scheme.format == .int8 ? "int" : "float",
+      "symmetric": .bool(scheme != .staticAsymmetric), "strategy": .string(strategy),
+      "dynamic": .bool(!scheme.isStatic), "group_size": group,
+    ]
+  }
+
+  /// What vLLM 0.32 has no kernel for: spec/formats.md 3.4. One refusal for all layers of a scheme.
+  public func refusals(_ plan: Plan) -> [Refusal] {
+    let layers = Dictionary(grouping: plan.layers, by: \.scheme)
+    return layers.filter { !Self.isRunByEngines($0.key) }.map { scheme, layers in
+      .engine(
+        "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
+          + "run compressed-tensors with \(scheme). Use a scale per channel and dynamic activations "
+          + "per token, or another format.")
+    }
+    .sorted { "\($0)" < "\($1)" }
+  }
+
+  static func isRunByEngines(_ scheme: LinearScheme) -> Bool {
+    let granularity = scheme.weights.granularity
+    let isWhole: Bool
+    let isGrouped: Bool
+    switch granularity {
+    case .tensor: (isWhole, isGrouped) = (true, false)
+    case .channel, .rowGroups: (isWhole, isGrouped) = (true, true)
+    case .group: (isWhole, isGrouped) = (false, true)
+    case .block: (isWhole, isGrouped) = (false, false)
+    }
+    switch (scheme.weights.format, scheme.activations) {
+    case (.int, nil): return isGrouped
+    case (.int(bits: 8, symmetric: true), .dynamicPerToken(.int8)),
+      (.int(bits: 8, symmetric: true), .staticPerTensor(.int8)),
+      (.int(bits: 8, symmetric: true), .staticAsymmetric):
+      return isWhole
+    case (.int(bits: 4, symmetric: true), .dynamicPerToken(.int8)): return isGrouped
+    case (.int, _): return false
+    case (.e4m3, let activations):
+      if case .group = granularity { return false }
+      guard let activations, activations.isStatic else { return activations?.format != .int8 }
+      // Blocks go with dynamic groups.
+      return activations == .staticPerTensor(.e4m3) && isWhole
+    }
+  }
+}

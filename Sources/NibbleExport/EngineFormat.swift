@@ -1,0 +1,16 @@
+public import NibbleQuantize
+
+/// The formats that are written, by the name that engines know them by.
+public enum EngineFormat: String, CaseIterable, Sendable {
+  case compressedTensors = "compressed-tensors"
+  case awq
+  case fp8
+
+  public var exporter: any Exporter {
+    switch self {
+    case .compressedTensors: CompressedTensors()
+    case .awq: AWQ()
+    case .fp8: FP8()
+    }
+  }
+}

@@ -1,0 +1,60 @@
+/// How the inputs of a linear layer are rounded when it runs: to what, and which of them share a
+/// scale.
+///
+/// A dynamic scale is the largest magnitude of the values that share it over the format's largest
+/// code; a static one comes from calibration and travels with the weight, as an ``InputRange``.
+public enum ActivationScheme: Hashable, Sendable, Codable {
+  public enum Format: String, Hashable, Sendable, Codable, CaseIterable {
+    /// Symmetric int8. Dynamic scales give codes -127...127, static ones -128...127.
+    case int8
+    /// FP8 E4M3FN, codes to 448.
+    case e4m3
+  }
+
+  /// A scale for each token, found when the layer runs.
+  case dynamicPerToken(Format)
+  /// One scale for all tokens that are multiplied together, found when the layer runs.
+  case dynamicPerTensor(Format)
+  /// FP8 E4M3FN with a scale for each `group` neighbouring inputs of each token, found when the layer
+  /// runs; the last group may be shorter. Source: DeepSeek-V3, arXiv 2412.19437, 3.3.
+  case dynamicPerGroup(Int)
+  /// One scale for all inputs, from calibration.
+  case staticPerTensor(Format)
+  /// int8 with one scale and one zero point for all inputs, from calibration.
+  case staticAsymmetric
+
+  public var format: Format {
+    switch self {
+    case .dynamicPerToken(let format), .dynamicPerTensor(let format), .staticPerTensor(let format):
+      format
+    case .dynamicPerGroup: .e4m3
+    case .staticAsymmetric: .int8
+    }
+  }
+
+  /// Whether the layer needs a range from calibration.
+  public var isStatic: Bool {
+    switch self {
+    case .dynamicPerToken, .dynamicPerTensor, .dynamicPerGroup: false
+    case .staticPerTensor, .staticAsymmetric: true
+    }
+  }
+
+  /// Neighbouring inputs of a token that share a scale.
+  func span(inputs: Int) -> Int {
+    if case .dynamicPerGroup(let size) = self { min(size, inputs) } else { inputs }
+  }
+}
+
+extension ActivationScheme: CustomStringConvertible {
+  public var description: String {
+    let format = format == .int8 ? "int8" : "fp8 e4m3"
+    return switch self {
+    case .dynamicPerToken: "\(format), dynamic per token"
+    case .dynamicPerTensor: "\(format), dynamic per tensor"
+    case .dynamicPerGroup(let size): "\(format), dynamic per token in groups of \(size)"
+    case .staticPerTensor: "\(format), static per tensor"
+    case .staticAsymmetric: "\(format) asymmetric, static per tensor"
+    }
+  }
+}

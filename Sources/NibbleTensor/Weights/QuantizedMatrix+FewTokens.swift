@@ -1,0 +1,94 @@
+import CNibble
+
+extension QuantizedMatrix {
+  /// Whether codes multiply those of the inputs in integers, without leaving int32.
+  func multipliesIntegers(with rounding: InputRounding?) -> Bool {
+    guard case .int(_, symmetric: true) = scheme.format, let rounding,
+      rounding.scheme.format == .int8
+    else { return false }
+    return columns < (rounding.range?.zero ?? 0 == 0 ? 131_072 : 65_536)
+  }
+
+  /// Products of a few tokens with some rows, each of whose codes is read once: `y[t, n]`, of which
+  /// the columns in `part` are overwritten.
+  func multiplyFew(
+    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
+    inIntegers: Bool
+  ) {
+    let groups = ProductGroups(columns: columns, inputSpan: inputs.span, weightSpan: grid.columns)
+    if inIntegers {
+      unsafe multiplyIntegers(inputs, part, groups, into: y)
+    } else {
+      unsafe multiplyFloats(inputs, part, groups, into: y)
+    }
+  }
+
+  private func multiplyIntegers(
+    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
+    into y: UnsafeMutablePointer<Float>
+  ) {
+    let (k, x, zero) = unsafe (columns, inputs.codes!, inputs.zero)
+    let (t, xScales) = unsafe (inputs.tokens, inputs.scales!)
+    let grid = grid
+    unsafe codes.withUnsafeBytes { codes in
+      unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups.count) { sums in
+        unsafe withUnsafeTemporaryAllocation(of: Int8.self, capacity: k) { wide in
+          for row in part {
+            var w = unsafe UnsafePointer(wide.baseAddress!)
+            if scheme.bits == 4 {
+              unsafe nibble_unpack_int4(
+                codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + row * k / 2,
+                wide.baseAddress!, k)
+            } else {
+              unsafe w = codes.baseAddress!.assumingMemoryBound(to: Int8.self) + row * k
+            }
+            let first = grid.index(row: row)
+            for token in 0..<t {
+              unsafe nibble_group_sums_s8(
+                x + token * k, w, sums.baseAddress!, k, groups.width, zero)
+              var sum: Float = 0
+              for group in 0..<groups.count {
+                unsafe sum +=
+                  Float(sums[group]) * xScales[group / groups.perInputScale * t + token]
+                  * scales[first + group / groups.perWeightScale]
+              }
+              unsafe y[token * rows + row] = sum
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private func multiplyFloats(
+    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
+    into y: UnsafeMutablePointer<Float>
+  ) {
+    let (k, x, t) = unsafe (columns, inputs.floats, inputs.tokens)
+    let grid = grid
+    let xScales = unsafe inputs.scales
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { values in
+      let w = values.baseAddress!
+      for row in part {
+        unsafe decode(row..<row + 1, into: w, unscaled: xScales != nil)
+        let first = grid.index(row: row)
+        for token in 0..<t {
+          guard let xScales = unsafe xScales else {
+            unsafe y[token * rows + row] = nibble_dot_f32(x + token * k, w, k)
+            continue
+          }
+          var sum: Float = 0
+          for group in 0..<groups.count {
+            let inputs = groups.inputs(of: group, columns: k)
+            unsafe sum +=
+              nibble_dot_f32(
+                x + token * k + inputs.lowerBound, w + inputs.lowerBound, inputs.count)
+              * xScales[group / groups.perInputScale * t + token]
+              * scales[first + group / groups.perWeightScale]
+          }
+          unsafe y[token * rows + row] = sum
+        }
+      }
+    }
+  }
+}
