@@ -336,8 +336,8 @@ import Testing
         of: 0..<size.n, layout, in: .weights, on: compute)
       let packed = unsafe TileProduct.pack(inputs.rounded, as: layout, on: compute)
       unsafe TileProduct.run(
-        packed, tokens: size.t, scales: inputs.rounded.scales, w, inputs: size.k, layout, target,
-        on: compute)
+        packed, layout, tokens: size.t, scales: inputs.rounded.scales, w, layout, inputs: size.k,
+        target, on: compute)
     }
     let plain = run { inputs, target in
       if let matrix = weight.integers {

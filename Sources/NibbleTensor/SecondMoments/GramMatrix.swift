@@ -124,7 +124,7 @@ public struct GramMatrix: Sendable {
     }
     unsafe addBlocks(on: compute) { row, rows, column, columns, y, stride in
       unsafe nibble_tiles_floats(
-        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, stride,
+        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, parts, step, stride,
         nil, nil)
     }
   }

@@ -45,10 +45,20 @@ extension Weight {
     return matrix
   }
 
-  /// How products of more than four tokens lie in tiles; nil without tiles.
+  /// How the inputs of more than four tokens lie in tiles; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
     guard hasTilesHere, grouped == nil else { return nil }
     return integers != nil ? .codes : .floats(parts: compute.parts)
+  }
+
+  /// How the weight lies in tiles beside such inputs: in no more parts than hold its values.
+  func packedLayout(for inputs: TileLayout) -> TileLayout {
+    guard case .floats(let parts) = inputs, case .float(let matrix) = self else { return inputs }
+    switch matrix.format {
+    case .bf16: return .floats(parts: 1)
+    case .f16: return .floats(parts: min(parts, 2))
+    case .f32: return inputs
+    }
   }
 }
 
@@ -138,9 +148,10 @@ extension PreparedWeight {
       y: y, stride: stride, outputs: part.count,
       columnScales: weight.scaledRows.map { Array($0[part]) })
     if let x = unsafe inputs.tiles, let layout = inputs.layout {
+      let packed = weight.packedLayout(for: layout)
       unsafe TileProduct.run(
-        x, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
-        tiles(of: part, layout, in: .weights, on: compute), inputs: weight.columns, layout, target,
+        x, layout, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
+        tiles(of: part, packed, in: .weights, on: compute), packed, inputs: weight.columns, target,
         on: compute)
     } else if let grouped = weight.grouped {
       grouped.run(inputs.rounded, part, target, on: compute)
