@@ -50,9 +50,10 @@ struct FormatOptions: ParsableArguments {
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
-    help:
-      "What to do: a recipe file (.yaml), or one of "
-      + "\(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
+    help: """
+      What to do: a recipe file (.yaml), or one of \
+      \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).
+      """)
   var recipe: String
 
   @Option(help: "Inputs that share a scale, for w4a16 and w8a16. Default for w4a16: 128.")

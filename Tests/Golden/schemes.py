@@ -90,7 +90,8 @@ INPUTS_BY_SCHEME = {
 
 
 def literal(values):
-    rows = values.reshape(-1, 8).tolist()
+    # Six numbers fit in the 100 columns that swift format keeps.
+    rows = [values.flatten().tolist()[i:i + 6] for i in range(0, values.numel(), 6)]
     return "\n".join("      " + ", ".join(f"{v:.9g}" for v in row) + "," for row in rows)
 
 
