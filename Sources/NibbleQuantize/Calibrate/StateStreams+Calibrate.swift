@@ -24,6 +24,8 @@ extension StateStreams {
     watch: (Site, _ activation: [Float], _ channels: Int) -> Void = { _, _, _ in }
   ) -> [Site: ActivationRecord] {
     var records: [Site: ActivationRecord] = [:]
+    var block = block
+    block.pack(on: pass.compute)
     for index in calibration {
       let identity = WindowIdentity(windows[index])
       for site in Site.allCases {
@@ -69,6 +71,7 @@ extension StateStreams {
       }
       moments.flush(on: compute)
       for (role, weight) in round(site, moments) { block.linears[role]?.weight = weight }
+      block.pack(on: compute)
       guard let role = site.addsToStates else { continue }
       for index in calibration {
         let activation =

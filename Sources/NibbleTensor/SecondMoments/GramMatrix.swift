@@ -87,7 +87,8 @@ public struct GramMatrix: Sendable {
     }
     unsafe addBlocks(on: compute) { row, rows, column, columns, y in
       unsafe nibble_tiles_floats(
-        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, columns,
+        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, parts, step,
+        columns,
         nil, nil)
     }
   }
