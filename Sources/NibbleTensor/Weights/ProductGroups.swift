@@ -32,7 +32,7 @@ struct ProductGroups {
 
   /// Calls `body` with each group and the index of its scale in a row of the weight.
   @inline(__always)
-  func forEach(_ body: (_ group: Int, _ weightScale: Int) -> Void) {
+  func visit(_ body: (_ group: Int, _ weightScale: Int) -> Void) {
     var group = 0
     // Without a division a group, which would cost more than its sum.
     for scale in 0..<(count + perWeightScale - 1) / perWeightScale {

@@ -47,7 +47,7 @@ extension QuantizedMatrix {
               unsafe nibble_group_sums_s8(
                 x + token * k, w, sums.baseAddress!, k, groups.width, zero)
               var sum: Float = 0
-              groups.forEach { group, index in
+              groups.visit { group, index in
                 unsafe sum +=
                   Float(sums[group]) * xScales[token * groups.count + group]
                   * scales[first + index]
@@ -90,7 +90,7 @@ extension QuantizedMatrix {
             continue
           }
           var sum: Float = 0
-          groups.forEach { group, index in
+          groups.visit { group, index in
             let inputs = groups.inputs(of: group, columns: k)
             unsafe sum +=
               nibble_dot_f32(
