@@ -20,6 +20,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
@@ -35,7 +36,10 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "NibbleQuantize",
-      dependencies: ["NibbleTensor", "NibbleFormats", "NibbleModel", crypto],
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleModel", crypto,
+        .product(name: "Yams", package: "Yams"),
+      ],
       swiftSettings: settings),
     .target(
       name: "NibbleExport",

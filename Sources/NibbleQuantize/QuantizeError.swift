@@ -8,6 +8,10 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case refused([Refusal])
   case unknownRecipe(String, known: [String])
   case recipeOption(recipe: String, option: String, reason: String)
+  case unsoundRecipe(recipe: String, reason: String)
+  case recipeFile(path: String, reason: String)
+  /// `layers` are some that there are.
+  case patternMatchedNothing(String, layers: [String])
   case nothingToQuantize(path: String)
   case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
@@ -67,6 +71,11 @@ extension QuantizeError: CustomStringConvertible {
     case .unknownRecipe(let name, let known):
       "there is no recipe \"\(name)\". Use one of: \(known.joined(separator: ", "))."
     case .recipeOption(let recipe, let option, let reason): "\(option) with \(recipe): \(reason)."
+    case .unsoundRecipe(let recipe, let reason): "recipe \(recipe): \(reason)."
+    case .recipeFile(let path, let reason): "\(path): \(reason)."
+    case .patternMatchedNothing(let pattern, let layers):
+      "the pattern \"\(pattern)\" matches no linear layer. There are, for example: "
+        + layers.joined(separator: ", ") + "."
     case .nothingToQuantize(let path):
       "\(path): no linear layers were found. A weight counts when it is a float matrix inside a "
         + "numbered block."

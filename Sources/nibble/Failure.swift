@@ -37,10 +37,10 @@ struct Failure {
     switch error {
     case .model(let error): status(error)
     case .format(let error): status(error)
-    case .refused, .unknownRecipe, .recipeOption: usage
+    case .refused, .unknownRecipe, .recipeOption, .unsoundRecipe, .patternMatchedNothing: usage
     case .outputExists, .outputIsSource, .unfinishedRun, .busy, .damagedOutput: cannotWrite
     case .interrupted: interrupted
-    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable: badInput
+    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable, .recipeFile: badInput
     }
   }
 

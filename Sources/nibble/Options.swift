@@ -50,8 +50,10 @@ struct FormatOptions: ParsableArguments {
 struct RecipeOptions: ParsableArguments {
   @Option(
     name: .shortAndLong,
-    help:
-      "What to do: \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).")
+    help: """
+      What to do: a recipe file (.yaml), or one of \
+      \(Recipe.presets.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ")).
+      """)
   var recipe: String
 
   @Option(help: "Inputs that share a scale, for w4a16 and w8a16. Default for w4a16: 128.")
@@ -74,38 +76,17 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
-  @Option(help: .hidden)
-  var steps: String?
-
   func resolve() throws -> Recipe {
-    var recipe = try Recipe.preset(
-      recipe, group: group, symmetric: asymmetric ? false : nil)
-    if let steps {
-      recipe.steps = steps.split(separator: ",").map { text in
-        let parts = text.split(separator: ":").map(String.init)
-        let flags = Array(parts.dropFirst())
-        func value(_ key: String) -> Float? {
-          flags.first { $0.hasPrefix(key + "=") }.flatMap { Float($0.dropFirst(key.count + 1)) }
-        }
-        var search = ScaleSearch.extremes
-        if flags.contains("clip") { search = .clip }
-        if flags.contains("shrink") { search = .shrink(steps: Int(value("n") ?? 20)) }
-        switch parts[0] {
-        case "smooth": return .smooth(Smooth(strength: value("a")))
-        case "awq": return .awq(AWQ())
-        case "round": return .round(Round(search: search))
-        default:
-          var gptq = GPTQ()
-          gptq.search = search
-          gptq.activationOrder = flags.contains("order")
-          gptq.alignment = value("align") ?? 0
-          gptq.damping = value("damp") ?? 0.01
-          return .gptq(gptq)
-        }
-      }
+    let isFile = recipe.hasSuffix(".yaml") || recipe.hasSuffix(".yml")
+    guard !isFile || group == nil && !asymmetric && per == nil else {
+      throw ValidationError("--group, --asymmetric and --per change a preset; write them in the file.")
     }
+    var recipe =
+      isFile
+      ? try Recipe(path: recipe)
+      : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
     if let per { try per.apply(to: &recipe) }
-    recipe.quantizesHead = quantizeHead
+    if quantizeHead { recipe.quantizesHead = true }
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }

@@ -7,13 +7,16 @@ struct ActivationStatistics: Sendable {
   private(set) var tokens = 0
   private(set) var columns: ColumnStatistics
   private(set) var sample: TokenSample
+  /// The tokens with the largest values.
+  private(set) var loudest: TokenSample
   /// Σ x xᵀ, when a step needs it.
   var moments: GramMatrix?
 
   init(channels: Int, sampled: Int, keepsMoments: Bool) {
     self.channels = channels
     columns = ColumnStatistics(channels: channels)
-    sample = TokenSample(channels: channels, capacity: sampled)
+    sample = TokenSample(channels: channels, capacity: sampled, keeps: .any)
+    loudest = TokenSample(channels: channels, capacity: 32, keeps: .loudest)
     moments = keepsMoments ? GramMatrix(channels: channels) : nil
   }
 
@@ -22,6 +25,7 @@ struct ActivationStatistics: Sendable {
     tokens += x.count / channels
     columns.add(x, on: compute)
     sample.add(x, window: window)
+    loudest.add(x, window: window)
     moments?.add(x, on: compute)
   }
 
@@ -30,6 +34,7 @@ struct ActivationStatistics: Sendable {
     var divided = self
     divided.columns = columns.divided(by: factors)
     divided.sample.divide(by: factors)
+    divided.loudest.divide(by: factors)
     divided.moments = moments?.divided(by: factors)
     return divided
   }
@@ -65,61 +70,4 @@ struct WindowIdentity: Sendable, Hashable {
     z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
     return z ^ (z >> 31)
   }
-}
-
-/// The rows of the tokens with the lowest priorities: a uniform sample that does not depend on the
-/// order in which windows came, nor on how they were divided.
-struct TokenSample: Sendable, Hashable {
-  let channels: Int
-  let capacity: Int
-  /// Ascending by priority.
-  private(set) var priorities: [UInt64] = []
-  private var rows: [[Float]] = []
-
-  init(channels: Int, capacity: Int) {
-    self.channels = channels
-    self.capacity = capacity
-  }
-
-  mutating func add(_ x: [Float], window: WindowIdentity) {
-    for token in 0..<x.count / channels {
-      let priority = window.priority(token)
-      guard priorities.count < capacity || priority < priorities[priorities.count - 1] else {
-        continue
-      }
-      insert(priority, Array(x[token * channels..<(token + 1) * channels]))
-    }
-  }
-
-  mutating func merge(_ other: TokenSample) {
-    for (priority, row) in zip(other.priorities, other.rows)
-    where priorities.count < capacity || priority < priorities[priorities.count - 1] {
-      insert(priority, row)
-    }
-  }
-
-  private mutating func insert(_ priority: UInt64, _ row: [Float]) {
-    var low = 0
-    var high = priorities.count
-    while low < high {
-      let middle = (low + high) / 2
-      if priorities[middle] < priority { low = middle + 1 } else { high = middle }
-    }
-    priorities.insert(priority, at: low)
-    rows.insert(row, at: low)
-    if priorities.count > capacity {
-      priorities.removeLast()
-      rows.removeLast()
-    }
-  }
-
-  mutating func divide(by factors: [Float]) {
-    let inverse = factors.map { 1 / $0 }
-    for row in rows.indices {
-      for channel in inverse.indices { rows[row][channel] *= inverse[channel] }
-    }
-  }
-
-  /// `[rows, channels]`
-  var values: FloatRows { FloatRows(rows.flatMap(\.self), columns: channels) }
 }

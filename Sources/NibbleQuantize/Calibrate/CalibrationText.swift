@@ -34,7 +34,7 @@ public struct CalibrationText: Sendable {
     self.path = path
     let text = RecordText(
       fields: fields, template: template, variables: tokenizer.templateVariables)
-    try RecordFile(path: path, isRecord: text.isRecord).forEach {
+    try RecordFile(path: path, isRecord: text.isRecord).visit {
       (place, record) throws(CalibrationTextError) in
       do throws(RecordFault) {
         let document = try text.document(record)

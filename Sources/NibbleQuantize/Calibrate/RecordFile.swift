@@ -59,16 +59,16 @@ struct RecordFile {
 
   private static func isSpace(_ byte: UInt8) -> Bool { [0x20, 0x09, 0x0A, 0x0D].contains(byte) }
 
-  func forEach(
+  func visit(
     _ body: (RecordPlace, JSON) throws(CalibrationTextError) -> Void
   ) throws(CalibrationTextError) {
-    if kind == .lines { return try forEachLine(body) }
+    if kind == .lines { return try visitLines(body) }
     for (index, record) in try documentRecords().enumerated() {
       try body(.record(index + 1), record)
     }
   }
 
-  private func forEachLine(
+  private func visitLines(
     _ body: (RecordPlace, JSON) throws(CalibrationTextError) -> Void
   ) throws(CalibrationTextError) {
     var (start, number) = (0, 1)

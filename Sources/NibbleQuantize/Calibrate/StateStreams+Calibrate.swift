@@ -40,11 +40,11 @@ extension StateStreams {
   ///   - source: the float block, which the source's states run through beside; nil when no step looks
   ///     at them.
   ///   - block: the float block that becomes the quantized one.
-  ///   - inputs: how the layers round what enters.
+  ///   - inputs: how the layers round what enters; those of a site alike.
   ///   - round: the weights of a site's linears, from its moments `Σ x̂ x̂ᵀ` and the differences
   ///     `Σ (x - x̂) x̂ᵀ`.
   mutating func roundInOrder(
-    source: Block?, _ block: inout Block, inputs: InputRounding?,
+    source: Block?, _ block: inout Block, inputs: [Role: InputRounding],
     _ round: (Site, GramMatrix, GramMatrix?) -> [Role: Weight]
   ) {
     let compute = pass.compute
@@ -57,7 +57,7 @@ extension StateStreams {
       for index in calibration {
         let activation = pass.activation(at: site, of: block, quantized[index])
         let k = activation.count / windows[index].count
-        let seen = inputs?.rounded(activation, columns: k, on: compute) ?? activation
+        let seen = inputs[site.roles[0]]?.rounded(activation, columns: k, on: compute) ?? activation
         if moments == nil { moments = GramMatrix(channels: k) }
         moments?.add(seen, on: compute)
         if let source {

@@ -83,6 +83,12 @@ public struct Plan: Sendable {
     }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
+    if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
+    for exception in recipe.exceptions
+    where !sorter.linearPaths.contains(where: exception.matches) {
+      throw .patternMatchedNothing(
+        exception.pattern, layers: Array(sorter.linearPaths.prefix(7)))
+    }
     guard sorter.foundLayers else { throw .nothingToQuantize(path: checkpoint.path) }
     if let decoder { try sorter.check(decoder, checkpoint) }
     if recipe.quantizesHead, !sorter.quantizesHead {
@@ -99,7 +105,10 @@ public struct Plan: Sendable {
     memory = MemoryEstimate(
       units, decoder: decoder, windows: windows, recipe: recipe,
       isMapped: checkpoint.isMapped)
-    refusals = Self.refusals(units.flatMap(\.layers), recipe.scheme.weights)
+    let bySchemes = Dictionary(grouping: units.flatMap(\.layers), by: \.scheme)
+    refusals = bySchemes.keys.sorted { "\($0)" < "\($1)" }.flatMap {
+      Self.refusals(bySchemes[$0] ?? [], $0.weights)
+    }
     refusals += exporter.refusals(self)
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))

@@ -15,6 +15,8 @@ struct UnitSorter {
   private var outside = Plan.Unit(
     name: "embeddings, final norm and head", block: nil, layers: [], copies: [])
   private(set) var keptFloat: [Plan.KeptFloat] = []
+  /// Linear layers, quantized or kept float by the recipe.
+  private(set) var linearPaths: [String] = []
 
   init(recipe: Recipe, exporter: any Exporter, decoder: DecoderConfig?) {
     self.recipe = recipe
@@ -116,9 +118,15 @@ struct UnitSorter {
         Plan.KeptFloat(path: path, reason: "not known to be a linear layer", isLinear: true))
       return nil
     }
+    linearPaths.append(path)
+    guard let scheme = recipe.scheme(of: path) else {
+      keptFloat.append(
+        Plan.KeptFloat(path: path, reason: "the recipe keeps it float", isLinear: true))
+      return nil
+    }
     var layer = Plan.Layer(
       path: path, role: role, outputs: tensor.shape[0], inputs: tensor.shape[1],
-      scheme: recipe.scheme, sourceBytes: tensor.byteCount, modelFormat: format)
+      scheme: scheme, sourceBytes: tensor.byteCount, modelFormat: format)
     layer.tensors = exporter.tensors(of: layer)
     return layer
   }

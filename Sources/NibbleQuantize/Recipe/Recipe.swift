@@ -12,76 +12,70 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// Largest mean KL divergence from the source on held-out text, nats a token.
   public var maxKL: Double
 
-  /// Round to nearest, no data: int8 weights per channel, int8 activations per token.
-  public static let w8a8 = Recipe(
-    name: "w8a8", summary: "int8 weights and activations; half the size, integer arithmetic",
-    scheme: LinearScheme(
-      weights: WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel),
-      activations: .dynamicPerToken(.int8)),
-    maxKL: 0.1)
+  /// Layers that differ from `scheme`; the first whose pattern matches counts.
+  public var exceptions: [Exception] = []
 
-  /// Round to nearest, no data: int8 weights, float activations.
-  public static let w8a16 = Recipe(
-    name: "w8a16", summary: "int8 weights, float activations; half the size, closest to the source",
-    scheme: LinearScheme(
-      weights: WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)),
-    maxKL: 0.02)
+  /// What layers become whose path matches a pattern.
+  public struct Exception: Hashable, Sendable, Codable {
+    /// A module path in which `*` stands for any characters.
+    public var pattern: String
+    /// Nil: they stay float.
+    public var scheme: LinearScheme?
 
-  /// Round to nearest, no data: int4 weights in groups, float activations.
-  public static let w4a16 = Recipe(
-    name: "w4a16", summary: "int4 weights in groups, float activations; a quarter of the size",
-    scheme: LinearScheme(
-      weights: WeightScheme(format: .int(bits: 4, symmetric: true), granularity: .group(128))),
-    maxKL: 0.6)
+    public init(pattern: String, scheme: LinearScheme?) {
+      self.pattern = pattern
+      self.scheme = scheme
+    }
 
-  /// Round to nearest, no data: FP8 weights per channel, FP8 activations per token.
-  public static let fp8 = Recipe(
-    name: "fp8", summary: "FP8 E4M3 weights and activations; half the size, for GPUs with FP8",
-    scheme: LinearScheme(
-      weights: WeightScheme(format: .e4m3, granularity: .channel),
-      activations: .dynamicPerToken(.e4m3)),
-    maxKL: 0.15)
+    func matches(_ path: String) -> Bool { Pattern(pattern).matches(path) }
+  }
 
-  public static let presets = [w8a8, w8a16, w4a16, fp8]
+  public init(
+    name: String, summary: String, scheme: LinearScheme, steps: [Step] = [.round(Round())],
+    maxKL: Double
+  ) {
+    self.name = name
+    self.summary = summary
+    self.scheme = scheme
+    self.steps = steps
+    self.maxKL = maxKL
+  }
 
-  var needs: Step.Needs { steps.reduce(into: []) { $0.formUnion($1.needs) } }
+  /// The scheme of a layer; nil when it stays float.
+  func scheme(of path: String) -> LinearScheme? {
+    for exception in exceptions where exception.matches(path) { return exception.scheme }
+    return scheme
+  }
+
+  private var schemes: [LinearScheme] { [scheme] + exceptions.compactMap(\.scheme) }
+
+  var needs: Step.Needs {
+    let isStatic = schemes.contains { $0.activations?.isStatic ?? false }
+    return steps.reduce(into: isStatic ? [.statistics] : []) { $0.formUnion($1.needs) }
+  }
 
   /// Whether a step learns from calibration text.
   public var needsCalibration: Bool { !needs.isEmpty }
 
-  /// The preset called `name`, changed by options.
-  ///
-  /// - Parameters:
-  ///   - group: inputs that share a scale; weight-only recipes only.
-  ///   - symmetric: zero points or not; weight-only integer recipes only.
-  public static func preset(
-    _ name: String, group: Int? = nil, symmetric: Bool? = nil
-  ) throws(QuantizeError) -> Recipe {
-    guard var recipe = presets.first(where: { $0.name == name }) else {
-      throw .unknownRecipe(name, known: presets.map(\.name))
+  /// Why the steps do not make sense together, if they do not.
+  var fault: String? {
+    guard let last = steps.last, last.rounds else {
+      return "its last step must round: use round or gptq"
     }
-    if let group {
-      guard recipe.scheme.activations == nil else {
-        throw .recipeOption(
-          recipe: name, option: "--group",
-          reason: "its integer products need one scale per channel; groups go with w4a16 and w8a16")
+    if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
+    if case .gptq = last {
+      for scheme in schemes {
+        switch scheme.weights.granularity {
+        case .channel, .group: continue
+        case .tensor, .block, .rowGroups:
+          return "gptq rounds row by row and cannot share scales between rows, as "
+            + "\(scheme.weights) does; use round"
+        }
       }
-      guard group >= 2 else {
-        throw .recipeOption(
-          recipe: name, option: "--group", reason: "\(group) is too small; use 32, 64 or 128")
-      }
-      recipe.scheme.weights.granularity = .group(group)
     }
-    if let symmetric {
-      guard case .int(let bits, _) = recipe.scheme.weights.format,
-        symmetric || recipe.scheme.activations == nil
-      else {
-        throw .recipeOption(
-          recipe: name, option: "--asymmetric",
-          reason: "only weight-only integer recipes (w4a16, w8a16) have zero points")
-      }
-      recipe.scheme.weights.format = .int(bits: bits, symmetric: symmetric)
+    if last.searches, schemes.contains(where: { $0.weights.granularity.sharesRows }) {
+      return "a searched scale belongs to one row, and \(scheme.weights) shares scales between rows"
     }
-    return recipe
+    return nil
   }
 }

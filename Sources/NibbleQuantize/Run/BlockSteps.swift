@@ -70,15 +70,33 @@ struct BlockSteps {
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
     var matrices: [Role: QuantizedMatrix] = [:]
-    let scheme = plan.recipe.scheme
+    /// How a layer rounds what it reads, with what is known when its weight is rounded.
+    func inputs(_ layer: Plan.Layer, _ role: Role) -> InputRounding? {
+      guard let activations = layer.scheme.activations else { return nil }
+      let site = Site(of: role)
+      guard activations.isStatic, let statistics = seen[site] else {
+        return InputRounding(activations)
+      }
+      // What shares an input shares its range.
+      let weights = site.roles.compactMap { block.weights[$0] }
+      return InputRounding(
+        activations,
+        range: InputRangeSearch.range(
+          of: statistics, scheme: activations, weights: weights, on: compute))
+    }
+    var roundings: [Role: InputRounding] = [:]
+    let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
+      if step == last {
+        for (role, layer) in layers { roundings[role] = inputs(layer, role) }
+      }
       switch step {
       case .smooth(let smooth):
-        outcome.steps += smooth.apply(to: &block, seen: &seen, scheme: scheme, on: compute)
+        outcome.steps += smooth.apply(to: &block, seen: &seen, layers: layers, on: compute)
       case .awq(let awq):
-        let format = unit.layers.first.map(plan.exporter.scaleFormat) ?? .f32
         outcome.steps += awq.apply(
-          to: &block, seen: &seen, scheme: scheme, scaleFormat: format, on: compute)
+          to: &block, seen: &seen, layers: layers, scaleFormat: plan.exporter.scaleFormat,
+          on: compute)
       case .round(let round):
         for (role, layer) in layers {
           guard let weight = block.weights[role] else { continue }
@@ -89,7 +107,7 @@ struct BlockSteps {
       case .gptq(let gptq):
         var quantized = block.runnable
         let float = gptq.alignment > 0 ? quantized : nil
-        streams.roundInOrder(source: float, &quantized, inputs: scheme.activations.map { InputRounding($0) }) {
+        streams.roundInOrder(source: float, &quantized, inputs: roundings) {
           site, moments, differences in
           var weights: [Role: Weight] = [:]
           for role in site.roles {
@@ -99,8 +117,7 @@ struct BlockSteps {
               scheme: layer.scheme.weights, scaleFormat: plan.exporter.scaleFormat(of: layer),
               on: compute)
             matrices[role] = matrix
-            weights[role] = .quantized(
-              matrix, inputs: layer.scheme.activations.map { InputRounding($0) })
+            weights[role] = .quantized(matrix, inputs: roundings[role])
           }
           return weights
         }
@@ -109,9 +126,8 @@ struct BlockSteps {
     for layer in unit.layers {
       guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
       else { continue }
-      let inputs = layer.scheme.activations.map { InputRounding($0) }
       add(
-        matrix, inputs, layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
+        matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
     outcome.parameters = block.runnable

@@ -15,14 +15,17 @@ public struct AWQ: Hashable, Sendable, Codable {
   public init() {}
 
   func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], scheme: LinearScheme,
-    scaleFormat: FloatFormat, on compute: Compute
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], layers: [Role: Plan.Layer],
+    scaleFormat: (Plan.Layer) -> FloatFormat, on compute: Compute
   ) -> [StepReport] {
     var reports: [StepReport] = []
     var chosen: [(Site, [Float])] = []
     for site in Site.allCases {
-      guard let statistics = seen[site], let moments = statistics.moments else { continue }
-      let loss = ScalingLoss(block, site, statistics, moments, scheme.weights, scaleFormat)
+      guard let statistics = seen[site], let moments = statistics.moments,
+        site.folds(into: layers), let layer = layers[site.roles[0]]
+      else { continue }
+      let loss = ScalingLoss(
+        block, site, statistics, moments, layer.scheme.weights, scaleFormat(layer))
       let plain = loss.value([Float](repeating: 1, count: loss.factorCount), on: compute)
       var best: (factors: [Float], loss: Double, name: String)?
       for step in 0...steps {

@@ -2,6 +2,19 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
+extension Site {
+  /// Whether a fold here changes nothing but norms and layers that become codes.
+  func folds(into layers: [Role: Plan.Layer]) -> Bool {
+    let fed: [Role] =
+      switch self {
+      case .attention, .feedForward: roles
+      case .output: roles + [.value]
+      case .down: roles + [.up]
+      }
+    return fed.allSatisfy { layers[$0] != nil }
+  }
+}
+
 /// A block's float parameters while steps change them, before they are rounded.
 struct FloatBlock {
   let config: DecoderConfig

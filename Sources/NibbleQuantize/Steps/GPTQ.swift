@@ -12,7 +12,7 @@ public struct GPTQ: Hashable, Sendable, Codable {
   /// Share of the mean of diag(H) that is added to it.
   public var damping: Float = 0.01
   /// Columns by falling diag(H), groups and their scales as they stand.
-  public var activationOrder = false
+  public var activationOrder = true
   public var search = ScaleSearch.shrink(steps: 20)
   /// Share α of the source's outputs that is aimed at; 0: the layer's own on its inputs.
   public var alignment: Float = 0

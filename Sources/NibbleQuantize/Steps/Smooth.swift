@@ -15,13 +15,15 @@ public struct Smooth: Hashable, Sendable, Codable {
   public init(strength: Float? = nil) { self.strength = strength }
 
   func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], scheme: LinearScheme,
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], layers: [Role: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
     // All factors from the source's weights: a fold at one site changes the rows of another.
     var chosen: [(Site, [Float], StepReport)] = []
     for site in Site.allCases {
-      guard let statistics = seen[site] else { continue }
+      guard let statistics = seen[site], site.folds(into: layers),
+        let scheme = layers[site.roles[0]]?.scheme
+      else { continue }
       let noise = SmoothingNoise(block, site, statistics, scheme, on: compute)
       let candidates = strength.map { [$0] } ?? (0...20).map { Float($0) / 20 }
       var best: (strength: Float, factors: [Float], noise: Double)?
@@ -105,10 +107,9 @@ struct SmoothingNoise {
   func total(_ factors: [Float]) -> Double {
     let s = factorIndex.map { factors[$0] }
     var total = 0.0
-    if scheme.activations != nil {
-      let peaks = sample.squaredPeaks(scaledBy: s.map { 1 / $0 }, span: sample.columns)[0]
+    if let activations = scheme.activations {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
-      total += peaks / Double(max(1, sample.rows)) / (127 * 127) * energy
+      total += squaredPeak(s, activations) / (127 * 127) * energy
     }
         let largest = Double(scheme.weights.largestCode)
     for weight in weights {
@@ -123,5 +124,15 @@ struct SmoothingNoise {
       }
     }
     return total / 12
+  }
+
+  /// The square of what the rounding step of a token follows: its own largest value, or that of all.
+  private func squaredPeak(_ s: [Float], _ activations: ActivationScheme) -> Double {
+    if case .dynamicPerToken = activations {
+      let peaks = sample.squaredPeaks(scaledBy: s.map { 1 / $0 }, span: sample.columns)[0]
+      return peaks / Double(max(1, sample.rows))
+    }
+    let peak = zip(peaks, s).reduce(0) { max($0, $1.0 / $1.1) }
+    return Double(peak) * Double(peak)
   }
 }

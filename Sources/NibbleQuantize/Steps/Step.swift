@@ -28,6 +28,23 @@ public enum Step: Hashable, Sendable, Codable {
     }
   }
 
+  /// Whether it turns weights into codes.
+  var rounds: Bool {
+    switch self {
+    case .smooth, .awq: false
+    case .round, .gptq: true
+    }
+  }
+
+  /// Whether it looks for scales rather than taking the extremes.
+  var searches: Bool {
+    switch self {
+    case .smooth, .awq: false
+    case .round(let round): round.search != .extremes
+    case .gptq(let gptq): gptq.search != .extremes
+    }
+  }
+
   var needs: Needs {
     switch self {
     case .smooth: [.statistics]

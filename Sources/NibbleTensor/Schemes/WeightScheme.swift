@@ -19,6 +19,14 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     /// One scale for each of so many equal blocks of whole outputs, as ZeroQuant has them: coarser
     /// than a channel.
     case rowGroups(Int)
+
+    /// Whether outputs share scales.
+    public var sharesRows: Bool {
+      switch self {
+      case .channel, .group: false
+      case .tensor, .block, .rowGroups: true
+      }
+    }
   }
 
   public var format: Format

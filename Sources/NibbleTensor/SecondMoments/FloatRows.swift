@@ -40,6 +40,13 @@ public struct FloatRows: Sendable, Hashable {
     }
   }
 
+  /// Largest magnitude of each row.
+  public var rowPeaks: [Float] {
+    unsafe values.withUnsafeBufferPointer { values in
+      (0..<rows).map { unsafe nibble_absmax(values.baseAddress! + $0 * columns, columns) }
+    }
+  }
+
   /// Extremes and sums of each column.
   public func columnStatistics(on compute: Compute) -> ColumnStatistics {
     var statistics = ColumnStatistics(channels: columns)
@@ -91,6 +98,33 @@ public struct FloatRows: Sendable, Hashable {
         }
       }
     }
+  }
+
+  /// `Σ importance[c] · (v - v̂)²` over all rows, v̂ rounded with one range.
+  public func roundingError(
+    _ range: InputRange, _ format: ActivationScheme.Format, importance: [Float],
+    on compute: Compute
+  ) -> Double {
+    let k = columns
+    var sums = [Double](repeating: 0, count: rows)
+    unsafe sums.withUnsafeMutableBufferPointer { sums in
+      unsafe values.withUnsafeBufferPointer { values in
+        unsafe importance.withUnsafeBufferPointer { importance in
+          compute.ranges(of: sums.count, grain: 32) { part, _ in
+            for row in part {
+              let x = unsafe values.baseAddress! + row * k
+              let error =
+                format == .e4m3
+                ? unsafe nibble_grid_error_e4m3(x, importance.baseAddress!, k, range.scale)
+                : unsafe nibble_grid_error_int(
+                  x, importance.baseAddress!, k, range.scale, range.zero, -128, 127)
+              unsafe sums[row] = Double(error)
+            }
+          }
+        }
+      }
+    }
+    return sums.reduce(0, +)
   }
 
   /// `Σ v · M · vᵀ` over the rows, M `[k, k]`.

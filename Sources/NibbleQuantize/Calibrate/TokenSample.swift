@@ -1,0 +1,79 @@
+import NibbleTensor
+
+/// Rows of an activation for some of its tokens: a uniform sample, or those with the largest values.
+///
+/// Which ones does not depend on the order in which windows came, nor on how they were divided.
+struct TokenSample: Sendable, Hashable {
+  enum Choice: Sendable, Hashable {
+    /// The tokens with the lowest priorities, which are as good as random.
+    case any
+    /// The tokens whose largest magnitude is largest.
+    case loudest
+  }
+
+  /// What the kept tokens are ordered by, ascending.
+  private struct Key: Sendable, Hashable, Comparable {
+    /// Falling loudness, or nothing.
+    var quietness: Float
+    var priority: UInt64
+
+    static func < (a: Key, b: Key) -> Bool {
+      (a.quietness, a.priority) < (b.quietness, b.priority)
+    }
+  }
+
+  let channels: Int
+  let capacity: Int
+  private let keeps: Choice
+  private var keys: [Key] = []
+  private var rows: [[Float]] = []
+
+  init(channels: Int, capacity: Int, keeps: Choice) {
+    self.channels = channels
+    self.capacity = capacity
+    self.keeps = keeps
+  }
+
+  /// Adds the activation `[t, channels]` of a whole window.
+  mutating func add(_ x: [Float], window: WindowIdentity) {
+    let peaks = keeps == .loudest ? FloatRows(x, columns: channels).rowPeaks : []
+    for token in 0..<x.count / channels {
+      let key = Key(
+        quietness: keeps == .loudest ? -peaks[token] : 0, priority: window.priority(token))
+      guard isWanted(key) else { continue }
+      insert(key, Array(x[token * channels..<(token + 1) * channels]))
+    }
+  }
+
+  mutating func merge(_ other: TokenSample) {
+    for (key, row) in zip(other.keys, other.rows) where isWanted(key) { insert(key, row) }
+  }
+
+  mutating func divide(by factors: [Float]) {
+    let inverse = factors.map { 1 / $0 }
+    for row in rows.indices {
+      for channel in inverse.indices { rows[row][channel] *= inverse[channel] }
+    }
+  }
+
+  /// `[rows, channels]`
+  var values: FloatRows { FloatRows(rows.flatMap(\.self), columns: channels) }
+
+  private func isWanted(_ key: Key) -> Bool {
+    keys.count < capacity || key < keys[keys.count - 1]
+  }
+
+  private mutating func insert(_ key: Key, _ row: [Float]) {
+    var range = 0..<keys.count
+    while !range.isEmpty {
+      let middle = range.lowerBound + range.count / 2
+      range = keys[middle] < key ? middle + 1..<range.upperBound : range.lowerBound..<middle
+    }
+    keys.insert(key, at: range.lowerBound)
+    rows.insert(row, at: range.lowerBound)
+    if keys.count > capacity {
+      keys.removeLast()
+      rows.removeLast()
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import NibbleTensor
+
+extension Recipe {
+  private static func int(_ bits: Int, _ granularity: WeightScheme.Granularity) -> WeightScheme {
+    WeightScheme(format: .int(bits: bits, symmetric: true), granularity: granularity)
+  }
+
+  private static let fp8Channel = WeightScheme(format: .e4m3, granularity: .channel)
+
+  /// Round to nearest, no data: int8 weights per channel, int8 activations per token.
+  public static let w8a8 = Recipe(
+    name: "w8a8", summary: "int8 weights and activations; half the size, integer arithmetic",
+    scheme: LinearScheme(weights: int(8, .channel), activations: .dynamicPerToken(.int8)),
+    maxKL: 0.1)
+
+  /// SmoothQuant with a strength searched for each site.
+  public static let w8a8Smooth = Recipe(
+    name: "w8a8-smooth", summary: "w8a8 smoothed, from calibration text; the quick way to a good one",
+    scheme: w8a8.scheme, steps: [.smooth(Smooth()), .round(Round(search: .shrink(steps: 10)))],
+    maxKL: 0.05)
+
+  /// SmoothQuant with a strength searched for each site, then GPTQ.
+  public static let w8a8Best = Recipe(
+    name: "w8a8-best", summary: "w8a8 smoothed and rounded by GPTQ; closest to the source",
+    scheme: w8a8.scheme, steps: [.smooth(Smooth()), .gptq(GPTQ())], maxKL: 0.05)
+
+  /// Static activations with searched ranges, smoothed for them.
+  public static let w8a8Static = Recipe(
+    name: "w8a8-static",
+    summary: "int8 with one fixed range for the inputs of a layer, as static engines need",
+    scheme: LinearScheme(weights: int(8, .channel), activations: .staticAsymmetric),
+    steps: [.smooth(Smooth()), .gptq(GPTQ())], maxKL: 0.3)
+
+  /// SmoothQuant's levels: weights per tensor; activations per token, per tensor, static.
+  /// Source: arXiv 2211.10438, table 2.
+  public static let w8a8O1 = level(1, .dynamicPerToken(.int8))
+  public static let w8a8O2 = level(2, .dynamicPerTensor(.int8))
+  public static let w8a8O3 = level(3, .staticPerTensor(.int8))
+
+  private static func level(_ level: Int, _ activations: ActivationScheme) -> Recipe {
+    Recipe(
+      name: "w8a8-o\(level)", summary: "SmoothQuant O\(level): weights per tensor, \(activations)",
+      scheme: LinearScheme(weights: int(8, .tensor), activations: activations),
+      steps: [.smooth(Smooth()), .round(Round())], maxKL: 0.5)
+  }
+
+  /// ZeroQuant without data: int8 in groups of 64 inputs. Its own 48 or 64 groups of rows are
+  /// `row_groups` in a recipe file.
+  public static let w8a8ZeroQuant = Recipe(
+    name: "w8a8-zeroquant", summary: "int8 weights in groups of 64 inputs, int8 activations",
+    scheme: LinearScheme(weights: int(8, .group(64)), activations: .dynamicPerToken(.int8)),
+    maxKL: 0.1)
+
+  /// ZeroQuant's W4/8: int8 attention, int4 feed-forward.
+  public static let w4a8ZeroQuant: Recipe = {
+    var recipe = Recipe(
+      name: "w4a8-zeroquant",
+      summary: "int8 attention and int4 feed-forward in groups of 64 inputs, int8 activations",
+      scheme: w8a8ZeroQuant.scheme, maxKL: 1)
+    recipe.exceptions = [
+      Exception(
+        pattern: "*.mlp.*",
+        scheme: LinearScheme(weights: int(4, .group(64)), activations: .dynamicPerToken(.int8)))
+    ]
+    return recipe
+  }()
+
+  /// Round to nearest, no data: int8 weights, float activations.
+  public static let w8a16 = Recipe(
+    name: "w8a16", summary: "int8 weights, float activations; half the size",
+    scheme: LinearScheme(weights: int(8, .channel)), maxKL: 0.02)
+
+  /// Round to nearest, no data: int4 weights in groups, float activations.
+  public static let w4a16 = Recipe(
+    name: "w4a16", summary: "int4 weights in groups, float activations; a quarter of the size",
+    scheme: LinearScheme(weights: int(4, .group(128))), maxKL: 0.6)
+
+  /// AWQ: searched scales, searched clipping.
+  public static let w4a16AWQ = Recipe(
+    name: "w4a16-awq", summary: "w4a16 scaled and clipped by AWQ",
+    scheme: w4a16.scheme, steps: [.awq(AWQ()), .round(Round(search: .clip))], maxKL: 0.4)
+
+  /// GPTQ in activation order.
+  public static let w4a16GPTQ = Recipe(
+    name: "w4a16-gptq", summary: "w4a16 rounded by GPTQ",
+    scheme: w4a16.scheme, steps: [.gptq(GPTQ())], maxKL: 0.4)
+
+  /// AWQ's scales, then GPTQ.
+  public static let w4a16Best = Recipe(
+    name: "w4a16-best", summary: "w4a16 scaled by AWQ and rounded by GPTQ; closest to the source",
+    scheme: w4a16.scheme, steps: [.awq(AWQ()), .gptq(GPTQ())], maxKL: 0.3)
+
+  /// Round to nearest, no data: FP8 weights per channel, FP8 activations per token.
+  public static let fp8 = Recipe(
+    name: "fp8", summary: "FP8 E4M3 weights and activations; half the size, for GPUs with FP8",
+    scheme: LinearScheme(weights: fp8Channel, activations: .dynamicPerToken(.e4m3)), maxKL: 0.15)
+
+  /// One FP8 scale a weight and one for its inputs, from calibration.
+  public static let fp8Static = Recipe(
+    name: "fp8-static", summary: "fp8 with one scale a weight and a fixed one for its inputs",
+    scheme: LinearScheme(
+      weights: WeightScheme(format: .e4m3, granularity: .tensor),
+      activations: .staticPerTensor(.e4m3)),
+    maxKL: 0.2)
+
+  /// FP8 rounded by GPTQ.
+  public static let fp8Best = Recipe(
+    name: "fp8-best", summary: "fp8 rounded by GPTQ; closest to the source",
+    scheme: fp8.scheme, steps: [.gptq(GPTQ())], maxKL: 0.1)
+
+  public static let presets = [
+    w8a8, w8a8Smooth, w8a8Best, w8a8Static, w8a8O1, w8a8O2, w8a8O3, w8a8ZeroQuant, w4a8ZeroQuant,
+    w8a16, w4a16, w4a16AWQ, w4a16GPTQ, w4a16Best, fp8, fp8Static, fp8Best,
+  ]
+
+  /// The preset called `name`, changed by options.
+  ///
+  /// - Parameters:
+  ///   - group: inputs that share a scale; weight-only recipes only.
+  ///   - symmetric: zero points or not; weight-only integer recipes only.
+  public static func preset(
+    _ name: String, group: Int? = nil, symmetric: Bool? = nil
+  ) throws(QuantizeError) -> Recipe {
+    guard var recipe = presets.first(where: { $0.name == name }) else {
+      throw .unknownRecipe(name, known: presets.map(\.name))
+    }
+    if let group {
+      guard recipe.scheme.activations == nil else {
+        throw .recipeOption(
+          recipe: name, option: "--group",
+          reason: "its integer products need one scale per channel; groups go with w4a16 and w8a16")
+      }
+      guard group >= 2 else {
+        throw .recipeOption(
+          recipe: name, option: "--group", reason: "\(group) is too small; use 32, 64 or 128")
+      }
+      recipe.scheme.weights.granularity = .group(group)
+    }
+    if let symmetric {
+      guard case .int(let bits, _) = recipe.scheme.weights.format,
+        symmetric || recipe.scheme.activations == nil
+      else {
+        throw .recipeOption(
+          recipe: name, option: "--asymmetric",
+          reason: "only weight-only integer recipes (w4a16, w8a16) have zero points")
+      }
+      recipe.scheme.weights.format = .int(bits: bits, symmetric: symmetric)
+    }
+    return recipe
+  }
+}

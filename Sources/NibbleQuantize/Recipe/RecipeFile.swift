@@ -1,0 +1,287 @@
+import Foundation
+import NibbleFormats
+import NibbleTensor
+import Yams
+
+extension Recipe {
+  /// Reads a recipe from a YAML file.
+  ///
+  /// ```yaml
+  /// name: careful
+  /// weights: {format: int4, symmetric: false, group: 64}   # int4, int8, fp8
+  /// activations: float                                     # or {format: int8, per: token}
+  /// exceptions:                                            # the first that matches counts
+  ///   - {layers: "*.mlp.down_proj", weights: {format: int8}}
+  ///   - {layers: "*.0.*", keep: float}
+  /// steps:
+  ///   - awq: {steps: 20}
+  ///   - gptq: {damping: 0.01, search: shrink}
+  /// max_kl: 0.3
+  /// ```
+  ///
+  /// - Throws: `QuantizeError.recipeFile`, which names the field and what may stand there.
+  public init(path: String) throws(QuantizeError) {
+    let file: MappedFile
+    do { file = try MappedFile(path: path) } catch { throw .format(.file(error)) }
+    guard file.count <= 1 << 20 else {
+      throw .recipeFile(path: path, reason: "\(file.count) bytes; a recipe has at most 1 MiB")
+    }
+    let text = String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)
+    do {
+      // Anchors and aliases could grow without bound.
+      guard !text.contains("*") || !text.contains("&") else {
+        throw RecipeFault("anchors and aliases are not read")
+      }
+      guard let node = try Yams.compose(yaml: text) else { throw RecipeFault("it is empty") }
+      let name = (path as NSString).lastPathComponent
+      try self.init(RecipeFields(node, "the recipe"), defaultName: name)
+    } catch let fault as RecipeFault {
+      throw .recipeFile(path: path, reason: fault.reason)
+    } catch { throw .recipeFile(path: path, reason: "is not YAML: \(error)") }
+  }
+
+  private init(_ fields: RecipeFields, defaultName: String) throws {
+    try fields.allow([
+      "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
+      "quantize_head",
+    ])
+    self.init(
+      name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
+      scheme: try LinearScheme(fields),
+      steps: try fields.list("steps").map(Step.init),
+      maxKL: try fields.number("max_kl") ?? 0.1)
+    if steps.isEmpty { steps = [.round(Round())] }
+    quantizesHead = try fields.flag("quantize_head") ?? false
+    exceptions = try fields.list("exceptions").map { node in
+      let fields = try RecipeFields(node, "an exception")
+      try fields.allow(["layers", "weights", "activations", "keep"])
+      guard let pattern = try fields.text("layers") else {
+        throw RecipeFault("an exception needs layers: a pattern such as \"*.mlp.down_proj\"")
+      }
+      if let keep = try fields.text("keep") {
+        guard keep == "float", !fields.has("weights") else {
+          throw RecipeFault("keep: float stands alone; it was \(keep)")
+        }
+        return Exception(pattern: pattern, scheme: nil)
+      }
+      return Exception(pattern: pattern, scheme: try LinearScheme(fields))
+    }
+  }
+}
+
+/// What is wrong with a recipe file.
+struct RecipeFault: Error {
+  let reason: String
+
+  init(_ reason: String) { self.reason = reason }
+}
+
+/// A mapping of a recipe file, whose every field is known.
+struct RecipeFields {
+  private let mapping: Node.Mapping
+  private let place: String
+
+  init(_ node: Node, _ place: String) throws {
+    guard let mapping = node.mapping else {
+      throw RecipeFault("\(place) is not a mapping of names to values")
+    }
+    self.mapping = mapping
+    self.place = place
+  }
+
+  func allow(_ names: [String]) throws {
+    for (key, _) in mapping {
+      guard let name = key.string, names.contains(name) else {
+        throw RecipeFault(
+          "\(place) has \"\(key.string ?? "a key that is no text")\"; known are "
+            + names.joined(separator: ", "))
+      }
+    }
+  }
+
+  func has(_ name: String) -> Bool { mapping[name] != nil }
+
+  func node(_ name: String) -> Node? { mapping[name] }
+
+  func text(_ name: String) throws -> String? {
+    guard let node = mapping[name] else { return nil }
+    guard let text = node.string else { throw RecipeFault("\(name) of \(place) is not text") }
+    return text
+  }
+
+  func number(_ name: String) throws -> Double? {
+    guard let node = mapping[name] else { return nil }
+    guard let number = node.float ?? node.int.map(Double.init), number.isFinite else {
+      throw RecipeFault("\(name) of \(place) is not a number")
+    }
+    return number
+  }
+
+  func number(_ name: String, in range: ClosedRange<Double>) throws -> Float? {
+    guard let number = try number(name) else { return nil }
+    guard range.contains(number) else {
+      throw RecipeFault(
+        "\(name) of \(place) is \(number); use \(range.lowerBound) to \(range.upperBound)")
+    }
+    return Float(number)
+  }
+
+  func count(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+    guard let node = mapping[name] else { return nil }
+    guard let count = node.int, range.contains(count) else {
+      throw RecipeFault(
+        "\(name) of \(place) is not a whole number from \(range.lowerBound) to "
+          + "\(range.upperBound)")
+    }
+    return count
+  }
+
+  func flag(_ name: String) throws -> Bool? {
+    guard let node = mapping[name] else { return nil }
+    guard let flag = node.bool else {
+      throw RecipeFault("\(name) of \(place) is not true or false")
+    }
+    return flag
+  }
+
+  func list(_ name: String) throws -> [Node] {
+    guard let node = mapping[name] else { return [] }
+    guard let list = node.sequence else { throw RecipeFault("\(name) of \(place) is not a list") }
+    return Array(list)
+  }
+}
+
+extension LinearScheme {
+  init(_ fields: RecipeFields) throws {
+    guard let weights = fields.node("weights") else {
+      throw RecipeFault("weights are missing; such as {format: int8}")
+    }
+    var activations: ActivationScheme?
+    if let node = fields.node("activations"), node.string != "float" {
+      activations = try ActivationScheme(RecipeFields(node, "activations"))
+    }
+    self.init(
+      weights: try WeightScheme(RecipeFields(weights, "weights")), activations: activations)
+  }
+}
+
+extension WeightScheme {
+  init(_ fields: RecipeFields) throws {
+    try fields.allow(["format", "symmetric", "per", "group", "row_groups", "block"])
+    let symmetric = try fields.flag("symmetric") ?? true
+    let format: Format
+    switch try fields.text("format") {
+    case "int4": format = .int(bits: 4, symmetric: symmetric)
+    case "int8": format = .int(bits: 8, symmetric: symmetric)
+    case "fp8":
+      guard symmetric else { throw RecipeFault("fp8 weights have no zero points") }
+      format = .e4m3
+    case let other:
+      throw RecipeFault("format of weights is \(other ?? "missing"); use int4, int8 or fp8")
+    }
+    let sharing = ["per", "group", "row_groups", "block"].filter(fields.has)
+    guard sharing.count < 2 else {
+      throw RecipeFault("weights have \(sharing.joined(separator: " and ")); one says it all")
+    }
+    let granularity: Granularity
+    if let group = try fields.count("group", in: 2...65_536) {
+      granularity = .group(group)
+    } else if let groups = try fields.count("row_groups", in: 1...1_000_000) {
+      granularity = .rowGroups(groups)
+    } else if fields.has("block") {
+      let sides = try fields.list("block").compactMap(\.int)
+      guard sides.count == 2, sides.allSatisfy({ (1...65_536).contains($0) }) else {
+        throw RecipeFault("block of weights is not [rows, columns], such as [128, 128]")
+      }
+      granularity = .block(rows: sides[0], columns: sides[1])
+    } else {
+      switch try fields.text("per") ?? "channel" {
+      case "channel": granularity = .channel
+      case "tensor": granularity = .tensor
+      case let other: throw RecipeFault("per of weights is \(other); use channel or tensor")
+      }
+    }
+    self.init(format: format, granularity: granularity)
+  }
+}
+
+extension ActivationScheme {
+  init(_ fields: RecipeFields) throws {
+    try fields.allow(["format", "per", "static", "symmetric", "group"])
+    let name = try fields.text("format")
+    guard let format: Format = name == "fp8" ? .e4m3 : name == "int8" ? .int8 : nil else {
+      throw RecipeFault("format of activations is \(name ?? "missing"); use int8 or fp8, or float")
+    }
+    let isStatic = try fields.flag("static") ?? false
+    let isSymmetric = try fields.flag("symmetric") ?? true
+    guard isSymmetric || isStatic && format == .int8 else {
+      throw RecipeFault("only static int8 activations can be asymmetric")
+    }
+    if let group = try fields.count("group", in: 16...65_536) {
+      guard format == .e4m3, !isStatic, !fields.has("per") else {
+        throw RecipeFault("groups of activations are for dynamic fp8")
+      }
+      self = .dynamicPerGroup(group)
+      return
+    }
+    switch (try fields.text("per") ?? (isStatic ? "tensor" : "token"), isStatic) {
+    case ("token", false): self = .dynamicPerToken(format)
+    case ("tensor", false): self = .dynamicPerTensor(format)
+    case ("tensor", true): self = isSymmetric ? .staticPerTensor(format) : .staticAsymmetric
+    case ("token", true): throw RecipeFault("static activations share one scale: use per: tensor")
+    case (let other, _): throw RecipeFault("per of activations is \(other); use token or tensor")
+    }
+  }
+}
+
+extension Step {
+  init(_ node: Node) throws {
+    let known = "smooth, awq, round, gptq"
+    if let name = node.string {
+      guard let step = try Self.named(name, nil) else {
+        throw RecipeFault("there is no step \(name); known are \(known)")
+      }
+      self = step
+      return
+    }
+    guard let mapping = node.mapping, mapping.count == 1, let (key, value) = mapping.first,
+      let name = key.string, let step = try Self.named(name, RecipeFields(value, name))
+    else { throw RecipeFault("a step is a name or one name with its settings; known are \(known)") }
+    self = step
+  }
+
+  private static func named(_ name: String, _ fields: RecipeFields?) throws -> Step? {
+    switch name {
+    case "smooth":
+      try fields?.allow(["strength"])
+      return .smooth(Smooth(strength: try fields?.number("strength", in: 0...1)))
+    case "awq":
+      var awq = AWQ()
+      try fields?.allow(["steps"])
+      if let steps = try fields?.count("steps", in: 1...200) { awq.steps = steps }
+      return .awq(awq)
+    case "round":
+      try fields?.allow(["search"])
+      return .round(Round(search: try search(fields) ?? .extremes))
+    case "gptq":
+      var gptq = GPTQ()
+      try fields?.allow(["damping", "activation_order", "search", "alignment"])
+      if let damping = try fields?.number("damping", in: 0...10) { gptq.damping = damping }
+      if let order = try fields?.flag("activation_order") { gptq.activationOrder = order }
+      if let search = try search(fields) { gptq.search = search }
+      if let alignment = try fields?.number("alignment", in: 0...1) { gptq.alignment = alignment }
+      return .gptq(gptq)
+    default: return nil
+    }
+  }
+
+  private static func search(_ fields: RecipeFields?) throws -> ScaleSearch? {
+    switch try fields?.text("search") {
+    case nil: nil
+    case "extremes": .extremes
+    case "shrink": .shrink(steps: 20)
+    case "clip": .clip
+    case let other?: throw RecipeFault("search is \(other); use extremes, shrink or clip")
+    }
+  }
+}
