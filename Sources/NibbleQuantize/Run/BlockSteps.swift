@@ -110,9 +110,11 @@ struct BlockSteps {
       case .round(let round):
         for (role, layer) in layers {
           guard let weight = block.weights[role] else { continue }
-          matrices[role] = round.apply(
-            to: weight, moments: seen[Site(of: role)]?.moments, scheme: layer.scheme.weights,
-            scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+          do {
+            matrices[role] = try round.apply(
+              to: weight, seen: seen[Site(of: role)], scheme: layer.scheme.weights,
+              scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+          } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
         }
       case .gptq(let gptq):
         var quantized = block.runnable
