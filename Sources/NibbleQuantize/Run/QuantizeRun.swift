@@ -74,6 +74,15 @@ public struct QuantizeRun {
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
+    if plan.recipe.needsCalibration {
+      if let error = plan.familyError { throw .model(error) }
+      guard !windows.calibration.isEmpty, !windows.heldOut.isEmpty else {
+        throw .unmeasurable(
+          "recipe \(plan.recipe.name) learns from calibration text and is measured on held-out text; "
+            + "there are \(windows.calibration.count) windows of one and \(windows.heldOut.count) of "
+            + "the other")
+      }
+    }
     let folder = try RunFolder(
       output: output, source: checkpoint.path, fingerprint: fingerprint())
     var streams = try startStreams()

@@ -91,7 +91,8 @@ struct SmoothingNoise {
     self.weightPeaks = weightPeaks
   }
 
-  /// Factors by the paper's formula; channels that share one take their largest peaks.
+  /// Factors by the paper's formula; channels that share one take their largest peaks. One that is no
+  /// normal number is 1.
   func factors(strength: Float) -> [Float] {
     var x = [Float](repeating: 0, count: factorCount)
     var w = x
@@ -100,7 +101,8 @@ struct SmoothingNoise {
       w[index] = max(w[index], weightPeaks[channel])
     }
     return zip(x, w).map { x, w in
-      x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+      let factor = x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+      return factor.isNormal ? factor : 1
     }
   }
 
@@ -111,13 +113,13 @@ struct SmoothingNoise {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       total += squaredPeak(s, activations) / (127 * 127) * energy
     }
-        let largest = Double(scheme.weights.largestCode)
+    let largest = Double(scheme.weights.largestCode)
     for weight in weights {
       let span = scheme.weights.grid(outputs: weight.rows, inputs: s.count).columns
       let peaks = weight.squaredPeaks(scaledBy: s, span: span)
       for (group, peak) in peaks.enumerated() {
         var energy = 0.0
-        for channel in group * span..<(group + 1) * span {
+        for channel in group * span..<min(s.count, (group + 1) * span) {
           energy += meanSquare[channel] / Double(s[channel] * s[channel])
         }
         total += peak / (largest * largest) * energy

@@ -54,17 +54,17 @@ public struct FloatRows: Sendable, Hashable {
     return statistics
   }
 
-  /// For each `span` neighbouring columns: `Σ_n (max_c |v[n, c]| · f[c])²`.
+  /// For each `span` neighbouring columns, fewer at the end: `Σ_n (max_c |v[n, c]| · f[c])²`.
   public func squaredPeaks(scaledBy factors: [Float], span: Int) -> [Double] {
-    precondition(factors.count == columns && columns.isMultiple(of: span), "\(span), \(columns)")
-    var sums = [Double](repeating: 0, count: columns / span)
+    precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
+    var sums = [Double](repeating: 0, count: (columns + span - 1) / span)
     unsafe values.withUnsafeBufferPointer { values in
       unsafe factors.withUnsafeBufferPointer { factors in
         for row in 0..<rows {
           for group in sums.indices {
             let peak = unsafe nibble_scaled_peak(
               values.baseAddress! + row * columns + group * span,
-              factors.baseAddress! + group * span, span)
+              factors.baseAddress! + group * span, min(span, columns - group * span))
             sums[group] += Double(peak) * Double(peak)
           }
         }

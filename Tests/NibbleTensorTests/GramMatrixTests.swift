@@ -1,0 +1,111 @@
+import NibbleTensor
+import Testing
+
+@Suite struct GramMatrixTests {
+  /// What reaches the sum: rounded to bfloat16 where that is what the processor multiplies.
+  private func seen(_ x: [Float], _ precision: Precision) -> [Float] {
+    precision == .bf16 && Compute.hasTiles ? x.map(roundedToBFloat) : x
+  }
+
+  /// Values within 1e-5 of `Σ a b`, relative to the sizes of both channels: some thousand sums in
+  /// float, in lanes, lose less.
+  private func expectProduct(
+    _ gram: GramMatrix, _ a: [Float], _ b: [Float], _ precision: Precision,
+    _ location: SourceLocation = #_sourceLocation
+  ) {
+    let left = DoubleMatrix(seen(a, precision), columns: gram.rows)
+    let right = DoubleMatrix(seen(b, precision), columns: gram.columns)
+    let product = left.transposed * right
+    func sizes(_ x: DoubleMatrix) -> [Double] {
+      (0..<x.columns).map { channel in
+        (0..<x.rows).reduce(0) { $0 + x[$1, channel] * x[$1, channel] }.squareRoot()
+      }
+    }
+    let (rows, columns) = (sizes(left), sizes(right))
+    var worst = 0.0
+    for row in 0..<gram.rows {
+      for column in 0..<gram.columns {
+        let error = abs(Double(gram.values[row * gram.columns + column]) - product[row, column])
+        let size = rows[row] * columns[column]
+        worst = max(worst, size > 0 ? error / size : error)
+      }
+    }
+    #expect(worst <= 1e-5, sourceLocation: location)
+  }
+
+  @Test(arguments: [(1, 40), (15, 1), (33, 2500), (130, 77), (300, 150)], Precision.allCases)
+  func anActivationsMomentsAreTheSumOverItsTokens(
+    _ shape: (channels: Int, tokens: Int), _ precision: Precision
+  ) {
+    let (k, t) = shape
+    let x = correlated(tokens: t, channels: k, seed: UInt64(k))
+    let compute = Compute(threads: 1, precision: precision)
+    var gram = GramMatrix(channels: k)
+    var start = 0
+    for size in [1, 7, 100, 2100, 31, t] where start < t {
+      let end = min(t, start + size)
+      gram.add(Array(x[start * k..<end * k]), on: compute)
+      start = end
+    }
+    gram.flush(on: compute)
+    gram.flush(on: compute)
+    #expect(gram.tokens == t)
+    expectProduct(gram, x, x, precision)
+    for row in 0..<k {
+      for column in 0..<row {
+        #expect(gram.values[row * k + column] == gram.values[column * k + row])
+      }
+    }
+  }
+
+  @Test(arguments: [(1, 3, 40), (17, 33, 2500), (300, 15, 40)], Precision.allCases)
+  func twoActivationsMeetChannelByChannel(
+    _ shape: (rows: Int, columns: Int, tokens: Int), _ precision: Precision
+  ) {
+    let (m, n, t) = shape
+    let a = correlated(tokens: t, channels: m, seed: 5)
+    let b = correlated(tokens: t, channels: n, seed: 6)
+    let compute = Compute(threads: 1, precision: precision)
+    var gram = GramMatrix(rows: m, columns: n)
+    let split = t / 3
+    gram.add(Array(a[..<(split * m)]), Array(b[..<(split * n)]), on: compute)
+    gram.add(Array(a[(split * m)...]), Array(b[(split * n)...]), on: compute)
+    gram.flush(on: compute)
+    #expect(gram.tokens == t)
+    expectProduct(gram, a, b, precision)
+    let matrix = DoubleMatrix(gram.values, columns: n)
+    #expect(gram.weight().values(of: 0..<m) == gram.values)
+    #expect(gram.weight(isTransposed: true).values(of: 0..<n) == matrix.transposed.floats)
+  }
+
+  @Test(arguments: Precision.allCases)
+  func threadsDoNotChangeABit(_ precision: Precision) {
+    let x = correlated(tokens: 2300, channels: 140, seed: 8)
+    let y = correlated(tokens: 2300, channels: 35, seed: 9)
+    let results = [1, 3].map { threads in
+      let compute = Compute(threads: threads, precision: precision)
+      var own = GramMatrix(channels: 140)
+      own.add(x, on: compute)
+      own.flush(on: compute)
+      var both = GramMatrix(rows: 140, columns: 35)
+      both.add(x, y, on: compute)
+      both.flush(on: compute)
+      return own.values.bits + both.values.bits
+    }
+    #expect(results[0] == results[1])
+  }
+
+  @Test func dividedMomentsAreThoseOfTheDividedActivation() {
+    let (k, t) = (33, 90)
+    let x = correlated(tokens: t, channels: k, seed: 10)
+    let factors = gaussian(k, seed: 11).map { 0.1 + abs($0) * 10 }
+    var gram = GramMatrix(channels: k)
+    gram.add(x, on: oneThread)
+    gram.flush(on: oneThread)
+    let divided = gram.divided(by: factors)
+    #expect(divided.tokens == t)
+    expectProduct(
+      divided, x.indices.map { x[$0] / factors[$0 % k] }, x.indices.map { x[$0] / factors[$0 % k] },
+      .f32)
+  }
+}
