@@ -183,12 +183,14 @@ TILES void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_
   }
 }
 
-TILES void nibble_turn_tiles(void *tiles, size_t bytes) {
-  for (char *tile = tiles; tile < (char *)tiles + bytes; tile += TILE) {
+TILES void nibble_turn_tiles(const void *in, void *out, size_t bytes) {
+  for (size_t tile = 0; tile < bytes; tile += TILE) {
     __m512i block[16], turned[16];
-    for (int i = 0; i < TILE_ROWS; i++) block[i] = _mm512_loadu_si512(tile + i * TILE_BYTES);
+    for (int i = 0; i < TILE_ROWS; i++)
+      block[i] = _mm512_loadu_si512((const char *)in + tile + i * TILE_BYTES);
     transpose_tile(block, turned);
-    for (int i = 0; i < TILE_ROWS; i++) _mm512_storeu_si512(tile + i * TILE_BYTES, turned[i]);
+    for (int i = 0; i < TILE_ROWS; i++)
+      _mm512_storeu_si512((char *)out + tile + i * TILE_BYTES, turned[i]);
   }
 }
 
@@ -524,7 +526,9 @@ GROUPED_TILE_PRODUCT(nibble_tiles_s8_groups, _tile_dpbssd, 1)
 
 int nibble_has_tiles(void) { return 0; }
 
-void nibble_turn_tiles(void *tiles, size_t bytes) { (void)tiles, (void)bytes; }
+void nibble_turn_tiles(const void *in, void *out, size_t bytes) {
+  (void)in, (void)out, (void)bytes;
+}
 
 // The rest is never called: nibble_has_tiles says no.
 

@@ -22,6 +22,7 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case interrupted(String)
   case damagedOutput(file: String, unit: String)
   case unmeasurable(String)
+  case statistics(path: String, reason: String)
 }
 
 /// A reason why a plan cannot be carried out, found before any work.
@@ -97,6 +98,8 @@ extension QuantizeError: CustomStringConvertible {
       "\(file): reading back \(unit) gave other bytes than were written. The disk may be failing; "
         + "nothing was renamed into place."
     case .unmeasurable(let reason): reason
+    case .statistics(let path, let reason):
+      "\(path): \(reason). Make it with nibble calibrate from this model."
     }
   }
 }

@@ -110,8 +110,8 @@ void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t column
 /// As pack_b_floats of the transpose: in [depth, columns]; out_step bytes from 16 columns to the next.
 void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
                            size_t out_step, int parts);
-/// Transposes the 4-byte units of each tile of `bytes` bytes: packed b becomes packed a.
-void nibble_turn_tiles(void *tiles, size_t bytes);
+/// Transposes the 4-byte units of each of `bytes` bytes of tiles: packed b becomes packed a.
+void nibble_turn_tiles(const void *in, void *out, size_t bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
 /// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
 /// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed

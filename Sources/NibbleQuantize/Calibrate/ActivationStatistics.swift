@@ -1,46 +1,47 @@
 import NibbleModel
 import NibbleTensor
 
-/// What calibration saw of the activation at one site.
+/// What steps know of the activation at one site.
 struct ActivationStatistics: Sendable {
   let channels: Int
-  private(set) var tokens = 0
+  let tokens: Int
   private(set) var columns: ColumnStatistics
-  private(set) var sample: TokenSample
-  /// The tokens with the largest values.
-  private(set) var loudest: TokenSample
-  /// Σ x xᵀ, when a step needs it.
-  var moments: GramMatrix?
+  /// Activations `[r, k]` of a uniform sample of the tokens, and of those with the largest values.
+  private(set) var sample: FloatRows
+  private(set) var loudest: FloatRows
+  /// Σ x xᵀ, over all tokens or over the sample; nil when no step needs it.
+  private(set) var moments: GramMatrix?
 
-  init(channels: Int, sampled: Int, keepsMoments: Bool) {
-    self.channels = channels
-    columns = ColumnStatistics(channels: channels)
-    sample = TokenSample(channels: channels, capacity: sampled, keeps: .any)
-    loudest = TokenSample(channels: channels, capacity: 32, keeps: .loudest)
-    moments = keepsMoments ? GramMatrix(channels: channels) : nil
+  /// - Parameter moments: over all tokens; nil when they were not gathered.
+  init(_ record: ActivationRecord, moments: GramMatrix?) {
+    channels = record.channels
+    tokens = record.tokens
+    columns = ColumnStatistics(
+      low: record.low, high: record.high, magnitude: record.magnitude.map(\.value),
+      energy: record.energy.map(\.value))
+    sample = record.sample.values
+    loudest = record.loudest.values
+    self.moments = moments
   }
 
-  /// Adds the activation of a whole window.
-  mutating func add(_ x: [Float], window: WindowIdentity, on compute: Compute) {
-    tokens += x.count / channels
-    columns.add(x, on: compute)
-    sample.add(x, window: window)
-    loudest.add(x, window: window)
-    moments?.add(x, on: compute)
+  /// Takes the second moments of the sample for those of all tokens.
+  mutating func estimateMoments(on compute: Compute) {
+    var moments = GramMatrix(channels: channels)
+    moments.add(sample.values, on: compute)
+    moments.flush(on: compute)
+    self.moments = moments
   }
 
   /// The statistics of the activation divided by `factors`.
   func divided(by factors: [Float], on compute: Compute) -> Self {
     var divided = self
+    let inverse = factors.map { 1 / $0 }
     divided.columns = columns.divided(by: factors)
-    divided.sample.divide(by: factors)
-    divided.loudest.divide(by: factors)
+    divided.sample.scaleColumns(by: inverse, on: compute)
+    divided.loudest.scaleColumns(by: inverse, on: compute)
     divided.moments = moments?.divided(by: factors)
     return divided
   }
-
-  /// Waits for nothing: to be called when every window was added.
-  mutating func finish(on compute: Compute) { moments?.flush(on: compute) }
 
   /// Mean of |x| and of x² of each channel.
   var meanMagnitude: [Float] { columns.magnitude.map { Float($0 / Double(max(1, tokens))) } }
@@ -48,16 +49,18 @@ struct ActivationStatistics: Sendable {
 }
 
 /// What names a window of tokens, the same in every run: a hash of its tokens.
-struct WindowIdentity: Sendable, Hashable {
-  let hash: UInt64
+public struct WindowIdentity: Sendable, Hashable {
+  public let hash: UInt64
 
-  init(_ tokens: [Int]) {
+  public init(_ tokens: [Int]) {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for token in tokens {
       hash = Self.mixed(hash ^ UInt64(truncatingIfNeeded: token))
     }
     self.hash = hash
   }
+
+  init(hash: UInt64) { self.hash = hash }
 
   /// A number that looks random for each position of the window. Source: splitmix64.
   func priority(_ position: Int) -> UInt64 {

@@ -26,8 +26,8 @@ struct InputRangeSearch {
     let low = min(statistics.columns.low.min() ?? 0, 0)
     let high = max(statistics.columns.high.max() ?? 0, 0)
     let isAffine = scheme == .staticAsymmetric
-    let sample = statistics.sample.values
-    let peaks = statistics.loudest.values
+    let sample = statistics.sample
+    let peaks = statistics.loudest
     let weight = Double(statistics.tokens) / Double(max(1, sample.rows))
     var best = range(low, high, scheme)
     var least = Double.infinity

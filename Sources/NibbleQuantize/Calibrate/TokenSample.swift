@@ -34,6 +34,21 @@ struct TokenSample: Sendable, Hashable {
     self.keeps = keeps
   }
 
+  /// A sample that was kept: rows with the priorities of their tokens.
+  init(
+    channels: Int, capacity: Int, keeps: Choice, rows: FloatRows, priorities: [UInt64]
+  ) {
+    self.init(channels: channels, capacity: capacity, keeps: keeps)
+    let peaks = keeps == .loudest ? rows.rowPeaks : []
+    for (index, priority) in priorities.enumerated() {
+      let key = Key(quietness: keeps == .loudest ? -peaks[index] : 0, priority: priority)
+      insert(key, Array(rows.values[index * channels..<(index + 1) * channels]))
+    }
+  }
+
+  var count: Int { keys.count }
+  var priorities: [UInt64] { keys.map(\.priority) }
+
   /// Adds the activation `[t, channels]` of a whole window.
   mutating func add(_ x: [Float], window: WindowIdentity) {
     let peaks = keeps == .loudest ? FloatRows(x, columns: channels).rowPeaks : []
@@ -47,13 +62,6 @@ struct TokenSample: Sendable, Hashable {
 
   mutating func merge(_ other: TokenSample) {
     for (key, row) in zip(other.keys, other.rows) where isWanted(key) { insert(key, row) }
-  }
-
-  mutating func divide(by factors: [Float]) {
-    let inverse = factors.map { 1 / $0 }
-    for row in rows.indices {
-      for channel in inverse.indices { rows[row][channel] *= inverse[channel] }
-    }
   }
 
   /// `[rows, channels]`

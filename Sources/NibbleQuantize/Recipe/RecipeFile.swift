@@ -265,11 +265,10 @@ extension Step {
       return .round(Round(search: try search(fields) ?? .extremes))
     case "gptq":
       var gptq = GPTQ()
-      try fields?.allow(["damping", "activation_order", "search", "alignment"])
+      try fields?.allow(["damping", "activation_order", "search"])
       if let damping = try fields?.number("damping", in: 0...10) { gptq.damping = damping }
       if let order = try fields?.flag("activation_order") { gptq.activationOrder = order }
       if let search = try search(fields) { gptq.search = search }
-      if let alignment = try fields?.number("alignment", in: 0...1) { gptq.alignment = alignment }
       return .gptq(gptq)
     default: return nil
     }

@@ -65,7 +65,7 @@ struct BlockSteps {
     var seen: [Site: ActivationStatistics] = [:]
     if !needs.isDisjoint(with: [.statistics, .moments]) {
       seen = streams.statistics(
-        of: source, keepsMoments: needs.contains(.moments), advances: !needs.contains(.both))
+        of: source, keepsMoments: needs.contains(.moments))
     }
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
@@ -106,16 +106,13 @@ struct BlockSteps {
         }
       case .gptq(let gptq):
         var quantized = block.runnable
-        let float = gptq.alignment > 0 ? quantized : nil
-        streams.roundInOrder(source: float, &quantized, inputs: roundings) {
-          site, moments, differences in
+        streams.roundInOrder(&quantized, inputs: roundings) { site, moments in
           var weights: [Role: Weight] = [:]
           for role in site.roles {
             guard let layer = layers[role], let weight = block.weights[role] else { continue }
             let matrix = gptq.apply(
-              to: weight, moments: moments, differences: differences,
-              scheme: layer.scheme.weights, scaleFormat: plan.exporter.scaleFormat(of: layer),
-              on: compute)
+              to: weight, moments: moments, scheme: layer.scheme.weights,
+              scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
             matrices[role] = matrix
             weights[role] = .quantized(matrix, inputs: roundings[role])
           }

@@ -69,7 +69,7 @@ struct ScalingLoss {
     factorIndex = block.factorIndex(of: site)
     weights = site.roles.compactMap { block.weights[$0] }
     activation = statistics.meanMagnitude
-    self.moments = moments.weight()
+    self.moments = moments.weight
     self.scheme = scheme
     self.scaleFormat = scaleFormat
     let span = scheme.grid(outputs: 1, inputs: statistics.channels).columns

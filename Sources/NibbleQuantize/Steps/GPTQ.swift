@@ -5,26 +5,20 @@ public import NibbleTensor
 /// it, with the second moments of its inputs as the measure.
 ///
 /// Source: GPTQ, arXiv 2210.17323. Ours: the inputs are those of the quantized model, rounded as the
-/// layer rounds them; a channel that never speaks keeps its weights; `alignment` first replaces W by
-/// the weight that maps them best to what the source computes from its own inputs:
-/// `W + α · W · D · (H + λ)⁻¹` with `D = Σ (x - x̂) x̂ᵀ` (after GPTAQ, arXiv 2504.02692).
+/// layer rounds them; a channel that never speaks keeps its weights.
 public struct GPTQ: Hashable, Sendable, Codable {
   /// Share of the mean of diag(H) that is added to it.
   public var damping: Float = 0.01
   /// Columns by falling diag(H), groups and their scales as they stand.
   public var activationOrder = true
   public var search = ScaleSearch.shrink(steps: 20)
-  /// Share α of the source's outputs that is aimed at; 0: the layer's own on its inputs.
-  public var alignment: Float = 0
 
   public init() {}
 
-  /// - Parameters:
-  ///   - moments: H of the inputs.
-  ///   - differences: D; nil without alignment.
+  /// - Parameter moments: H of the inputs.
   func apply(
-    to weight: FloatRows, moments: GramMatrix, differences: GramMatrix?, scheme: WeightScheme,
-    scaleFormat: FloatFormat, on compute: Compute
+    to weight: FloatRows, moments: GramMatrix, scheme: WeightScheme, scaleFormat: FloatFormat,
+    on compute: Compute
   ) -> QuantizedMatrix {
     let k = weight.columns
     var order: [Int]?
@@ -32,22 +26,11 @@ public struct GPTQ: Hashable, Sendable, Codable {
       let diagonal = (0..<k).map { moments.values[$0 * k + $0] }
       order = (0..<k).sorted { (diagonal[$0], $1) > (diagonal[$1], $0) }
     }
-    let factor = Self.factor(moments, damping: damping, order: nil, on: compute)
-    var target = weight
-    if let differences, alignment > 0 {
-      var shift = FloatRows(
-        [Float](repeating: 0, count: weight.values.count), columns: k)
-      var out = shift.values.mutableSpan
-      differences.weight(isTransposed: true).multiply(weight.values.span, into: &out, on: compute)
-      factor.solve(&shift.values, on: compute)
-      target.add(shift, times: alignment, on: compute)
-    }
-    let ordered =
-      order.map { Self.factor(moments, damping: damping, order: $0, on: compute) } ?? factor
     return QuantizedMatrix(
-      feedback: target,
+      feedback: weight,
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
-      factor: ordered, order: order, on: compute)
+      factor: Self.factor(moments, damping: damping, order: order, on: compute), order: order,
+      on: compute)
   }
 
   /// Factors `H + λ`, with more and more damping until it is positive definite in float. Moments that
@@ -55,7 +38,7 @@ public struct GPTQ: Hashable, Sendable, Codable {
   static func factor(
     _ moments: GramMatrix, damping: Float, order: [Int]?, on compute: Compute
   ) -> UpperFactor {
-    let k = moments.columns
+    let k = moments.channels
     var matrix = moments.values
     if let order {
       for (row, from) in order.enumerated() {

@@ -74,7 +74,7 @@ struct SmoothingNoise {
     self.scheme = scheme
     factorIndex = block.factorIndex(of: site)
     peaks = statistics.columns.peaks
-    sample = statistics.sample.values
+    sample = statistics.sample
     meanSquare = statistics.meanSquare
     weights = site.roles.compactMap { block.weights[$0] }
     var energies = [Double](repeating: 0, count: statistics.channels)

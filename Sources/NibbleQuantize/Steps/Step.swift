@@ -17,10 +17,8 @@ public enum Step: Hashable, Sendable, Codable {
     static let moments = Needs(rawValue: 2)
     /// The quantized model's activations, linear by linear.
     static let quantized = Needs(rawValue: 4)
-    /// The source's activations beside them.
-    static let both = Needs(rawValue: 8)
     /// Everything that the source's states serve.
-    static let sourceStates: Needs = [.statistics, .moments, .both]
+    static let sourceStates: Needs = [.statistics, .moments]
 
     /// How many models the calibration windows run through.
     var streams: Int {
@@ -50,7 +48,7 @@ public enum Step: Hashable, Sendable, Codable {
     case .smooth: [.statistics]
     case .awq: [.statistics, .moments]
     case .round(let round): round.search == .extremes ? [] : [.statistics, .moments]
-    case .gptq(let gptq): gptq.alignment > 0 ? [.quantized, .both] : [.quantized]
+    case .gptq: [.quantized]
     }
   }
 }

@@ -19,6 +19,13 @@ public struct ColumnStatistics: Sendable, Hashable {
   /// `max(-low, high)` of each channel, `[k]`; 0 when nothing was seen.
   public var peaks: [Float] { zip(low, high).map { max(-$0, $1, 0) } }
 
+  public init(low: [Float], high: [Float], magnitude: [Double], energy: [Double]) {
+    self.low = low
+    self.high = high
+    self.magnitude = magnitude
+    self.energy = energy
+  }
+
   /// The statistics of the activation divided by `factors`, above zero.
   public func divided(by factors: [Float]) -> Self {
     var divided = self

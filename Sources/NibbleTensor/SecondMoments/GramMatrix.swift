@@ -1,183 +1,139 @@
 import CNibble
 
-/// Second moments over tokens: `G[i, j] = Σ a[t, i] · b[t, j]`, in float.
+/// Second moments of an activation over tokens: `G[i, j] = Σ x[t, i] · x[t, j]`, in float.
 ///
 /// The sum runs over slabs of `tokensAtOnce` tokens in the order in which they were added, so that it
-/// does not depend on the number of threads. In bf16, where the processor has tiles, both factors are
-/// rounded to bfloat16 first.
+/// does not depend on the number of threads. In bf16, where the processor has tiles, x is rounded to
+/// bfloat16 first.
 public struct GramMatrix: Sendable {
-  /// Channels of `a` and of `b`.
-  public let rows: Int
-  public let columns: Int
-  /// `[rows, columns]`
+  /// Channels `k`.
+  public let channels: Int
+  /// `[k, k]`
   public private(set) var values: [Float]
   /// Tokens added.
   public private(set) var tokens = 0
-  private let isSymmetric: Bool
-  /// Activations that wait for a whole slab, `[t, rows]` and `[t, columns]`; `others` is empty when
-  /// both are the same.
+  /// Activations that wait for a whole slab, `[t, k]`.
   private var waiting: [Float] = []
-  private var others: [Float] = []
 
   /// Tokens that are gathered before they are multiplied.
   public static let tokensAtOnce = 2048
 
-  /// The moments of one activation with itself.
   public init(channels: Int) {
-    (rows, columns, isSymmetric) = (channels, channels, true)
+    self.channels = channels
     values = [Float](repeating: 0, count: channels * channels)
   }
 
-  /// The moments of two activations.
-  public init(rows: Int, columns: Int) {
-    (self.rows, self.columns, isSymmetric) = (rows, columns, false)
-    values = [Float](repeating: 0, count: rows * columns)
-  }
-
-  /// Adds `Σ x[t, i] · x[t, j]`.
+  /// Adds `Σ x[t, i] · x[t, j]` for x `[t, k]`.
   public mutating func add(_ x: [Float], on compute: Compute) {
-    precondition(isSymmetric && x.count.isMultiple(of: rows), "\(x.count) values for \(rows)")
+    precondition(x.count.isMultiple(of: channels), "\(x.count) values are not rows of \(channels)")
     waiting += x
-    tokens += x.count / rows
-    if waiting.count >= Self.tokensAtOnce * rows { flush(on: compute) }
-  }
-
-  /// Adds `Σ a[t, i] · b[t, j]`.
-  public mutating func add(_ a: [Float], _ b: [Float], on compute: Compute) {
-    precondition(!isSymmetric && a.count / rows == b.count / columns, "\(a.count), \(b.count)")
-    waiting += a
-    others += b
-    tokens += a.count / rows
-    if waiting.count >= Self.tokensAtOnce * rows { flush(on: compute) }
+    tokens += x.count / channels
+    if waiting.count >= Self.tokensAtOnce * channels { flush(on: compute) }
   }
 
   /// The moments of the activation divided by `factors`.
   public func divided(by factors: [Float]) -> Self {
-    precondition(isSymmetric && factors.count == rows, "\(factors.count) factors for \(rows)")
+    precondition(factors.count == channels, "\(factors.count) factors for \(channels)")
     let inverse = factors.map { 1 / $0 }
     var divided = self
-    for row in 0..<rows {
+    for row in 0..<channels {
       let factor = inverse[row]
-      for column in 0..<columns { divided.values[row * columns + column] *= factor * inverse[column] }
+      for column in 0..<channels {
+        divided.values[row * channels + column] *= factor * inverse[column]
+      }
     }
     return divided
   }
 
-  /// As the matrix of a product: `x · Gᵀ`, or with `isTransposed` `x · G`.
-  public func weight(isTransposed: Bool = false) -> Weight {
-    var values = values
-    if isTransposed && !isSymmetric {
-      for row in 0..<rows {
-        for column in 0..<columns {
-          values[column * rows + row] = self.values[row * columns + column]
-        }
-      }
-    }
-    return .float(
+  /// As the matrix of a product `x · G`.
+  public var weight: Weight {
+    .float(
       FloatMatrix(
-        format: .f32, rows: isTransposed ? columns : rows, columns: isTransposed ? rows : columns,
+        format: .f32, rows: channels, columns: channels,
         bytes: Bytes(FloatFormat.f32.encode(values.span))))
   }
 
   /// Adds what waits; to be called before `values` is read.
   public mutating func flush(on compute: Compute) {
-    let count = waiting.count / max(1, rows)
+    let count = waiting.count / max(1, channels)
     guard count > 0 else { return }
     if hasTilesHere {
       addTiles(count, parts: compute.precision == .bf16 ? 1 : 3, on: compute)
     } else {
       addFloats(count, on: compute)
     }
-    if isSymmetric {
-      for row in 0..<rows {
-        for column in 0..<row { values[row * columns + column] = values[column * columns + row] }
-      }
+    for row in 0..<channels {
+      for column in 0..<row { values[row * channels + column] = values[column * channels + row] }
     }
     waiting.removeAll(keepingCapacity: true)
-    others.removeAll(keepingCapacity: true)
   }
 
   private mutating func addTiles(_ count: Int, parts: Int, on compute: Compute) {
     let layout = TileLayout.floats(parts: parts)
     let step = layout.step(count)
-    let parts = Int32(parts)
-    /// The transpose of an activation as the second factor.
-    func pack(_ x: [Float], _ channels: Int, _ use: Scratch.Use) -> UnsafeMutableRawPointer {
-      let tiles = unsafe compute.scratch.take(use, layout.bytes(channels, count))
-      unsafe x.withUnsafeBufferPointer { x in
-        compute.ranges(of: count, grain: 64) { tokens, _ in
-          unsafe nibble_pack_b_columns(
-            x.baseAddress! + tokens.lowerBound * channels,
-            tiles + layout.step(tokens.lowerBound), tokens.count, channels, step, parts)
-        }
+    let (k, parts) = (channels, Int32(parts))
+    let a = unsafe compute.scratch.take(.activations, layout.bytes(k, count))
+    let b = unsafe compute.scratch.take(.weights, layout.bytes(k, count))
+    unsafe waiting.withUnsafeBufferPointer { x in
+      compute.ranges(of: count, grain: 64) { tokens, _ in
+        unsafe nibble_pack_b_columns(
+          x.baseAddress! + tokens.lowerBound * k, b + layout.step(tokens.lowerBound), tokens.count,
+          k, step, parts)
       }
-      return unsafe tiles
     }
-    let a = unsafe pack(waiting, rows, .activations)
-    let b = unsafe isSymmetric
-      ? compute.scratch.take(.weights, layout.bytes(rows, count))
-      : pack(others, columns, .weights)
-    compute.ranges(of: rows, grain: 16) { part, _ in
-      let tiles = unsafe a + part.lowerBound / 16 * step
-      if isSymmetric { unsafe (b + part.lowerBound / 16 * step).copyMemory(from: tiles, byteCount: step) }
-      unsafe nibble_turn_tiles(tiles, step)
+    compute.ranges(of: k, grain: 16) { part, _ in
+      let offset = part.lowerBound / 16 * step
+      unsafe nibble_turn_tiles(b + offset, a + offset, step)
     }
-    unsafe addBlocks(on: compute) { row, rows, column, columns, y, stride in
+    unsafe addBlocks(on: compute) { row, rows, column, columns, y in
       unsafe nibble_tiles_floats(
-        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, stride,
+        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, columns,
         nil, nil)
     }
   }
 
   private mutating func addFloats(_ count: Int, on compute: Compute) {
-    func turn(_ x: [Float], _ channels: Int) -> [Float] {
-      unsafe [Float](unsafeUninitializedCapacity: x.count) { turned, initialized in
-        for token in 0..<count {
-          for channel in 0..<channels {
-            unsafe turned[channel * count + token] = x[token * channels + channel]
-          }
-        }
-        initialized = x.count
+    let k = channels
+    let x = waiting
+    let turned = unsafe [Float](unsafeUninitializedCapacity: x.count) { turned, initialized in
+      for token in 0..<count {
+        for channel in 0..<k { unsafe turned[channel * count + token] = x[token * k + channel] }
       }
+      initialized = x.count
     }
-    let a = turn(waiting, rows)
-    let b = isSymmetric ? a : turn(others, columns)
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe b.withUnsafeBufferPointer { b in
-        unsafe addBlocks(on: compute) { row, rows, column, columns, y, stride in
-          unsafe PlainProduct.multiplyTransposed(
-            a.baseAddress! + row * count, b.baseAddress! + column * count, y, rows, columns, count,
-            yStride: stride)
-        }
+    unsafe turned.withUnsafeBufferPointer { x in
+      unsafe addBlocks(on: compute) { row, rows, column, columns, y in
+        unsafe PlainProduct.multiplyTransposed(
+          x.baseAddress! + row * count, x.baseAddress! + column * count, y, rows, columns, count,
+          yStride: columns)
       }
     }
   }
 
-  /// Adds blocks of the product that `body` computes; with symmetry only those that reach the
-  /// diagonal or lie above it.
+  /// Adds blocks of the product that `body` computes: those that reach the diagonal or lie above it.
   private mutating func addBlocks(
     on compute: Compute,
     _ body: (
-      _ row: Int, _ rows: Int, _ column: Int, _ columns: Int, _ y: UnsafeMutablePointer<Float>,
-      _ stride: Int
+      _ row: Int, _ rows: Int, _ column: Int, _ columns: Int, _ y: UnsafeMutablePointer<Float>
     ) -> Void
   ) {
-    let (rows, columns, isSymmetric) = (rows, columns, isSymmetric)
+    let k = channels
     let (height, width) = (128, 256)
     var blocks: [(Int, Int)] = []
-    for row in stride(from: 0, to: rows, by: height) {
-      for column in stride(from: 0, to: columns, by: width)
-      where !isSymmetric || column + width > row { blocks.append((row, column)) }
+    for row in stride(from: 0, to: k, by: height) {
+      for column in stride(from: 0, to: k, by: width) where column + width > row {
+        blocks.append((row, column))
+      }
     }
     unsafe values.withUnsafeMutableBufferPointer { values in
       compute.pool.run(blocks.count) { task, _ in
         let (row, column) = blocks[task]
-        let (m, n) = (min(height, rows - row), min(width, columns - column))
+        let (m, n) = (min(height, k - row), min(width, k - column))
         unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: m * n) { y in
-          unsafe body(row, m, column, n, y.baseAddress!, n)
+          unsafe body(row, m, column, n, y.baseAddress!)
           for r in 0..<m {
             unsafe nibble_add(
-              values.baseAddress! + (row + r) * columns + column, y.baseAddress! + r * n, n)
+              values.baseAddress! + (row + r) * k + column, y.baseAddress! + r * n, n)
           }
         }
       }

@@ -1,0 +1,135 @@
+public import NibbleModel
+public import NibbleTensor
+
+/// Runs text through a model once and keeps what its activations looked like, for every later recipe.
+public struct CalibrateRun {
+  /// What the statistics themselves say about the calibration.
+  public struct Audit: Sendable, Hashable, Codable {
+    public var block: Int
+    public var site: Site
+    /// Largest magnitude.
+    public var peak: Float
+    /// Channels that were zero in every token.
+    public var deadChannels: Int
+    /// Channels whose largest magnitude is over 20 times that of the median channel.
+    public var outlierChannels: Int
+    /// Share of channels whose largest magnitude grew by more than a tenth in the second half of the
+    /// windows: high when more text is needed. Nil with one window.
+    public var stillGrowing: Double?
+  }
+
+  let checkpoint: Checkpoint
+  let windows: [[Int]]
+  let compute: Compute
+
+  public init(_ checkpoint: Checkpoint, windows: [[Int]], on compute: Compute) {
+    self.checkpoint = checkpoint
+    self.windows = windows
+    self.compute = compute
+  }
+
+  /// Writes the statistics of `windows` to `path`; returns one audit for each block and site.
+  public func run(
+    to path: String, progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
+  ) throws(QuantizeError) -> [Audit] {
+    let identities = Set(windows.map(WindowIdentity.init))
+    guard identities.count == windows.count else {
+      throw .statistics(path: path, reason: "the calibration text repeats a window")
+    }
+    do {
+      let config = try checkpoint.decoderConfig()
+      let ends = try DecoderEnds(config, from: checkpoint)
+      var streams = try StateStreams(
+        calibration: windows, heldOut: [], needs: .statistics, config: config, ends: ends,
+        on: compute)
+      ends.embedding.release()
+      let writer = try StatisticsWriter(
+        config, model: StatisticsFile.fingerprint(of: checkpoint),
+        tokens: windows.reduce(0) { $0 + $1.count }, windows: identities, to: path)
+      var audits: [Audit] = []
+      for index in 0..<config.blocks {
+        guard !shouldStop() else { throw QuantizeError.interrupted(path) }
+        let block = try Block(index, of: config, from: checkpoint)
+        let (records, halves) = streams.recordsInHalves(of: block)
+        block.release()
+        for site in Site.allCases {
+          guard let record = records[site] else { continue }
+          try writer.append(record, index, site)
+          audits.append(Audit(record, firstHalf: halves[site], index, site))
+        }
+        progress(index + 1, config.blocks)
+      }
+      try writer.finish()
+      return audits
+    } catch let error as QuantizeError { throw error } catch let error as ModelError {
+      throw .model(error)
+    } catch { preconditionFailure("\(error)") }
+  }
+
+  /// Writes the statistics of all windows of several files of one model.
+  public static func merge(
+    _ files: [StatisticsFile], of checkpoint: Checkpoint, to path: String
+  ) throws(QuantizeError) {
+    var windows: Set<WindowIdentity> = []
+    for file in files {
+      try file.check(checkpoint)
+      guard windows.isDisjoint(with: file.windows) else {
+        throw .statistics(path: file.path, reason: "it counts a window that another file counts too")
+      }
+      windows.formUnion(file.windows)
+    }
+    let config: DecoderConfig
+    do { config = try checkpoint.decoderConfig() } catch { throw .model(error) }
+    let writer = try StatisticsWriter(
+      config, model: StatisticsFile.fingerprint(of: checkpoint),
+      tokens: files.reduce(0) { $0 + $1.tokens }, windows: windows, to: path)
+    for block in 0..<config.blocks {
+      for site in Site.allCases {
+        var merged = ActivationRecord(channels: config.inputs(of: site))
+        for file in files {
+          let record = try file.record(block, site)
+          guard record.channels == merged.channels else {
+            throw .statistics(path: file.path, reason: "its records have other sizes")
+          }
+          merged.merge(record)
+        }
+        try writer.append(merged, block, site)
+      }
+    }
+    try writer.finish()
+  }
+}
+
+extension CalibrateRun.Audit {
+  init(_ record: ActivationRecord, firstHalf: [Float]?, _ block: Int, _ site: Site) {
+    self.block = block
+    self.site = site
+    let peaks = zip(record.low, record.high).map { max(-$0, $1) }
+    peak = peaks.max() ?? 0
+    deadChannels = peaks.count { $0 == 0 }
+    let median = peaks.sorted()[peaks.count / 2]
+    outlierChannels = peaks.count { median > 0 && $0 > 20 * median }
+    stillGrowing = firstHalf.map { half in
+      Double(zip(peaks, half).count { $0 > 1.1 * $1 }) / Double(max(1, peaks.count))
+    }
+  }
+}
+
+extension StateStreams {
+  /// The records of a block's activations, and the largest magnitudes after the first half of the
+  /// windows; the states move on.
+  mutating func recordsInHalves(
+    of block: Block
+  ) -> (records: [Site: ActivationRecord], firstHalf: [Site: [Float]]) {
+    var seen: [Site: Int] = [:]
+    var halves: [Site: ColumnStatistics] = [:]
+    let half = calibration.count / 2
+    let compute = pass.compute
+    let records = records(of: block) { site, activation, channels in
+      seen[site, default: 0] += 1
+      guard seen[site] ?? 0 <= half else { return }
+      halves[site, default: ColumnStatistics(channels: channels)].add(activation, on: compute)
+    }
+    return (records, halves.mapValues(\.peaks))
+  }
+}

@@ -1,0 +1,184 @@
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// Statistics of a model's activations on disk: a safetensors file with one record for each block and
+/// site.
+///
+/// For site `s` of block `i`, `block.i.s.` and: `low`, `high` F32 `[k]`; `magnitude`, `energy` I64
+/// `[k, 2]`, the words of an order-free sum; `sample`, `loudest` F32 `[r, k]` with `sample.keys`,
+/// `loudest.keys` U64 `[r]`. `windows` U64 `[w]` names the windows that were seen, ascending. The
+/// metadata holds the number of tokens and what identifies the model.
+public struct StatisticsFile: Sendable {
+  public let path: String
+  public let tokens: Int
+  /// The windows that were seen.
+  public let windows: Set<WindowIdentity>
+  let model: String
+  private let file: SafetensorsFile
+
+  public init(path: String) throws(QuantizeError) {
+    self.path = path
+    do { file = try SafetensorsFile(path: path) } catch { throw .format(error) }
+    guard file.metadata["format"] == Self.format, let model = file.metadata["model"],
+      let tokens = file.metadata["tokens"].flatMap(Int.init), tokens > 0,
+      let entry = file.entry("windows"), entry.dtype == .u64, let bytes = file.bytes(of: "windows")
+    else { throw .statistics(path: path, reason: "it was not written by nibble calibrate") }
+    self.model = model
+    self.tokens = tokens
+    windows = Set(Self.words(bytes).map(WindowIdentity.init(hash:)))
+  }
+
+  static let format = "nibble-statistics-1"
+
+  /// Checks that the statistics are this model's.
+  func check(_ checkpoint: Checkpoint) throws(QuantizeError) {
+    guard model == Self.fingerprint(of: checkpoint) else {
+      throw .statistics(path: path, reason: "it is of another model, or of changed weights")
+    }
+  }
+
+  /// What identifies a model's weights: names, shapes, sizes, and the config.
+  static func fingerprint(of checkpoint: Checkpoint) -> String {
+    var lines = checkpoint.tensors.map { "\($0.name) \($0.dtype) \($0.shape)" }
+    // Not the files' dates: a copy of the model is the same model.
+    lines.append(checkpoint.config.text())
+    return Bytes(Array(lines.joined(separator: "\n").utf8)).sha256()
+  }
+
+  func record(_ block: Int, _ site: Site) throws(QuantizeError) -> ActivationRecord {
+    let prefix = "block.\(block).\(site.rawValue)."
+    guard let low = floats(prefix + "low"), let high = floats(prefix + "high"),
+      let magnitude = sums(prefix + "magnitude"), let energy = sums(prefix + "energy"),
+      let sample = tokenSample(prefix + "sample", ActivationRecord.sampled, .any, low.count),
+      let loudest = tokenSample(prefix + "loudest", ActivationRecord.loudest, .loudest, low.count),
+      let record = ActivationRecord(
+        tokens: tokens, low: low, high: high, magnitude: magnitude, energy: energy, sample: sample,
+        loudest: loudest)
+    else {
+      throw .statistics(path: path, reason: "its record of block \(block), \(site.rawValue), is damaged")
+    }
+    return record
+  }
+
+  private func floats(_ name: String) -> [Float]? {
+    guard let entry = file.entry(name), entry.dtype == .f32, let bytes = file.bytes(of: name)
+    else { return nil }
+    let values = FloatFormat.f32.decode(bytes)
+    return values.allSatisfy(\.isFinite) ? values : nil
+  }
+
+  private func sums(_ name: String) -> [OrderFreeSum]? {
+    guard let entry = file.entry(name), entry.dtype == .i64, entry.shape.last == 2,
+      let bytes = file.bytes(of: name)
+    else { return nil }
+    let words = Self.words(bytes).map { Int64(bitPattern: $0) }
+    var sums: [OrderFreeSum] = []
+    for index in 0..<words.count / 2 {
+      guard let sum = OrderFreeSum(high: words[2 * index], low: words[2 * index + 1]) else {
+        return nil
+      }
+      sums.append(sum)
+    }
+    return sums
+  }
+
+  private func tokenSample(
+    _ name: String, _ capacity: Int, _ keeps: TokenSample.Choice, _ channels: Int
+  ) -> TokenSample? {
+    guard let values = floats(name), channels > 0, values.count.isMultiple(of: channels),
+      let entry = file.entry(name + ".keys"), entry.dtype == .u64,
+      let bytes = file.bytes(of: name + ".keys"), entry.elementCount * channels == values.count,
+      entry.elementCount <= capacity
+    else { return nil }
+    return TokenSample(
+      channels: channels, capacity: capacity, keeps: keeps,
+      rows: FloatRows(values, columns: channels), priorities: Self.words(bytes))
+  }
+
+  private static func words(_ bytes: Bytes) -> [UInt64] {
+    let array = bytes.array
+    return (0..<array.count / 8).map { index in
+      array[8 * index..<8 * index + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+  }
+}
+
+/// Writes a statistics file record by record; it appears under its name when it is whole.
+final class StatisticsWriter {
+  private let path: String
+  private let writer: SafetensorsWriter
+
+  init(
+    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>, to path: String
+  ) throws(QuantizeError) {
+    self.path = path
+    var tensors: [SafetensorsLayout.Tensor] = []
+    func add(_ name: String, _ dtype: DType, _ shape: [Int]) {
+      tensors.append(SafetensorsLayout.Tensor(name: name, dtype: dtype, shape: shape))
+    }
+    for block in 0..<config.blocks {
+      for site in Site.allCases {
+        let prefix = "block.\(block).\(site.rawValue)."
+        let k = config.inputs(of: site)
+        add(prefix + "low", .f32, [k])
+        add(prefix + "high", .f32, [k])
+        add(prefix + "magnitude", .i64, [k, 2])
+        add(prefix + "energy", .i64, [k, 2])
+        for (name, capacity) in [
+          ("sample", ActivationRecord.sampled), ("loudest", ActivationRecord.loudest),
+        ] {
+          add(prefix + name, .f32, [min(tokens, capacity), k])
+          add(prefix + name + ".keys", .u64, [min(tokens, capacity)])
+        }
+      }
+    }
+    add("windows", .u64, [windows.count])
+    do {
+      writer = try SafetensorsWriter(
+        layout: SafetensorsLayout(
+          tensors,
+          metadata: [
+            "format": StatisticsFile.format, "model": model, "tokens": "\(tokens)",
+            "nibble": NibbleVersion.current,
+          ]), path: path + ".nibble-partial")
+      self.windows = windows
+    } catch { throw .format(error) }
+  }
+
+  private let windows: Set<WindowIdentity>
+
+  func append(_ record: ActivationRecord, _ block: Int, _ site: Site) throws(QuantizeError) {
+    let prefix = "block.\(block).\(site.rawValue)."
+    func sums(_ sums: [OrderFreeSum]) -> [UInt8] {
+      Self.bytes(sums.flatMap { [UInt64(bitPattern: $0.high), UInt64(bitPattern: $0.low)] })
+    }
+    let parts: [(String, [UInt8])] = [
+      ("low", FloatFormat.f32.encode(record.low.span)),
+      ("high", FloatFormat.f32.encode(record.high.span)),
+      ("magnitude", sums(record.magnitude)), ("energy", sums(record.energy)),
+      ("sample", FloatFormat.f32.encode(record.sample.values.values.span)),
+      ("sample.keys", Self.bytes(record.sample.priorities)),
+      ("loudest", FloatFormat.f32.encode(record.loudest.values.values.span)),
+      ("loudest.keys", Self.bytes(record.loudest.priorities)),
+    ]
+    do {
+      for (name, bytes) in parts { try writer.append(Bytes(bytes), of: prefix + name) }
+    } catch { throw .format(error) }
+  }
+
+  func finish() throws(QuantizeError) {
+    do {
+      try writer.append(Bytes(Self.bytes(windows.map(\.hash).sorted())), of: "windows")
+      try writer.finish()
+    } catch { throw .format(error) }
+    guard unsafe rename(path + ".nibble-partial", path) == 0 else {
+      throw .format(.file(FileError("name", path)))
+    }
+  }
+
+  private static func bytes(_ words: [UInt64]) -> [UInt8] {
+    words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+  }
+}
