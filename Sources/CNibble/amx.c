@@ -448,11 +448,11 @@ TILES void nibble_tiles_softmax(const float *scores, size_t stride, void *out, f
     exponentials(scores, stride, out, factors, m, columns, seen, window, scale, 3);
 }
 
-/// Adds the used part of one 16 x 16 block of a group's sums, scaled; the first group overwrites.
-TILES static inline void add_block(const void *sums, int is_integer, float *y, size_t m, size_t n,
-                                   size_t y_stride, const float *row_scale,
-                                   const float *column_scale, const int32_t *column_offset,
-                                   int is_first) {
+/// Adds one 16 x 16 block of a group's sums, scaled, to a panel of 32 columns; the first group
+/// overwrites. Rows beyond m are left alone; columns beyond n get zeros.
+TILES static inline void add_block(const void *sums, int is_integer, float *panel, size_t m,
+                                   size_t n, const float *row_scale, const float *column_scale,
+                                   const int32_t *column_offset, int is_first) {
   __mmask16 mask = n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
   __m512 columns = _mm512_maskz_loadu_ps(mask, column_scale);
   __m512i offsets =
@@ -463,8 +463,8 @@ TILES static inline void add_block(const void *sums, int is_integer, float *y, s
         is_integer ? _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(row), offsets))
                    : _mm512_load_ps(row);
     value = _mm512_mul_ps(_mm512_mul_ps(value, _mm512_set1_ps(row_scale[i])), columns);
-    if (!is_first) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y + i * y_stride), value);
-    _mm512_mask_storeu_ps(y + i * y_stride, mask, value);
+    if (!is_first) value = _mm512_add_ps(_mm512_load_ps(panel + i * 32), value);
+    _mm512_store_ps(panel + i * 32, value);
   }
 }
 
@@ -474,6 +474,8 @@ TILES static inline void add_block(const void *sums, int is_integer, float *y, s
     const size_t step = up_to(row_bytes, TILE_BYTES) * TILE;                                       \
     const size_t width = groups->bytes / TILE_BYTES * TILE;                                        \
     _Alignas(64) char sums[4][TILE];                                                               \
+    /* Groups add up here: rows of y may be a power of two apart and share a cache set. */         \
+    _Alignas(64) float panel[32 * 32];                                                             \
     configure_tiles();                                                                             \
     for (size_t c = 0; c < n; c += 32) {                                                           \
       const char *b0 = (const char *)b + c / 16 * b_step;                                          \
@@ -507,13 +509,16 @@ TILES static inline void add_block(const void *sums, int is_integer, float *y, s
           const int32_t *offset =                                                                  \
               groups->column_offset ? groups->column_offset + g * groups->column_step : 0;         \
           for (int i = 0; i < 4; i++) {                                                            \
-            size_t row = r + (i / 2) * 16, column = c + (i % 2) * 16;                              \
+            size_t down = (i / 2) * 16, right = (i % 2) * 16, row = r + down, column = c + right;  \
             if (row < m && column < n)                                                             \
-              add_block(sums[i], IS_INTEGER, y + row * y_stride + column, m - row, n - column,     \
-                        y_stride, row_scale + row, column_scale + column,                          \
-                        offset ? offset + column : 0, g == 0);                                     \
+              add_block(sums[i], IS_INTEGER, panel + down * 32 + right, m - row, n - column,       \
+                        row_scale + row, column_scale + column, offset ? offset + column : 0,      \
+                        g == 0);                                                                   \
           }                                                                                        \
         }                                                                                          \
+        size_t columns = n - c < 32 ? n - c : 32;                                                  \
+        for (size_t i = 0; i < 32 && r + i < m; i++)                                               \
+          memcpy(y + (r + i) * y_stride + c, panel + i * 32, columns * sizeof(float));             \
       }                                                                                            \
     }                                                                                              \
     _tile_release();                                                                               \

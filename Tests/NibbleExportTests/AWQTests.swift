@@ -16,7 +16,7 @@ import Testing
         format: .int(bits: 4, symmetric: false), granularity: granularity))
   }
 
-  private let exporter = AWQ()
+  private let exporter = NibbleExport.AWQ()
 
   private func recipe(_ group: Int = 32) throws -> Recipe {
     try Recipe.preset("w4a16", group: group, symmetric: false)
@@ -144,7 +144,9 @@ import Testing
     try plan(shapes, recipe(), exporter)
   }
 
-  private func plan(_ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: AWQ) throws -> Plan {
+  private func plan(_ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: NibbleExport.AWQ)
+    throws -> Plan
+  {
     try NibbleExportTests.plan(shapes, recipe, exporter)
   }
 

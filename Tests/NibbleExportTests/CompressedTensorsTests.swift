@@ -229,7 +229,8 @@ import TinyModel
     let source = folder.appendingPathComponent("source")
     try model.write(to: source)
     return try Plan(
-      Checkpoint(path: source.path), recipe: recipe, exporter: exporter, windows: [32])
+      Checkpoint(path: source.path), recipe: recipe, exporter: exporter,
+      windows: WindowSizes(heldOut: [32]))
   }
 
   /// spec/formats.md 3.1.

@@ -20,7 +20,7 @@ import TinyModel
       try model.write(to: source)
       let checkpoint = try Checkpoint(path: source.path)
       let plan = try Plan(
-        checkpoint, recipe: recipe, exporter: format.exporter, windows: [])
+        checkpoint, recipe: recipe, exporter: format.exporter, windows: WindowSizes())
       #expect(plan.refusals.isEmpty, "\(plan.refusals)")
       let run = QuantizeRun(
         checkpoint, plan, windows: QuantizeRun.Windows(), files: CompanionFiles(of: checkpoint),

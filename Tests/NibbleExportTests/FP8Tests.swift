@@ -216,7 +216,7 @@ import TinyModel
         try model.write(to: folder)
         return try Plan(
           Checkpoint(path: folder.path), recipe: Kind.block.recipe(), exporter: exporter,
-          windows: [8]
+          windows: WindowSizes(heldOut: [8])
         ).refusals.map(\.description)
       }
     }

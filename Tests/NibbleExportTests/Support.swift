@@ -117,7 +117,8 @@ func plan(
   return try inTemporaryFolder { folder in
     try checkpoint.write(to: folder)
     return try Plan(
-      Checkpoint(path: folder.path), recipe: recipe, exporter: exporter, windows: [8])
+      Checkpoint(path: folder.path), recipe: recipe, exporter: exporter,
+      windows: WindowSizes(heldOut: [8]))
   }
 }
 

@@ -331,15 +331,26 @@ import Testing
       }
       return y
     }
-    if case .quantized(let matrix, _) = weight {
-      return (
-        run { TileProduct.integers($0, matrix, 0..<size.n, $1, on: compute) },
-        run { PlainProduct.integers($0, matrix, 0..<size.n, $1, on: compute) }
-      )
-    }
+    let isInteger = weight.integers != nil
     return (
-      run { TileProduct.bfloats($0, weight, 0..<size.n, unscaled: false, $1, on: compute) },
-      run { PlainProduct.floats($0, weight, 0..<size.n, unscaled: false, $1, on: compute) }
+      run { inputs, target in
+        guard let layout = weight.tileLayout(on: compute) else { return }
+        // Memory of the scratch outlives the product.
+        let x = unsafe TileProduct.pack(inputs, as: layout, on: compute)
+        let w = unsafe compute.scratch.take(.weights, layout.bytes(size.n, size.k))
+        unsafe TileProduct.pack(
+          weight, 0..<size.n, as: layout, unscaled: isInteger, into: w, on: compute)
+        unsafe TileProduct.run(
+          x, tokens: size.t, scales: inputs.scales, w, inputs: size.k, layout, target, on: compute)
+      },
+      run { inputs, target in
+        if let matrix = weight.integers {
+          PlainProduct.integers(inputs, matrix, 0..<size.n, target, on: compute)
+        } else {
+          PlainProduct.floats(
+            inputs, weight, 0..<size.n, unscaled: false, target, on: compute)
+        }
+      }
     )
   }
 

@@ -30,6 +30,19 @@ struct ProductGroups {
     group * width..<min(columns, (group + 1) * width)
   }
 
+  /// Calls `body` with each group and the index of its scale in a row of the weight.
+  @inline(__always)
+  func visit(_ body: (_ group: Int, _ weightScale: Int) -> Void) {
+    var group = 0
+    // Without a division a group, which would cost more than its sum.
+    for scale in 0..<(count + perWeightScale - 1) / perWeightScale {
+      for _ in 0..<min(perWeightScale, count - group) {
+        body(group, scale)
+        group += 1
+      }
+    }
+  }
+
   private static func greatestCommonDivisor(_ a: Int, _ b: Int) -> Int {
     b == 0 ? a : greatestCommonDivisor(b, a % b)
   }

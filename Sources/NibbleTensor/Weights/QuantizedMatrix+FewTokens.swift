@@ -27,8 +27,8 @@ extension QuantizedMatrix {
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
     into y: UnsafeMutablePointer<Float>
   ) {
-    let (k, x, zero) = unsafe (columns, inputs.codes!, inputs.zero)
-    let (t, xScales) = unsafe (inputs.tokens, inputs.scales!)
+    let (k, x, zero, t) = unsafe (columns, inputs.codes!, inputs.zero, inputs.tokens)
+    let xScales = inputScales(inputs, groups)
     let grid = grid
     unsafe codes.withUnsafeBytes { codes in
       unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups.count) { sums in
@@ -47,10 +47,10 @@ extension QuantizedMatrix {
               unsafe nibble_group_sums_s8(
                 x + token * k, w, sums.baseAddress!, k, groups.width, zero)
               var sum: Float = 0
-              for group in 0..<groups.count {
+              groups.visit { group, index in
                 unsafe sum +=
-                  Float(sums[group]) * xScales[group / groups.perInputScale * t + token]
-                  * scales[first + group / groups.perWeightScale]
+                  Float(sums[group]) * xScales[token * groups.count + group]
+                  * scales[first + index]
               }
               unsafe y[token * rows + row] = sum
             }
@@ -60,31 +60,42 @@ extension QuantizedMatrix {
     }
   }
 
+  /// The scale of each token's inputs in each group, `[t, groups]`.
+  private func inputScales(
+    _ inputs: borrowing RoundedInputs, _ groups: ProductGroups
+  ) -> [Float] {
+    guard let scales = unsafe inputs.scales else { return [] }
+    let t = inputs.tokens
+    return (0..<t * groups.count).map {
+      let (token, group) = ($0 / groups.count, $0 % groups.count)
+      return unsafe scales[group / groups.perInputScale * t + token]
+    }
+  }
+
   private func multiplyFloats(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
     into y: UnsafeMutablePointer<Float>
   ) {
     let (k, x, t) = unsafe (columns, inputs.floats, inputs.tokens)
     let grid = grid
-    let xScales = unsafe inputs.scales
+    let xScales = inputScales(inputs, groups)
     unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { values in
       let w = values.baseAddress!
       for row in part {
-        unsafe decode(row..<row + 1, into: w, unscaled: xScales != nil)
+        unsafe decode(row..<row + 1, into: w, unscaled: !xScales.isEmpty)
         let first = grid.index(row: row)
         for token in 0..<t {
-          guard let xScales = unsafe xScales else {
+          guard !xScales.isEmpty else {
             unsafe y[token * rows + row] = nibble_dot_f32(x + token * k, w, k)
             continue
           }
           var sum: Float = 0
-          for group in 0..<groups.count {
+          groups.visit { group, index in
             let inputs = groups.inputs(of: group, columns: k)
             unsafe sum +=
               nibble_dot_f32(
                 x + token * k + inputs.lowerBound, w + inputs.lowerBound, inputs.count)
-              * xScales[group / groups.perInputScale * t + token]
-              * scales[first + group / groups.perWeightScale]
+              * xScales[token * groups.count + group] * scales[first + index]
           }
           unsafe y[token * rows + row] = sum
         }
