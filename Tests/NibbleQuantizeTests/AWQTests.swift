@@ -75,7 +75,8 @@ import TinyModel
   @Test(
     arguments: Site.allCases,
     [.group(32), .channel, .tensor, .block(rows: 48, columns: 40)] as [WeightScheme.Granularity])
-  func theChosenScaleNeverLosesToNone(_ site: Site, _ granularity: WeightScheme.Granularity) throws {
+  func theChosenScaleNeverLosesToNone(_ site: Site, _ granularity: WeightScheme.Granularity) throws
+  {
     for symmetric in granularity.sharesRows ? [true] : [true, false] {
       try inTemporaryFolder { folder in
         let bench = try bench(folder, recipe(granularity, symmetric: symmetric))
@@ -85,14 +86,17 @@ import TinyModel
         let ones = [Float](repeating: 1, count: before.factorCount)
         let plain = before.value(ones, on: bench.compute)
         let reports = AWQ().apply(
-          to: &block, seen: &seen, layers: bench.layers(foldingOnly: site), scaleFormat: { _ in .f32 },
+          to: &block, seen: &seen, layers: bench.layers(foldingOnly: site),
+          scaleFormat: { _ in .f32 },
           on: bench.compute)
         let scaled = try loss(bench, block, site, try bench.statistics(of: block.runnable))
           .value(ones, on: bench.compute)
         #expect(reports.count <= 1 && reports.allSatisfy { $0.site == site })
         // Forward passes of the folded block differ in the last bits.
         #expect(scaled <= plain * (reports.isEmpty ? 1.001 : 1), "\(scaled) of \(plain)")
-        if !granularity.sharesRows { #expect(scaled < plain && reports.count == 1) }
+        // A symmetric scale leaves the largest value half a step off its code: no place for a loud
+        // channel, and nothing may be won.
+        if !symmetric { #expect(scaled < 0.9 * plain && reports.count == 1) }
         #expect(
           relativeError(
             try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))

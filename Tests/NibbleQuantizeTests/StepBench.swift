@@ -23,8 +23,8 @@ struct StepBench {
   /// - Parameter biases: also writes biases of query, key, value and up, as the model is stored.
   init(
     _ model: TinyModel, in folder: String, recipe: Recipe = .w8a8, biases: Bool = false,
-    bias: (_ role: String, _ values: inout [Float]) -> Void = { _, _ in },
-    change: (_ name: String, _ values: inout [Float]) -> Void = { _, _ in }
+    change: (_ name: String, _ values: inout [Float]) -> Void = { _, _ in },
+    bias: (_ path: String, _ values: inout [Float]) -> Void = { _, _ in }
   ) throws {
     if !biases {
       try model.write(to: URL(fileURLWithPath: folder), change: change)
@@ -104,18 +104,17 @@ struct StepBench {
   }
 
   /// Statistics of a block's activations, every token sampled.
-  func statistics(
-    of block: Block, keepsMoments: Bool = true
-  ) throws -> [Site: ActivationStatistics] {
+  func statistics(of block: Block) throws -> [Site: ActivationStatistics] {
     try activations(of: block).mapValues { activations in
       let k = activations[0].count / windows[0].count
-      var statistics = ActivationStatistics(
-        channels: k, sampled: 512, keepsMoments: keepsMoments)
+      var record = ActivationRecord(channels: k)
+      var moments = GramMatrix(channels: k)
       for (index, activation) in activations.enumerated() {
-        statistics.add(activation, window: WindowIdentity(windows[index]), on: compute)
+        record.add(activation, window: WindowIdentity(windows[index]), on: compute)
+        moments.add(activation, on: compute)
       }
-      statistics.finish(on: compute)
-      return statistics
+      moments.flush(on: compute)
+      return ActivationStatistics(record, moments: moments)
     }
   }
 }

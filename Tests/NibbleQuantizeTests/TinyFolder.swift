@@ -83,6 +83,7 @@ extension TinyModel {
 /// A quantization of a model on disk, with settings that tests change.
 struct TinyRun {
   var recipe = Recipe.w8a8
+  var exporter: any Exporter = CompressedTensors()
   var threads = 1
   var shardSize = 5 << 30
   var windows = QuantizeRun.Windows()
@@ -97,7 +98,7 @@ struct TinyRun {
 
   func plan(_ source: String) throws -> Plan {
     try Plan(
-      Checkpoint(path: source), recipe: recipe, exporter: CompressedTensors(),
+      Checkpoint(path: source), recipe: recipe, exporter: exporter,
       shardSize: shardSize, windows: windows.sizes, budget: budget)
   }
 

@@ -82,7 +82,7 @@ import Testing
     gram.add(x, on: oneThread)
     gram.flush(on: oneThread)
     let rows = gaussian(n * k, seed: 7)
-    let energy = FloatRows(rows, columns: k).energy(under: gram.weight(), on: oneThread)
+    let energy = FloatRows(rows, columns: k).energy(under: gram.weight, on: oneThread)
     let exact = DoubleMatrix(gram.values, columns: k).energy(of: rows.map(Double.init))
     #expect(abs(energy - exact) <= 1e-5 * exact)
   }
@@ -123,7 +123,8 @@ enum E4M3 {
   static let values: [Float] = (0...126).map { code in
     let (exponent, mantissa) = (code >> 3, Float(code & 7) / 8)
     return exponent == 0
-      ? mantissa * 0x1p-6 : (1 + mantissa) * Float(sign: .plus, exponent: exponent - 7, significand: 1)
+      ? mantissa * 0x1p-6
+      : (1 + mantissa) * Float(sign: .plus, exponent: exponent - 7, significand: 1)
   }
 
   /// The nearest code, the even one on ties, clamped to 448.

@@ -74,7 +74,8 @@ public struct CalibrateRun {
     for file in files {
       try file.check(checkpoint)
       guard windows.isDisjoint(with: file.windows) else {
-        throw .statistics(path: file.path, reason: "it counts a window that another file counts too")
+        throw .statistics(
+          path: file.path, reason: "it counts a window that another file counts too")
       }
       windows.formUnion(file.windows)
     }

@@ -32,7 +32,9 @@ extension StateStreams {
         records[site, default: ActivationRecord(channels: channels)].add(
           activation, window: identity, on: pass.compute)
         watch(site, activation, channels)
-        if let role = site.addsToStates { pass.add(role, of: block, activation, to: &source[index]) }
+        if let role = site.addsToStates {
+          pass.add(role, of: block, activation, to: &source[index])
+        }
       }
     }
     return records

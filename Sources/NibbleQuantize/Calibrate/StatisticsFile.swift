@@ -57,7 +57,8 @@ public struct StatisticsFile: Sendable {
         tokens: tokens, low: low, high: high, magnitude: magnitude, energy: energy, sample: sample,
         loudest: loudest)
     else {
-      throw .statistics(path: path, reason: "its record of block \(block), \(site.rawValue), is damaged")
+      throw .statistics(
+        path: path, reason: "its record of block \(block), \(site.rawValue), is damaged")
     }
     return record
   }
@@ -111,7 +112,8 @@ final class StatisticsWriter {
   private let writer: SafetensorsWriter
 
   init(
-    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>, to path: String
+    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>,
+    to path: String
   ) throws(QuantizeError) {
     self.path = path
     var tensors: [SafetensorsLayout.Tensor] = []

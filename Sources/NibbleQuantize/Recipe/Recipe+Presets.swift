@@ -15,7 +15,8 @@ extension Recipe {
 
   /// SmoothQuant with a strength searched for each site.
   public static let w8a8Smooth = Recipe(
-    name: "w8a8-smooth", summary: "w8a8 smoothed, from calibration text; the quick way to a good one",
+    name: "w8a8-smooth",
+    summary: "w8a8 smoothed, from calibration text; the quick way to a good one",
     scheme: w8a8.scheme, steps: [.smooth(Smooth()), .round(Round(search: .shrink(steps: 10)))],
     maxKL: 0.05)
 

@@ -76,12 +76,14 @@ public struct Recipe: Hashable, Sendable, Codable {
     switch last {
     case .gptq(let gptq) where gptq.search == .clip:
       return "gptq does not search by clip; use shrink or extremes"
-    case .round(let round) where round.search == .clip && schemes.contains { $0.weights.format == .e4m3 }:
+    case .round(let round)
+    where round.search == .clip && schemes.contains { $0.weights.format == .e4m3 }:
       return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
     default: break
     }
-    if quantizesHead, scheme.activations?.isStatic ?? false {
-      return "the head's inputs have no range from calibration; use dynamic activations, or keep the "
+    if quantizesHead, schemes.contains(where: { $0.activations?.isStatic ?? false }) {
+      return
+        "the head's inputs have no range from calibration; use dynamic activations, or keep the "
         + "head float"
     }
     if last.searches, schemes.contains(where: { $0.weights.granularity.sharesRows }) {

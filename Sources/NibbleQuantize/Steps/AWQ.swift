@@ -15,7 +15,8 @@ public struct AWQ: Hashable, Sendable, Codable {
   public init() {}
 
   func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], layers: [Role: Plan.Layer],
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
+    layers: [Role: Plan.Layer],
     scaleFormat: (Plan.Layer) -> FloatFormat, on compute: Compute
   ) -> [StepReport] {
     var reports: [StepReport] = []

@@ -20,7 +20,9 @@ public struct Round: Hashable, Sendable, Codable {
         to: layer.scheme.weights, scaleFormat: scaleFormat, on: compute)
     } catch let error as NonFinite {
       throw .nonFinite(tensor: name, index: error.index)
-    } catch let error as ModelError { throw .model(error) } catch { preconditionFailure("\(error)") }
+    } catch let error as ModelError { throw .model(error) } catch {
+      preconditionFailure("\(error)")
+    }
   }
 
   /// A weight that other steps changed.

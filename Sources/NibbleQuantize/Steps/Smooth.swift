@@ -15,7 +15,8 @@ public struct Smooth: Hashable, Sendable, Codable {
   public init(strength: Float? = nil) { self.strength = strength }
 
   func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics], layers: [Role: Plan.Layer],
+    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
+    layers: [Role: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
     // All factors from the source's weights: a fold at one site changes the rows of another.

@@ -42,7 +42,8 @@ extension QuantizedMatrix {
                       unsafe scales[row * groups + group] = scale
                       unsafe zeros[row * groups + group] = Int8(zero)
                       unsafe RowRounding.write(
-                        values, span, codes.baseAddress! + row * codeBytes + first * scheme.bits / 8,
+                        values, span,
+                        codes.baseAddress! + row * codeBytes + first * scheme.bits / 8,
                         scale, zero, scheme)
                     }
                   }

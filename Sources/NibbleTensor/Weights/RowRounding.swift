@@ -70,7 +70,8 @@ struct RowRounding {
         }
       }
       unsafe Self.write(
-        part, values.count, codes + values.lowerBound * scheme.bits / 8, scales[group], zero, scheme)
+        part, values.count, codes + values.lowerBound * scheme.bits / 8, scales[group], zero, scheme
+      )
     }
     return nil
   }

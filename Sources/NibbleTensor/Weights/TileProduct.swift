@@ -77,7 +77,8 @@ enum TileProduct {
   /// Sums go through memory of the thread's own: a store across cache lines to memory that no cache
   /// holds costs as much as the products.
   static func run(
-    _ x: UnsafeRawPointer, tokens t: Int, scales: UnsafePointer<Float>?, _ weights: UnsafeRawPointer,
+    _ x: UnsafeRawPointer, tokens t: Int, scales: UnsafePointer<Float>?,
+    _ weights: UnsafeRawPointer,
     inputs k: Int, _ layout: TileLayout, _ target: ProductTarget, on compute: Compute
   ) {
     let step = layout.step(k)
