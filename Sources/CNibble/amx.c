@@ -240,23 +240,32 @@ INLINE void write_block(const void *sums, int is_integer, float *y, size_t m, si
   PRODUCT(3, 5, 7);
 
 /// Tiles 0...3 = [a0; a1] times [b0, b1], with whole tiles along the depth. Of floats in parts the
-/// products above 2^-24 of the first are taken: those whose places add up to 2 at most.
+/// products above 2^-24 of the first are taken: those whose places add up to 2 at most, the larger
+/// first, so that one value times 1 stays itself.
 INLINE void multiply_floats(const char *a0, const char *a1, const char *b0, const char *b1,
-                            size_t depth, int parts) {
+                            size_t depth, int a_parts, int b_parts) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (size_t k = 0; k < depth; k++) {
     LOAD_B(0) LOAD_A(0) MULTIPLY(_tile_dpbf16ps)
-    if (parts == 3) {
-      LOAD_B(2) MULTIPLY(_tile_dpbf16ps)
+    if (b_parts > 1) {
       LOAD_B(1) MULTIPLY(_tile_dpbf16ps)
-      LOAD_A(1) MULTIPLY(_tile_dpbf16ps)
-      LOAD_B(0) MULTIPLY(_tile_dpbf16ps)
+    }
+    if (b_parts > 2) {
+      LOAD_B(2) MULTIPLY(_tile_dpbf16ps)
+    }
+    if (a_parts > 1) {
+      LOAD_A(1)
+      if (b_parts > 1) {
+        LOAD_B(1) MULTIPLY(_tile_dpbf16ps)
+        LOAD_B(0)
+      }
+      MULTIPLY(_tile_dpbf16ps)
       LOAD_A(2) MULTIPLY(_tile_dpbf16ps)
     }
-    a0 += TILE * parts, a1 += TILE * parts, b0 += TILE * parts, b1 += TILE * parts;
+    a0 += TILE * a_parts, a1 += TILE * a_parts, b0 += TILE * b_parts, b1 += TILE * b_parts;
   }
 }
 
@@ -273,9 +282,9 @@ INLINE void multiply_integers(const char *a0, const char *a1, const char *b0, co
 }
 
 INLINE void multiply_tiles(const char *a, const char *b, float *y, size_t m, size_t n,
-                           size_t depth, int parts, int is_integer, size_t b_step, size_t y_stride,
-                           const float *row_scale, const float *column_scale) {
-  const size_t a_step = depth * TILE * parts;
+                           size_t depth, int a_parts, int b_parts, int is_integer, size_t b_step,
+                           size_t y_stride, const float *row_scale, const float *column_scale) {
+  const size_t a_step = depth * TILE * a_parts;
   _Alignas(64) char sums[4][TILE];
   configure_tiles();
   for (size_t c = 0; c < n; c += 32) {
@@ -288,7 +297,7 @@ INLINE void multiply_tiles(const char *a, const char *b, float *y, size_t m, siz
       if (is_integer)
         multiply_integers(a0, a1, b0, b1, depth);
       else
-        multiply_floats(a0, a1, b0, b1, depth, parts);
+        multiply_floats(a0, a1, b0, b1, depth, a_parts, b_parts);
       if (!is_integer && !row_scale && !column_scale && r + 32 <= m && c + 32 <= n) {
         _tile_stored(0, out, y_stride * 4);
         _tile_stored(1, out + 16, y_stride * 4);
@@ -313,20 +322,28 @@ INLINE void multiply_tiles(const char *a, const char *b, float *y, size_t m, siz
 }
 
 TILES void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n,
-                               size_t depth, int parts, size_t b_step, size_t y_stride,
-                               const float *row_scale, const float *column_scale) {
-  if (parts == 1)
-    multiply_tiles(a, b, y, m, n, up_to(depth, 32), 1, 0, b_step, y_stride, row_scale,
-                   column_scale);
+                               size_t depth, int a_parts, int b_parts, size_t b_step,
+                               size_t y_stride, const float *row_scale,
+                               const float *column_scale) {
+  const size_t tiles = up_to(depth, 32);
+#define RUN(A, B)                                                                                  \
+  multiply_tiles(a, b, y, m, n, tiles, A, B, 0, b_step, y_stride, row_scale, column_scale)
+  if (a_parts == 1)
+    RUN(1, 1);
+  else if (b_parts == 1)
+    RUN(3, 1);
+  else if (b_parts == 2)
+    RUN(3, 2);
   else
-    multiply_tiles(a, b, y, m, n, up_to(depth, 32), 3, 0, b_step, y_stride, row_scale,
-                   column_scale);
+    RUN(3, 3);
+#undef RUN
 }
 
 TILES void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n,
                            size_t depth, size_t b_step, size_t y_stride, const float *row_scale,
                            const float *column_scale) {
-  multiply_tiles(a, b, y, m, n, up_to(depth, 64), 1, 1, b_step, y_stride, row_scale, column_scale);
+  multiply_tiles(a, b, y, m, n, up_to(depth, 64), 1, 1, 1, b_step, y_stride, row_scale,
+                 column_scale);
 }
 
 // MARK: the gated product
@@ -347,7 +364,8 @@ INLINE void write_gated(const float *gate, const float *up, char *out, int parts
 }
 
 INLINE void multiply_gated(const char *a, const char *gate, const char *up, char *out, size_t m,
-                           size_t n, size_t depth, int parts, size_t b_step, size_t out_step) {
+                           size_t n, size_t depth, int parts, int b_parts, size_t b_step,
+                           size_t out_step) {
   const size_t a_step = depth * TILE * parts;
   _Alignas(64) float sums[4][TILE / 4];
   configure_tiles();
@@ -360,7 +378,7 @@ INLINE void multiply_gated(const char *a, const char *gate, const char *up, char
       if (is_padding) {
         memset(sums, 0, sizeof sums);
       } else {
-        multiply_floats(a0, a1, b0, b1, depth, parts);
+        multiply_floats(a0, a1, b0, b1, depth, parts, b_parts);
         _tile_stored(0, sums[0], TILE_BYTES);
         _tile_stored(1, sums[1], TILE_BYTES);
         _tile_stored(2, sums[2], TILE_BYTES);
@@ -375,12 +393,19 @@ INLINE void multiply_gated(const char *a, const char *gate, const char *up, char
 }
 
 TILES void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
-                              size_t n, size_t depth, int parts, size_t b_step,
+                              size_t n, size_t depth, int a_parts, int b_parts, size_t b_step,
                               size_t out_step) {
-  if (parts == 1)
-    multiply_gated(a, gate, up, out, m, n, up_to(depth, 32), 1, b_step, out_step);
+  const size_t tiles = up_to(depth, 32);
+#define RUN(A, B) multiply_gated(a, gate, up, out, m, n, tiles, A, B, b_step, out_step)
+  if (a_parts == 1)
+    RUN(1, 1);
+  else if (b_parts == 1)
+    RUN(3, 1);
+  else if (b_parts == 2)
+    RUN(3, 2);
   else
-    multiply_gated(a, gate, up, out, m, n, up_to(depth, 32), 3, b_step, out_step);
+    RUN(3, 3);
+#undef RUN
 }
 
 // MARK: attention's softmax
@@ -416,8 +441,7 @@ INLINE void exponentials(const float *scores, size_t stride, char *out, float *f
     __m512 peaks = _mm512_set1_ps(row[start]);
     for (size_t c = start / 16 * 16; c < end; c += 16)
       peaks = _mm512_mask_max_ps(peaks, between(c, start, end), peaks, _mm512_load_ps(row + c));
-    const __m512 shift =
-        _mm512_mul_ps(_mm512_set1_ps(-_mm512_reduce_max_ps(peaks)), factor);
+    const __m512 peak = _mm512_set1_ps(_mm512_reduce_max_ps(peaks));
     char *line = out + r / 16 * out_step + r % 16 * TILE_BYTES;
     __m512 sums = _mm512_setzero_ps(), sums2 = _mm512_setzero_ps();
     for (size_t c = 0; c < columns; c += 32) {
@@ -425,10 +449,10 @@ INLINE void exponentials(const float *scores, size_t stride, char *out, float *f
       if (c + 32 > start && c < end) {
         low = _mm512_maskz_mov_ps(
             between(c, start, end),
-            power_of_two(_mm512_fmadd_ps(_mm512_load_ps(row + c), factor, shift)));
+            power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + c), peak), factor)));
         high = _mm512_maskz_mov_ps(
             between(c + 16, start, end),
-            power_of_two(_mm512_fmadd_ps(_mm512_load_ps(row + c + 16), factor, shift)));
+            power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + c + 16), peak), factor)));
         sums = _mm512_add_ps(sums, low);
         sums2 = _mm512_add_ps(sums2, high);
       }
@@ -560,23 +584,24 @@ void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t colu
 }
 
 void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
-                         int parts, size_t b_step, size_t y_stride, const float *row_scale,
-                         const float *column_scale) {
-  (void)a, (void)b, (void)y, (void)m, (void)n, (void)depth, (void)parts, (void)b_step;
-  (void)y_stride, (void)row_scale, (void)column_scale;
+                         int a_parts, int b_parts, size_t b_step, size_t y_stride,
+                         const float *row_scale, const float *column_scale) {
+  (void)a, (void)b, (void)y, (void)m, (void)n, (void)depth, (void)a_parts, (void)b_parts;
+  (void)b_step, (void)y_stride, (void)row_scale, (void)column_scale;
   __builtin_trap();
 }
 
 void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                      size_t b_step, size_t y_stride, const float *row_scale,
                      const float *column_scale) {
-  nibble_tiles_floats(a, b, y, m, n, depth, 1, b_step, y_stride, row_scale, column_scale);
+  nibble_tiles_floats(a, b, y, m, n, depth, 1, 1, b_step, y_stride, row_scale, column_scale);
 }
 
 void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
-                        size_t n, size_t depth, int parts, size_t b_step, size_t out_step) {
-  (void)a, (void)gate, (void)up, (void)out, (void)m, (void)n, (void)depth, (void)parts;
-  (void)b_step, (void)out_step;
+                        size_t n, size_t depth, int a_parts, int b_parts, size_t b_step,
+                        size_t out_step) {
+  (void)a, (void)gate, (void)up, (void)out, (void)m, (void)n, (void)depth, (void)a_parts;
+  (void)b_parts, (void)b_step, (void)out_step;
   __builtin_trap();
 }
 

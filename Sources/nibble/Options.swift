@@ -12,8 +12,8 @@ struct ComputeOptions: ParsableArguments {
 
   @Option(
     help: """
-      Arithmetic of float products: f32, bf16, or auto (bf16 when the weights are bf16 and the \
-      processor multiplies bf16, else f32).
+      Arithmetic of float products: f32, bf16, or auto (bf16 when the weights are bf16 or a recipe \
+      calibrates, and the processor multiplies bf16; else f32).
       """)
   var precision = "auto"
 
@@ -26,10 +26,12 @@ struct ComputeOptions: ParsableArguments {
     }
   }
 
-  func compute(for checkpoint: Checkpoint) -> Compute {
+  /// - Parameter calibrates: whether text runs through the model for statistics, for which bf16 is
+  ///   exact enough.
+  func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let auto: Precision = stored == "bfloat16" && Compute.hasTiles ? .bf16 : .f32
+    let auto: Precision = (calibrates || stored == "bfloat16") && Compute.hasTiles ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
   }
 }
@@ -79,7 +81,8 @@ struct RecipeOptions: ParsableArguments {
   func resolve() throws -> Recipe {
     let isFile = recipe.hasSuffix(".yaml") || recipe.hasSuffix(".yml")
     guard !isFile || group == nil && !asymmetric && per == nil else {
-      throw ValidationError("--group, --asymmetric and --per change a preset; write them in the file.")
+      throw ValidationError(
+        "--group, --asymmetric and --per change a preset; write them in the file.")
     }
     var recipe =
       isFile
@@ -127,31 +130,9 @@ enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
 struct MeasureOptions: ParsableArguments {
   @Option(
     help: """
-      Text to learn from: a text file, records (.jsonl or .json), builtin, or self (the source model \
-      writes it). Default: builtin, when the recipe learns from text.
+      What nibble calibrate saw of this model, instead of text. GPTQ learns from text all the same.
       """)
-  var calibrate: String?
-
-  @Option(
-    help: """
-      Fields to read of each record, such as title,passage,question. Default: text, content, messages \
-      and others that are known.
-      """)
-  var calibrateField: String?
-
-  @Option(
-    help:
-      "Windows of calibration text. Default: 64, fewer when the text is short.")
-  var samples: Int?
-
-  @Option(help: "Tokens in a window of calibration text. Default: 512.")
-  var sampleLength: Int?
-
-  @Option(
-    help:
-      "0 spreads the windows over the calibration text; another number draws them, the same each time."
-  )
-  var seed: UInt64 = 0
+  var statistics: String?
 
   @Option(help: "Held-out text of the verdict: a file or builtin.")
   var verdictText = "builtin"
@@ -176,51 +157,20 @@ struct MeasureOptions: ParsableArguments {
     guard (2...65_536).contains(verdictWindow) else {
       throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
     }
-    if let samples, !(1...65_536).contains(samples) {
-      throw ValidationError("--samples is \(samples); use 1 to 65536.")
-    }
-    if let sampleLength, !(2...65_536).contains(sampleLength) {
-      throw ValidationError("--sample-length is \(sampleLength); use 2 to 65536.")
-    }
-    let isAskedFor = samples != nil || sampleLength != nil || calibrateField != nil || seed != 0
-    guard calibrate != nil || !isAskedFor else {
-      throw ValidationError(
-        "--samples, --sample-length, --seed and --calibrate-field need --calibrate FILE.")
-    }
-    guard fields.allSatisfy({ !$0.isEmpty }) else {
-      throw ValidationError("--calibrate-field is empty or has an empty name.")
-    }
     _ = try budget()
     _ = try shardBytes()
   }
 
-  /// The names in --calibrate-field.
-  var fields: [String] {
-    calibrateField?.split(separator: ",", omittingEmptySubsequences: false)
-      .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
-  }
-
-  /// Which windows calibration takes; fewer than the default is no error.
-  func sampling(for recipe: Recipe) -> CalibrationSampling {
-    var sampling = CalibrationSampling()
-    sampling.windows = samples ?? (recipe.needsCalibration ? 64 : verdictWindows)
-    sampling.length = sampleLength ?? (recipe.needsCalibration ? 512 : verdictWindow)
-    sampling.seed = seed
-    sampling.allowsFewer = samples == nil && sampleLength == nil
-    return sampling
-  }
-
   /// The text to calibrate on: the one asked for, or the built-in one when the recipe learns from it.
-  func calibrationSource(for recipe: Recipe) -> String? {
-    calibrate ?? (recipe.needsCalibration ? "builtin" : nil)
+  func calibrationSource(_ options: CalibrationOptions, for recipe: Recipe) -> String? {
+    let learns = statistics == nil ? recipe.needsCalibration : recipe.needsText
+    return options.calibrate ?? (learns ? "builtin" : nil)
   }
 
   /// The windows that will run through the blocks, before any text is read.
-  func windowSizes(for recipe: Recipe) -> WindowSizes {
-    let sampling = sampling(for: recipe)
-    return WindowSizes(
-      calibration: calibrationSource(for: recipe) == nil
-        ? [] : Array(repeating: sampling.length, count: sampling.windows),
+  func windowSizes(_ options: CalibrationOptions, for recipe: Recipe) -> WindowSizes {
+    WindowSizes(
+      calibration: calibrationSource(options, for: recipe) == nil ? [] : options.windowSizes,
       heldOut: Array(repeating: verdictWindow, count: verdictWindows))
   }
 

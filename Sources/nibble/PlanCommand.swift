@@ -16,6 +16,7 @@ struct PlanCommand: ParsableCommand {
   var model: String
   @OptionGroup var recipe: RecipeOptions
   @OptionGroup var format: FormatOptions
+  @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
   @Flag(help: "Print JSON.")
   var json = false
@@ -26,7 +27,7 @@ struct PlanCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter,
       shardSize: measure.shardBytes(),
-      windows: measure.windowSizes(for: recipe),
+      windows: measure.windowSizes(calibration, for: recipe),
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }
@@ -58,6 +59,7 @@ struct PlanText {
       lines.append(
         "  \(layers.count) x \(shape): \(Terminal.bytes(source)) -> \(Terminal.bytes(bytes))")
     }
+    for note in plan.exporter.notes(plan) { lines.append("  note: \(note)") }
     for kept in plan.keptFloat { lines.append("  float: \(kept.path) (\(kept.reason))") }
     for file in files.dropped { lines.append("  not copied: \(file.name) (\(file.reason))") }
     lines.append("")
@@ -102,6 +104,7 @@ struct PlanText {
         }),
       "kept_float": .array(
         plan.keptFloat.map { ["path": .string($0.path), "reason": .string($0.reason)] }),
+      "notes": .array(plan.exporter.notes(plan).map { .string($0) }),
       "not_copied": .array(
         files.dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
       "refusals": .array(plan.refusals.map { .string($0.description) }),

@@ -20,6 +20,7 @@ struct Quantize: ParsableCommand {
   var output: String?
   @OptionGroup var recipe: RecipeOptions
   @OptionGroup var format: FormatOptions
+  @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
@@ -47,22 +48,28 @@ struct Quantize: ParsableCommand {
         checkpoint, recipe: recipe, exporter: format.exporter,
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
-    let first = try plan(measure.windowSizes(for: recipe))
+    let first = try plan(measure.windowSizes(calibration, for: recipe))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
-    let computing = compute.compute(for: checkpoint)
-    let windows = try RunWindows(measure, checkpoint, first, computing).windows
+    let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
+    let windows = try RunWindows(
+      measure, calibration, measure.calibrationSource(calibration, for: recipe), checkpoint, first,
+      computing
+    ).windows
     let final = try plan(windows.sizes)
     Terminal.note(
       "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
         + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "
         + "about \(Terminal.bytes(final.memory.total))")
+    for note in final.exporter.notes(final) { Terminal.note(note) }
     for file in files.dropped { Terminal.note("not copied: \(file.name) (\(file.reason))") }
     if let error = final.familyError { Terminal.note("verdict on weights alone: \(error)") }
     Interrupt.watch()
     let quantize = QuantizeRun(
-      checkpoint, final, windows: windows, files: files, on: computing,
+      checkpoint, final, windows: windows,
+      statistics: try measure.statistics.map { try StatisticsFile(path: $0) }, files: files,
+      on: computing,
       spillInterval: .seconds(spillSeconds))
     let report = try quantize.run(
       to: output, progress: { show($0, since: start) }, shouldStop: { Interrupt.isRequested })

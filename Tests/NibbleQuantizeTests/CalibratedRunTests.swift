@@ -8,20 +8,6 @@ import TinyModel
 
 @testable import NibbleQuantize
 
-/// compressed-tensors without the limits of an engine: some presets wait for one that runs them.
-private struct AnyScheme: Exporter {
-  private let format = CompressedTensors()
-
-  var name: String { format.name }
-  func refusals(_ plan: Plan) -> [Refusal] { [] }
-  func scaleFormat(of layer: Plan.Layer) -> FloatFormat { format.scaleFormat(of: layer) }
-  func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor] { format.tensors(of: layer) }
-  func config(_ source: JSON, _ plan: Plan) -> JSON { format.config(source, plan) }
-  func encode(
-    _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
-  ) -> [String: Bytes] { format.encode(matrix, inputs: inputs, of: layer) }
-}
-
 @Suite struct CalibratedRunTests {
   /// A preset with groups that fit the small model.
   static func fitted(_ name: String) throws -> Recipe {
@@ -40,7 +26,6 @@ private struct AnyScheme: Exporter {
 
   static func run(_ recipe: Recipe) -> TinyRun {
     var run = TinyRun(recipe)
-    run.exporter = AnyScheme()
     run.windows.calibration = (0..<6).map { someTokens(24, below: 128, seed: 50 + UInt64($0)) }
     run.windows.heldOut = (0..<3).map { someTokens(16, below: 128, seed: 80 + UInt64($0)) }
     return run
@@ -220,9 +205,8 @@ private struct AnyScheme: Exporter {
       try Self.model().write(in: source, config: [:])
       for name in ["w8a8-smooth", "w4a16-gptq", "w4a16-awq", "w8a8-static"] {
         var run = Self.run(try Self.fitted(name))
-        let (calibration, heldOut) = (run.windows.calibration, run.windows.heldOut)
-        for windows in [([], heldOut), (calibration, []), ([], [])] as [([[Int]], [[Int]])] {
-          (run.windows.calibration, run.windows.heldOut) = windows
+        for heldOut in [run.windows.heldOut, []] {
+          (run.windows.calibration, run.windows.heldOut) = ([], heldOut)
           #expect(throws: QuantizeError.self, "\(name)") {
             try run.run(source, to: folder + "/out")
           }

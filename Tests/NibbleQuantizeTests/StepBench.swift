@@ -113,7 +113,7 @@ struct StepBench {
         record.add(activation, window: WindowIdentity(windows[index]), on: compute)
         moments.add(activation, on: compute)
       }
-      moments.flush(on: compute)
+      moments.finish(on: compute)
       return ActivationStatistics(record, moments: moments)
     }
   }

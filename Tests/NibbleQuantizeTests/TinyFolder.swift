@@ -83,7 +83,6 @@ extension TinyModel {
 /// A quantization of a model on disk, with settings that tests change.
 struct TinyRun {
   var recipe = Recipe.w8a8
-  var exporter: any Exporter = CompressedTensors()
   var threads = 1
   var shardSize = 5 << 30
   var windows = QuantizeRun.Windows()
@@ -98,7 +97,7 @@ struct TinyRun {
 
   func plan(_ source: String) throws -> Plan {
     try Plan(
-      Checkpoint(path: source), recipe: recipe, exporter: exporter,
+      Checkpoint(path: source), recipe: recipe, exporter: CompressedTensors(),
       shardSize: shardSize, windows: windows.sizes, budget: budget)
   }
 

@@ -80,7 +80,7 @@ import Testing
     let x = correlated(tokens: 2 * k, channels: k, seed: 6)
     var gram = GramMatrix(channels: k)
     gram.add(x, on: oneThread)
-    gram.flush(on: oneThread)
+    gram.finish(on: oneThread)
     let rows = gaussian(n * k, seed: 7)
     let energy = FloatRows(rows, columns: k).energy(under: gram.weight, on: oneThread)
     let exact = DoubleMatrix(gram.values, columns: k).energy(of: rows.map(Double.init))

@@ -41,8 +41,8 @@ import Testing
       gram.add(Array(x[start * k..<end * k]), on: compute)
       start = end
     }
-    gram.flush(on: compute)
-    gram.flush(on: compute)
+    gram.finish(on: compute)
+    gram.finish(on: compute)
     #expect(gram.tokens == t)
     expectProduct(gram, x, precision)
     #expect(gram.weight.values(of: 0..<k) == gram.values)
@@ -60,7 +60,7 @@ import Testing
       let compute = Compute(threads: threads, precision: precision)
       var own = GramMatrix(channels: 140)
       own.add(x, on: compute)
-      own.flush(on: compute)
+      own.finish(on: compute)
       return own.values.bits
     }
     #expect(results[0] == results[1])
@@ -72,7 +72,7 @@ import Testing
     let factors = gaussian(k, seed: 11).map { 0.1 + abs($0) * 10 }
     var gram = GramMatrix(channels: k)
     gram.add(x, on: oneThread)
-    gram.flush(on: oneThread)
+    gram.finish(on: oneThread)
     let divided = gram.divided(by: factors)
     #expect(divided.tokens == t)
     expectProduct(divided, x.indices.map { x[$0] / factors[$0 % k] }, .f32)

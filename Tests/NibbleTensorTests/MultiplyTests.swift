@@ -310,20 +310,19 @@ import Testing
 /// Our tile kernels against oneDNN's, on processors that have tiles.
 @Suite(.enabled(if: Compute.hasTiles)) struct TileProductTests {
   private func products(
-    _ size: MultiplyTests.Size, _ weight: Weight, _ rounding: InputRounding?,
-    columnScales: [Float]?
+    _ size: MultiplyTests.Size, _ weight: Weight, columnScales: [Float]?
   ) -> (tiles: [Float], plain: [Float]) {
     let compute = Compute(threads: 2, precision: .bf16)
     let x = gaussian(size.t * size.k, seed: 20)
     func run(
-      _ body: (borrowing RoundedInputs, ProductTarget) -> Void
+      _ body: (borrowing ProductInputs, ProductTarget) -> Void
     ) -> [Float] {
       var y = [Float](repeating: .nan, count: size.t * size.n)
       // The pointers live inside the closures that lend them.
       unsafe x.withUnsafeBufferPointer { x in
         unsafe y.withUnsafeMutableBufferPointer { y in
-          let inputs = unsafe RoundedInputs(
-            x.baseAddress!, tokens: size.t, columns: size.k, as: rounding, on: compute)
+          let inputs = unsafe ProductInputs(
+            x.baseAddress!, tokens: size.t, for: weight, on: compute)
           let target = unsafe ProductTarget(
             y: y.baseAddress!, stride: size.n, outputs: size.n, columnScales: columnScales)
           body(inputs, target)
@@ -331,27 +330,24 @@ import Testing
       }
       return y
     }
-    let isInteger = weight.integers != nil
-    return (
-      run { inputs, target in
-        guard let layout = weight.tileLayout(on: compute) else { return }
-        // Memory of the scratch outlives the product.
-        let x = unsafe TileProduct.pack(inputs, as: layout, on: compute)
-        let w = unsafe compute.scratch.take(.weights, layout.bytes(size.n, size.k))
-        unsafe TileProduct.pack(
-          weight, 0..<size.n, as: layout, unscaled: isInteger, into: w, on: compute)
-        unsafe TileProduct.run(
-          x, tokens: size.t, scales: inputs.scales, w, inputs: size.k, layout, target, on: compute)
-      },
-      run { inputs, target in
-        if let matrix = weight.integers {
-          PlainProduct.integers(inputs, matrix, 0..<size.n, target, on: compute)
-        } else {
-          PlainProduct.floats(
-            inputs, weight, 0..<size.n, unscaled: false, target, on: compute)
-        }
+    let layout = weight.integers != nil ? TileLayout.codes : .floats(parts: 1)
+    let tiles = run { inputs, target in
+      let w = unsafe PreparedWeight(weight).tiles(
+        of: 0..<size.n, layout, in: .weights, on: compute)
+      let packed = unsafe TileProduct.pack(inputs.rounded, as: layout, on: compute)
+      unsafe TileProduct.run(
+        packed, layout, tokens: size.t, scales: inputs.rounded.scales, w, layout, inputs: size.k,
+        target, on: compute)
+    }
+    let plain = run { inputs, target in
+      if let matrix = weight.integers {
+        PlainProduct.integers(inputs.rounded, matrix, 0..<size.n, target, on: compute)
+      } else {
+        PlainProduct.floats(
+          inputs.rounded, weight, 0..<size.n, unscaled: false, target, on: compute)
       }
-    )
+    }
+    return (tiles, plain)
   }
 
   @Test(arguments: MultiplyTests.sizes)
@@ -362,16 +358,15 @@ import Testing
       scaleFormat: .f32, on: oneThread)
     // Powers of two: the order of the scales' products then changes nothing.
     let scales = (0..<size.n).map { Float($0 % 2 == 0 ? 0.5 : 4) }
-    let rounding = InputRounding(.dynamicPerToken(.int8))
-    let (tiles, plain) = products(
-      size, .quantized(matrix, inputs: rounding), rounding, columnScales: scales)
+    let weight = Weight.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8)))
+    let (tiles, plain) = products(size, weight, columnScales: scales)
     #expect(tiles.bits == plain.bits)
   }
 
   @Test(arguments: MultiplyTests.sizes)
   func bfloatTilesDifferByTheOrderOfTheSum(_ size: MultiplyTests.Size) {
     let weight = Weight.float(FloatMatrix(gaussian(size.n * size.k, seed: 22), size.n, size.k))
-    let (tiles, plain) = products(size, weight, nil, columnScales: nil)
+    let (tiles, plain) = products(size, weight, columnScales: nil)
     // Both are within k · 2^-24 of the sum of magnitudes, which is about 0.64 k for normal factors.
     let bound = 2 * Float(size.k) * 0x1p-24 * (Float(size.k) + 8)
     for (tile, other) in zip(tiles, plain) {

@@ -19,13 +19,15 @@ import Testing
     QuantizedMatrix(
       nearest: FloatRows(weight, columns: columns),
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
-      moments: moments, on: compute)
+      importance: moments.map { gram in
+        (0..<columns).map { gram.values[$0 * columns + $0] }
+      }, moments: moments, on: compute)
   }
 
   private func moments(_ x: [Float], _ channels: Int) -> GramMatrix {
     var gram = GramMatrix(channels: channels)
     gram.add(x, on: oneThread)
-    gram.flush(on: oneThread)
+    gram.finish(on: oneThread)
     return gram
   }
 

@@ -100,7 +100,7 @@ size_t nibble_packed_bytes(size_t rows, size_t row_bytes);
 void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes);
 /// The same tiles with their 4-byte units transposed, as the second operand of a tile product.
 void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes);
-/// Floats as bfloat16 tiles of 32 columns, in 1 or 3 parts, one tile after the other: the nearest
+/// Floats as bfloat16 tiles of 32 columns, in 1 to 3 parts, one tile after the other: the nearest
 /// bfloat16, the nearest of what is left, and again. Three parts hold a float exactly, from 2^-110 to
 /// the largest bfloat16. `parts` times the packed bytes of 2 * columns; rows of `in` are `stride`
 /// floats apart.
@@ -115,19 +115,21 @@ void nibble_turn_tiles(const void *in, void *out, size_t bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
 /// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
 /// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed
-/// longer. floats: products of one part are exact, of three within 2^-24 of the product; pairs
-/// accumulate in float; subnormals count as zero. s8: exact in int32, depth < 131072.
+/// longer. floats: a in 1 or 3 parts, b in 1 to as many; products of one part are exact, of three
+/// within 2^-24 of the product; pairs accumulate in float; subnormals count as zero. s8: exact in
+/// int32, depth < 131072.
 void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
-                         int parts, size_t b_step, size_t y_stride, const float *row_scale,
-                         const float *column_scale);
+                         int a_parts, int b_parts, size_t b_step, size_t y_stride,
+                         const float *row_scale, const float *column_scale);
 void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                      size_t b_step, size_t y_stride, const float *row_scale,
                      const float *column_scale);
 /// out[m, n] = silu(sum over k of a[m, k] * gate[n, k]) * sum over k of a[m, k] * up[n, k], written
-/// as pack_a_floats would: `out` stands at the tile of the first column, out_step bytes from 16 rows
-/// to the next 16.
+/// as pack_a_floats would in a_parts: `out` stands at the tile of the first column, out_step bytes
+/// from 16 rows to the next 16.
 void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
-                        size_t n, size_t depth, int parts, size_t b_step, size_t out_step);
+                        size_t n, size_t depth, int a_parts, int b_parts, size_t b_step,
+                        size_t out_step);
 /// out[i, c] = exp(scale * (scores[i, c] - max)) as pack_a_floats would write [m, columns], where row
 /// i sees the last `window` of its first seen + i columns and is zero elsewhere; factors[i] = 1 / sum
 /// of the row. scores aligned to 64 bytes, stride and columns multiples of 32.

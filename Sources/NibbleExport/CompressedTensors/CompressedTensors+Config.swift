@@ -84,19 +84,20 @@ extension CompressedTensors {
     ]
   }
 
-  /// What vLLM 0.32 has no kernel for: spec/formats.md 3.4. One refusal for all layers of a scheme.
-  public func refusals(_ plan: Plan) -> [Refusal] {
+  public func refusals(_ plan: Plan) -> [Refusal] { [] }
+
+  /// What vLLM 0.32 has no kernel for; one note for all layers of a scheme.
+  public func notes(_ plan: Plan) -> [String] {
     let layers = Dictionary(grouping: plan.layers, by: \.scheme)
-    return layers.filter { !Self.isRunByEngines($0.key) }.map { scheme, layers in
-      .engine(
-        "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
-          + "run compressed-tensors with \(scheme). Use a scale per channel and dynamic activations "
-          + "per token, or another format.")
+    return layers.filter { !Self.isRunByVLLM($0.key) }.map { scheme, layers in
+      "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
+        + "run compressed-tensors with \(scheme); Nibble does. For vLLM use a scale per channel and "
+        + "dynamic activations per token."
     }
-    .sorted { "\($0)" < "\($1)" }
+    .sorted()
   }
 
-  static func isRunByEngines(_ scheme: LinearScheme) -> Bool {
+  static func isRunByVLLM(_ scheme: LinearScheme) -> Bool {
     let granularity = scheme.weights.granularity
     let isWhole: Bool
     let isGrouped: Bool

@@ -3,12 +3,18 @@ public import NibbleTensor
 /// One transformer layer's parameters.
 public struct Block: Sendable {
   public struct Linear: Sendable {
-    public var weight: Weight
+    /// The weight, packed or not.
+    public internal(set) var prepared: PreparedWeight
     /// `[n]`
     public var bias: [Float]?
 
+    public var weight: Weight {
+      get { prepared.weight }
+      set { prepared = PreparedWeight(newValue) }
+    }
+
     public init(weight: Weight, bias: [Float]?) {
-      self.weight = weight
+      prepared = PreparedWeight(weight)
       self.bias = bias
     }
   }
@@ -38,6 +44,11 @@ public struct Block: Sendable {
       linears[linear.role] = Linear(
         weight: try source.weight(path, outputs: shape.outputs, inputs: shape.inputs), bias: bias)
     }
+  }
+
+  /// Packs the weights, for running the block over several sequences: 1 to 6 bytes a value.
+  public mutating func pack(on compute: Compute) {
+    for role in linears.keys { linears[role]?.prepared.pack(on: compute) }
   }
 
   /// Gives mapped pages back to the system.

@@ -15,12 +15,46 @@ struct BlockArithmetic: Sendable {
   }
 
   func apply(_ block: Block, _ role: Role, _ x: [Float], into y: inout [Float]) {
+    let linear = linear(block, role)
+    var out = y.mutableSpan
+    linear.prepared.multiply(x.span, into: &out, on: compute)
+    if let bias = linear.bias { compute.addBias(bias.span, to: &out) }
+  }
+
+  func project(
+    _ block: Block, _ x: [Float], intoQueries queries: inout [Float], keys: inout [Float],
+    values: inout [Float]
+  ) {
+    let linears = (linear(block, .query), linear(block, .key), linear(block, .value))
+    var q = queries.mutableSpan
+    var k = keys.mutableSpan
+    var v = values.mutableSpan
+    PreparedWeight.multiply(
+      x.span, by: (linears.0.prepared, linears.1.prepared, linears.2.prepared), into: &q, &k, &v,
+      on: compute)
+    if let bias = linears.0.bias { compute.addBias(bias.span, to: &q) }
+    if let bias = linears.1.bias { compute.addBias(bias.span, to: &k) }
+    if let bias = linears.2.bias { compute.addBias(bias.span, to: &v) }
+  }
+
+  /// Gate, up and down at once; false, and nothing happens, when they must run one by one.
+  func feedForward(_ block: Block, _ x: [Float], into y: inout [Float]) -> Bool {
+    let linears = (linear(block, .gate), linear(block, .up), linear(block, .down))
+    let (gate, up, down) = (linears.0.prepared, linears.1.prepared, linears.2.prepared)
+    guard linears.0.bias == nil, linears.1.bias == nil,
+      compute.runsFeedForward(gate, up, down, tokens: x.count / config.hidden)
+    else { return false }
+    var out = y.mutableSpan
+    compute.feedForward(x.span, gate: gate, up: up, down: down, into: &out)
+    if let bias = linears.2.bias { compute.addBias(bias.span, to: &out) }
+    return true
+  }
+
+  private func linear(_ block: Block, _ role: Role) -> Block.Linear {
     guard let linear = block.linears[role] else {
       preconditionFailure("the block has no \(role)")
     }
-    var out = y.mutableSpan
-    linear.weight.multiply(x.span, into: &out, on: compute)
-    if let bias = linear.bias { compute.addBias(bias.span, to: &out) }
+    return linear
   }
 
   func multiply(_ gate: inout [Float], afterSiLUBy up: [Float]) {

@@ -32,8 +32,11 @@ public struct ForwardPass: Sendable {
     attend(block, states, from: position, layer: &layer, capacity: capacity)
     arithmetic.apply(block, .output, memory.attended, into: &memory.result)
     arithmetic.add(memory.result, to: &states)
-    gate(block, states)
-    arithmetic.apply(block, .down, memory.gate, into: &memory.result)
+    arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
+    if !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
+      gate(block)
+      arithmetic.apply(block, .down, memory.gate, into: &memory.result)
+    }
     arithmetic.add(memory.result, to: &states)
   }
 
@@ -58,7 +61,8 @@ public struct ForwardPass: Sendable {
       arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
       return memory.normed
     case .down:
-      gate(block, states)
+      arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
+      gate(block)
       return memory.gate
     }
   }
@@ -79,9 +83,9 @@ public struct ForwardPass: Sendable {
   ) {
     let (run, attention) = (arithmetic, config.attention)
     run.norm(states, block.inputNorm, into: &memory.normed)
-    run.apply(block, .query, memory.normed, into: &memory.queries)
-    run.apply(block, .key, memory.normed, into: &memory.keys)
-    run.apply(block, .value, memory.normed, into: &memory.values)
+    run.project(
+      block, memory.normed, intoQueries: &memory.queries, keys: &memory.keys,
+      values: &memory.values)
     run.rotate(&memory.queries, heads: attention.heads, from: position)
     run.rotate(&memory.keys, heads: attention.keyHeads, from: position)
     run.store(memory.keys, at: position, capacity: capacity, in: &layer.keys)
@@ -89,22 +93,30 @@ public struct ForwardPass: Sendable {
     run.attend(layer, from: position, capacity: capacity, memory.queries, into: &memory.attended)
   }
 
-  /// Norm, gate, up: `silu(gate) · up` into `memory.gate`.
-  private mutating func gate(_ block: Block, _ states: [Float]) {
+  /// Gate, up: `silu(gate) · up` of `memory.normed` into `memory.gate`.
+  private mutating func gate(_ block: Block) {
     let run = arithmetic
-    run.norm(states, block.postAttentionNorm, into: &memory.normed)
     run.apply(block, .gate, memory.normed, into: &memory.gate)
     run.apply(block, .up, memory.normed, into: &memory.up)
     run.multiply(&memory.gate, afterSiLUBy: memory.up)
   }
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.
-  public mutating func logits(
+  public func logits(
     _ states: [Float], norm weight: [Float], head: Weight, into logits: inout [Float]
   ) {
-    memory.resize(tokens: states.count / config.hidden, config)
-    arithmetic.norm(states, weight, into: &memory.normed)
+    var normed = [Float](repeating: 0, count: states.count)
+    arithmetic.norm(states, weight, into: &normed)
     var out = logits.mutableSpan
-    head.multiply(memory.normed.span, into: &out, on: compute)
+    head.multiply(normed.span, into: &out, on: compute)
+  }
+
+  /// The final norm, the head and the loss of each row's target, in nats.
+  public func losses(
+    _ states: [Float], norm weight: [Float], head: Weight, targets: [Int]
+  ) -> [Double] {
+    var normed = [Float](repeating: 0, count: states.count)
+    arithmetic.norm(states, weight, into: &normed)
+    return compute.losses(normed.span, head: head, targets: targets)
   }
 }

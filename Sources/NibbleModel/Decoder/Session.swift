@@ -49,6 +49,14 @@ public struct Session {
     body(logits)
   }
 
+  /// `-log p` of the target of each of some rows of states, in nats.
+  public func losses(_ states: [Float], _ rows: Range<Int>, targets: [Int]) -> [Double] {
+    let width = decoder.config.hidden
+    return pass.losses(
+      Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
+      head: decoder.head, targets: targets)
+  }
+
   private mutating func advance(_ tokens: [Int]) throws(ModelError) -> [Float] {
     guard cache.count + tokens.count <= cache.capacity else {
       throw .tooManyTokens(

@@ -28,7 +28,7 @@ struct ActivationStatistics: Sendable {
   mutating func estimateMoments(on compute: Compute) {
     var moments = GramMatrix(channels: channels)
     moments.add(sample.values, on: compute)
-    moments.flush(on: compute)
+    moments.finish(on: compute)
     self.moments = moments
   }
 

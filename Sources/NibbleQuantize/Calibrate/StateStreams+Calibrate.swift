@@ -12,7 +12,7 @@ extension StateStreams {
       guard keepsMoments else { return }
       moments[site, default: GramMatrix(channels: channels)].add(activation, on: compute)
     }
-    for site in moments.keys { moments[site]?.flush(on: compute) }
+    for site in moments.keys { moments[site]?.finish(on: compute) }
     return records.reduce(into: [:]) {
       $0[$1.key] = ActivationStatistics($1.value, moments: moments[$1.key])
     }
@@ -24,6 +24,8 @@ extension StateStreams {
     watch: (Site, _ activation: [Float], _ channels: Int) -> Void = { _, _, _ in }
   ) -> [Site: ActivationRecord] {
     var records: [Site: ActivationRecord] = [:]
+    var block = block
+    block.pack(on: pass.compute)
     for index in calibration {
       let identity = WindowIdentity(windows[index])
       for site in Site.allCases {
@@ -67,8 +69,9 @@ extension StateStreams {
           keptBytes += 4 * activation.count
         }
       }
-      moments.flush(on: compute)
+      moments.finish(on: compute)
       for (role, weight) in round(site, moments) { block.linears[role]?.weight = weight }
+      block.pack(on: compute)
       guard let role = site.addsToStates else { continue }
       for index in calibration {
         let activation =

@@ -32,6 +32,11 @@ public struct StatisticsFile: Sendable {
 
   static let format = "nibble-statistics-1"
 
+  /// SHA-256 of the file's content that decides a run's bytes.
+  var digest: String {
+    (try? MappedFile(path: path)).map { Bytes($0, 0..<$0.count).sha256() } ?? ""
+  }
+
   /// Checks that the statistics are this model's.
   func check(_ checkpoint: Checkpoint) throws(QuantizeError) {
     guard model == Self.fingerprint(of: checkpoint) else {

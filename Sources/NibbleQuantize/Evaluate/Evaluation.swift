@@ -97,16 +97,17 @@ extension Evaluation {
       other?.truncate(to: 0)
       let states = try session.states(after: window)
       let baseStates = try other?.states(after: window)
-      for start in stride(from: scored.lowerBound, to: scored.upperBound, by: logitRows) {
-        let part = start..<min(start + logitRows, scored.upperBound)
+      let rows = other == nil ? lossRows : logitRows
+      for start in stride(from: scored.lowerBound, to: scored.upperBound, by: rows) {
+        let part = start..<min(start + rows, scored.upperBound)
         let targets = part.map { window[$0 + 1] }
+        guard let baseStates else {
+          meter.add(session.losses(states, part, targets: targets))
+          continue
+        }
         session.withLogits(states, part) { logits in
-          if let baseStates {
-            other?.withLogits(baseStates, part) { base in
-              meter.add(compute.compare(logits.span, to: base.span, targets: targets))
-            }
-          } else {
-            meter.add(compute.losses(logits.span, targets: targets))
+          other?.withLogits(baseStates, part) { base in
+            meter.add(compute.compare(logits.span, to: base.span, targets: targets))
           }
         }
       }
@@ -124,3 +125,5 @@ extension Evaluation {
 
 /// Rows of logits held at once.
 let logitRows = 256
+/// Rows whose losses are computed at once.
+private let lossRows = 4096

@@ -7,6 +7,8 @@ public protocol Exporter: Sendable {
   var name: String { get }
   /// What the engine would refuse.
   func refusals(_ plan: Plan) -> [Refusal]
+  /// What some engines that read the format would not run.
+  func notes(_ plan: Plan) -> [String]
   /// The tensors of a layer: known before its codes are.
   func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
@@ -20,4 +22,8 @@ public protocol Exporter: Sendable {
   func config(_ source: JSON, _ plan: Plan) -> JSON
   /// What scales are rounded to before they are stored.
   func scaleFormat(of layer: Plan.Layer) -> FloatFormat
+}
+
+extension Exporter {
+  public func notes(_ plan: Plan) -> [String] { [] }
 }

@@ -58,8 +58,17 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     let width =
       5 * decoder.hidden + 2 * decoder.intermediate
       + 2 * (attention.heads + 4 * attention.keyHeads) * attention.headSize
-    let products = 2 * (16 << 20) + 4 * longest * max(decoder.hidden, decoder.intermediate)
+    // Scratch: rows of three weights and two activations in tiles, up to 6 bytes a value.
+    let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)
     activations = 4 * longest * width + products
+    // The source's block and the quantized one, packed for all windows: 2 bytes a value of each in
+    // bf16, up to 6 in f32.
+    let packed = blocks.map { unit in
+      unit.layers.reduce(0) {
+        $0 + $1.inputs * $1.outputs * ($1.modelFormat == .bf16 ? 8 : 12)
+      }
+    }
+    weights += packed.max() ?? 0
     steps =
       recipe.needsCalibration
       ? Self.steps(blocks, decoder, windows.calibration, recipe.needs) : 0

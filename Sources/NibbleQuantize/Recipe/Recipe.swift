@@ -57,6 +57,9 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// Whether a step learns from calibration text.
   public var needsCalibration: Bool { !needs.isEmpty }
 
+  /// Whether kept statistics are not enough for it.
+  public var needsText: Bool { needs.contains(.quantized) }
+
   /// Why the steps do not make sense together, if they do not.
   var fault: String? {
     guard let last = steps.last, last.rounds else {

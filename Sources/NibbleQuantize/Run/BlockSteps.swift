@@ -51,11 +51,13 @@ struct BlockSteps {
 
   /// Runs the steps that learn from calibration, and moves the calibration states past the block.
   func calibrated(
-    _ source: Block, _ index: Int, config: DecoderConfig, _ streams: inout StateStreams
+    _ source: Block, _ index: Int, config: DecoderConfig, _ known: StatisticsFile?,
+    _ streams: inout StateStreams?
   ) throws(QuantizeError) -> Outcome {
     for layer in unit.layers {
       guard let role = layer.role, let weight = source.linears[role]?.weight else { continue }
-      if case .float(let matrix) = weight, let bad = matrix.format.firstNonFinite(in: matrix.bytes) {
+      if case .float(let matrix) = weight, let bad = matrix.format.firstNonFinite(in: matrix.bytes)
+      {
         throw .nonFinite(tensor: layer.path + ".weight", index: bad)
       }
     }
@@ -63,9 +65,17 @@ struct BlockSteps {
     var outcome = Outcome()
     var block = FloatBlock(source, index, of: config, in: checkpoint)
     var seen: [Site: ActivationStatistics] = [:]
-    if !needs.isDisjoint(with: [.statistics, .moments]) {
-      seen = streams.statistics(
-        of: source, keepsMoments: needs.contains(.moments))
+    if let known {
+      for site in Site.allCases {
+        var statistics = ActivationStatistics(try known.record(index, site), moments: nil)
+        guard statistics.channels == config.inputs(of: site) else {
+          throw .statistics(path: known.path, reason: "its records have other sizes")
+        }
+        if needs.contains(.moments) { statistics.estimateMoments(on: compute) }
+        seen[site] = statistics
+      }
+    } else if !needs.isDisjoint(with: .sourceStates) {
+      seen = streams?.statistics(of: source, keepsMoments: needs.contains(.moments)) ?? [:]
     }
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
@@ -100,13 +110,15 @@ struct BlockSteps {
       case .round(let round):
         for (role, layer) in layers {
           guard let weight = block.weights[role] else { continue }
-          matrices[role] = round.apply(
-            to: weight, moments: seen[Site(of: role)]?.moments, scheme: layer.scheme.weights,
-            scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+          do {
+            matrices[role] = try round.apply(
+              to: weight, seen: seen[Site(of: role)], scheme: layer.scheme.weights,
+              scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+          } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
         }
       case .gptq(let gptq):
         var quantized = block.runnable
-        streams.roundInOrder(&quantized, inputs: roundings) { site, moments in
+        streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
           var weights: [Role: Weight] = [:]
           for role in site.roles {
             guard let layer = layers[role], let weight = block.weights[role] else { continue }
@@ -124,7 +136,8 @@ struct BlockSteps {
       guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
       else { continue }
       add(
-        matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute), to: &outcome)
+        matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute),
+        to: &outcome)
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
     outcome.parameters = block.runnable

@@ -49,6 +49,8 @@ public struct QuantizeRun {
   let checkpoint: Checkpoint
   let plan: Plan
   let windows: Windows
+  /// What an earlier calibration saw; nil when this run watches the source itself.
+  let statistics: StatisticsFile?
   let compute: Compute
   /// Files beside the weights, by name: config, tokenizer and the rest.
   let files: CompanionFiles
@@ -56,12 +58,13 @@ public struct QuantizeRun {
   let spillInterval: Duration
 
   public init(
-    _ checkpoint: Checkpoint, _ plan: Plan, windows: Windows, files: CompanionFiles,
-    on compute: Compute, spillInterval: Duration = .seconds(2)
+    _ checkpoint: Checkpoint, _ plan: Plan, windows: Windows, statistics: StatisticsFile? = nil,
+    files: CompanionFiles, on compute: Compute, spillInterval: Duration = .seconds(2)
   ) {
     self.checkpoint = checkpoint
     self.plan = plan
     self.windows = windows
+    self.statistics = statistics
     self.files = files
     self.compute = compute
     self.spillInterval = spillInterval
@@ -74,15 +77,7 @@ public struct QuantizeRun {
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
-    if plan.recipe.needsCalibration {
-      if let error = plan.familyError { throw .model(error) }
-      guard !windows.calibration.isEmpty, !windows.heldOut.isEmpty else {
-        throw .unmeasurable(
-          "recipe \(plan.recipe.name) learns from calibration text and is measured on held-out text; "
-            + "there are \(windows.calibration.count) windows of one and \(windows.heldOut.count) of "
-            + "the other")
-      }
-    }
+    try checkCalibration()
     let folder = try RunFolder(
       output: output, source: checkpoint.path, fingerprint: fingerprint())
     var streams = try startStreams()
@@ -134,13 +129,35 @@ public struct QuantizeRun {
       resumedUnits: resumed, measuring: measuring)
   }
 
+  /// What the steps learn from the windows, beside what statistics say.
+  private var needs: Step.Needs {
+    statistics == nil ? plan.recipe.needs : plan.recipe.needs.intersection(.quantized)
+  }
+
+  /// No step goes without what it learns from.
+  private func checkCalibration() throws(QuantizeError) {
+    guard plan.recipe.needsCalibration else { return }
+    guard plan.decoder != nil else {
+      throw .unmeasurable(
+        "recipe \(plan.recipe.name) learns from a model that runs: "
+          + (plan.familyError.map { "\($0)" } ?? ""))
+    }
+    try statistics?.check(checkpoint)
+    guard needs.isEmpty || !windows.calibration.isEmpty else {
+      throw .unmeasurable(
+        "recipe \(plan.recipe.name) learns from text that runs through the model. Use --calibrate.")
+    }
+  }
+
   private func startStreams() throws(QuantizeError) -> StateStreams? {
-    guard let config = plan.decoder, !windows.heldOut.isEmpty else { return nil }
+    guard let config = plan.decoder, !windows.heldOut.isEmpty || plan.recipe.needsCalibration else {
+      return nil
+    }
     do {
       let ends = try DecoderEnds(config, from: checkpoint)
       defer { ends.embedding.release() }
       return try StateStreams(
-        calibration: windows.calibration, heldOut: windows.heldOut, needs: plan.recipe.needs,
+        calibration: windows.calibration, heldOut: windows.heldOut, needs: needs,
         config: config, ends: ends, on: compute)
     } catch { throw .model(error) }
   }
@@ -174,7 +191,8 @@ public struct QuantizeRun {
       do { source = try Block(block, of: config, from: checkpoint) } catch { throw .model(error) }
       outcome =
         plan.recipe.needsCalibration
-        ? try calibrated(steps, source, block, config, &streams) : try steps.round(plainRound)
+        ? try steps.calibrated(source, block, config: config, statistics, &streams)
+        : try steps.round(plainRound)
       let start = ContinuousClock.now
       runningError = run(source, outcome, block, config, &streams)
       measuring += ContinuousClock.now - start
@@ -197,15 +215,6 @@ public struct QuantizeRun {
     return Round()
   }
 
-  private func calibrated(
-    _ steps: BlockSteps, _ source: Block, _ index: Int, _ config: DecoderConfig,
-    _ streams: inout StateStreams?
-  ) throws(QuantizeError) -> BlockSteps.Outcome {
-    guard var taken = streams.take() else { return try steps.round(plainRound) }
-    defer { streams = taken }
-    return try steps.calibrated(source, index, config: config, &taken)
-  }
-
   /// Runs the source's block and the quantized one over the windows that measure them.
   private func run(
     _ source: Block, _ outcome: BlockSteps.Outcome, _ index: Int, _ config: DecoderConfig,
@@ -220,7 +229,7 @@ public struct QuantizeRun {
       return nil
     }
     // Windows that only calibrate have moved on already.
-    let measured = plan.recipe.needsCalibration ? calibration.upperBound..<all.upperBound : all
+    let measured = needs.isEmpty ? all : calibration.upperBound..<all.upperBound
     return streams?.run(source: source, quantized: quantized, over: measured)
   }
 
@@ -264,6 +273,7 @@ public struct QuantizeRun {
     for line in checkpoint.identity { add(line) }
     add(checkpoint.config.text())
     add("\(windows.calibration) \(windows.heldOut)")
+    if let statistics { add("statistics \(statistics.digest)") }
     return hexadecimal(hash.finalize())
   }
 }

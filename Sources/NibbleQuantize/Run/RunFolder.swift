@@ -65,7 +65,7 @@ final class RunFolder {
     lines.removeLast()
     let decoder = JSONDecoder()
     guard let first = lines.first,
-      let found = try? decoder.decode(JournalHeader.self, from: Data(first.utf8))
+      let found = try? decoder.decode(JournalHeader.self, from: Data(Self.content(first).utf8))
     else { throw .unfinishedRun(self.path, reason: "its journal is not Nibble's") }
     guard found == header else {
       throw .unfinishedRun(
@@ -73,7 +73,8 @@ final class RunFolder {
     }
     lineEnds = [first.utf8.count + 1]
     for line in lines.dropFirst() {
-      guard let entry = try? decoder.decode(JournalEntry.self, from: Data(line.utf8)),
+      guard
+        let entry = try? decoder.decode(JournalEntry.self, from: Data(Self.content(line).utf8)),
         entry.unit == entries.count
       else { break }
       entries.append(entry)
@@ -94,6 +95,7 @@ final class RunFolder {
     guard var line = try? encoder.encode(value) else {
       throw .unmeasurable("the journal cannot hold a number that is not finite")
     }
+    line = Data((Self.checksum(line) + " ").utf8) + line
     line.append(UInt8(ascii: "\n"))
     let written = unsafe line.withUnsafeBytes {
       unsafe Foundation.write(journal, $0.baseAddress, $0.count)
@@ -102,6 +104,18 @@ final class RunFolder {
       throw .format(.file(FileError("write the journal in", path)))
     }
     lineEnds.append((lineEnds.last ?? 0) + line.count)
+  }
+
+  /// What a line says, or nothing when it is not what was written: each starts with the first 16
+  /// digits of the SHA-256 of the rest.
+  private static func content(_ line: Substring) -> Substring {
+    let parts = line.split(separator: " ", maxSplits: 1)
+    guard parts.count == 2, checksum(Data(parts[1].utf8)) == parts[0] else { return "" }
+    return parts[1]
+  }
+
+  private static func checksum(_ content: Data) -> String {
+    String(hexadecimal(SHA256.hash(data: content)).prefix(16))
   }
 
   /// Keeps the first `count` entries.

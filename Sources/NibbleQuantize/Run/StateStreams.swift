@@ -47,6 +47,11 @@ struct StateStreams {
     source block: Block, quantized other: Block, over range: Range<Int>
   ) -> Double {
     var (error, signal) = (0.0, 0.0)
+    var (block, other) = (block, other)
+    if range.count > 1 {
+      block.pack(on: pass.compute)
+      other.pack(on: pass.compute)
+    }
     for index in range {
       let capacity = windows[index].count
       var layer = KeyValueCache.Layer(pass.config.attention, capacity: capacity)

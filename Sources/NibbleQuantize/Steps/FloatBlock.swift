@@ -51,10 +51,7 @@ struct FloatBlock {
   var runnable: Block {
     var block = parameters
     for (role, weight) in weights {
-      block.linears[role]?.weight = .float(
-        FloatMatrix(
-          format: .f32, rows: weight.rows, columns: weight.columns,
-          bytes: Bytes(FloatFormat.f32.encode(weight.values.span))))
+      block.linears[role]?.weight = .float(weight.matrix)
     }
     return block
   }

@@ -27,12 +27,16 @@ public struct Round: Hashable, Sendable, Codable {
 
   /// A weight that other steps changed.
   func apply(
-    to weight: FloatRows, moments: GramMatrix?, scheme: WeightScheme, scaleFormat: FloatFormat,
-    on compute: Compute
-  ) -> QuantizedMatrix {
-    QuantizedMatrix(
+    to weight: FloatRows, seen: ActivationStatistics?, scheme: WeightScheme,
+    scaleFormat: FloatFormat, on compute: Compute
+  ) throws(NonFinite) -> QuantizedMatrix {
+    guard !scheme.granularity.sharesRows else {
+      return try QuantizedMatrix(
+        rounding: weight.matrix, to: scheme, scaleFormat: scaleFormat, on: compute)
+    }
+    return QuantizedMatrix(
       nearest: weight,
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
-      moments: moments, on: compute)
+      importance: seen?.meanSquare.map(Float.init), moments: seen?.moments, on: compute)
   }
 }

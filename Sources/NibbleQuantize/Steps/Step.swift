@@ -47,7 +47,12 @@ public enum Step: Hashable, Sendable, Codable {
     switch self {
     case .smooth: [.statistics]
     case .awq: [.statistics, .moments]
-    case .round(let round): round.search == .extremes ? [] : [.statistics, .moments]
+    case .round(let round):
+      switch round.search {
+      case .extremes: []
+      case .shrink: [.statistics]
+      case .clip: [.statistics, .moments]
+      }
     case .gptq: [.quantized]
     }
   }

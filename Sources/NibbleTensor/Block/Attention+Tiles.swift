@@ -69,11 +69,12 @@ extension Attention {
     // Rows and columns that no query or key fills are computed and then masked.
     unsafe nibble_tiles_floats(
       queryTiles, keys, scores, (tokens + 15) / 16 * 16, columns, headSize, parts,
-      layout.step(headSize), columns, nil, nil)
+      parts, layout.step(headSize), columns, nil, nil)
     unsafe nibble_tiles_softmax(
       scores, columns, weightTiles, factors, tokens, columns, seen, window ?? .max,
       1 / Float(headSize).squareRoot(), parts)
     unsafe nibble_tiles_floats(
-      weightTiles, values, out, tokens, headSize, columns, parts, valueStep, width, factors, nil)
+      weightTiles, values, out, tokens, headSize, columns, parts, parts, valueStep, width, factors,
+      nil)
   }
 }

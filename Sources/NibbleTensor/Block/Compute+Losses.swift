@@ -1,4 +1,5 @@
 import CNibble
+import Foundation
 
 /// What one position of two models says about the token that follows.
 public struct TokenComparison: Sendable, Hashable {
@@ -27,6 +28,52 @@ extension Compute {
         initialized = targets.count
       }
     }
+  }
+
+  /// `-log softmax(x · Wᵀ)[target]` of each row of x `[t, k]`, in nats.
+  ///
+  /// Computes 2048 columns of the logits at a time, for all rows.
+  ///
+  /// - Parameters:
+  ///   - head: `[vocabulary, k]`.
+  ///   - targets: `[t]`, below `vocabulary`.
+  public func losses(_ x: Span<Float>, head: Weight, targets: [Int]) -> [Double] {
+    let (t, vocabulary) = (targets.count, head.rows)
+    precondition(x.count == t * head.columns, "\(x.count) values for \(t) targets")
+    guard t > 4 else {
+      var logits = [Float](repeating: 0, count: t * vocabulary)
+      var span = logits.mutableSpan
+      head.multiply(x, into: &span, on: self)
+      return losses(logits.span, targets: targets)
+    }
+    var sums = [Double](repeating: -.infinity, count: t)
+    var chosen = [Double](repeating: 0, count: t)
+    unsafe x.withUnsafeBufferPointer { x in
+      let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: head, on: self)
+      for start in stride(from: 0, to: vocabulary, by: 2048) {
+        let part = start..<min(start + 2048, vocabulary)
+        let logits = unsafe scratch.take(.hidden, t * part.count * 4)
+          .assumingMemoryBound(to: Float.self)
+        unsafe PreparedWeight(head).multiply(
+          inputs, part, into: logits, stride: part.count, on: self)
+        unsafe sums.withUnsafeMutableBufferPointer { sums in
+          unsafe chosen.withUnsafeMutableBufferPointer { chosen in
+            ranges(of: t, grain: 16) { rows, _ in
+              for row in rows {
+                let line = unsafe logits + row * part.count
+                let sum = unsafe nibble_log_sum_exp(line, part.count)
+                let distance = unsafe abs(sum - sums[row])
+                unsafe sums[row] = max(sum, sums[row]) + log1p(exp(-distance))
+                if part.contains(targets[row]) {
+                  unsafe chosen[row] = Double(line[targets[row] - start])
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+    return zip(sums, chosen).map { $0 - $1 }
   }
 
   /// Compares two models' logits row by row.

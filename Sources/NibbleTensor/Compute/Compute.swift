@@ -54,7 +54,7 @@ let hasTilesHere: Bool = nibble_has_tiles() != 0
 
 /// Memory for intermediate results, grown when needed and kept.
 @safe struct Scratch: ~Copyable {
-  enum Use: Int, CaseIterable { case activations, hidden, weights, scores, sums, rows }
+  enum Use: Int, CaseIterable { case activations, hidden, gates, weights, scores, sums, rows }
 
   private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(
     repeating: nil, count: Use.allCases.count)

@@ -14,6 +14,13 @@ public struct FloatRows: Sendable, Hashable {
     self.columns = columns
   }
 
+  /// The same values to run and round.
+  public var matrix: FloatMatrix {
+    FloatMatrix(
+      format: .f32, rows: rows, columns: columns,
+      bytes: Bytes(FloatFormat.f32.encode(values.span)))
+  }
+
   /// Multiplies column c by `factors[c]`.
   public mutating func scaleColumns(by factors: [Float], on compute: Compute) {
     precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")

@@ -28,7 +28,7 @@ public struct GramMatrix: Sendable {
     precondition(x.count.isMultiple(of: channels), "\(x.count) values are not rows of \(channels)")
     waiting += x
     tokens += x.count / channels
-    if waiting.count >= Self.tokensAtOnce * channels { flush(on: compute) }
+    if waiting.count >= Self.tokensAtOnce * channels { addSlab(on: compute) }
   }
 
   /// The moments of the activation divided by `factors`.
@@ -53,17 +53,21 @@ public struct GramMatrix: Sendable {
         bytes: Bytes(FloatFormat.f32.encode(values.span))))
   }
 
-  /// Adds what waits; to be called before `values` is read.
-  public mutating func flush(on compute: Compute) {
+  /// Adds what waits and fills the lower triangle; to be called before `values` is read.
+  public mutating func finish(on compute: Compute) {
+    addSlab(on: compute)
+    for row in 0..<channels {
+      for column in 0..<row { values[row * channels + column] = values[column * channels + row] }
+    }
+  }
+
+  private mutating func addSlab(on compute: Compute) {
     let count = waiting.count / max(1, channels)
     guard count > 0 else { return }
     if hasTilesHere {
       addTiles(count, parts: compute.precision == .bf16 ? 1 : 3, on: compute)
     } else {
       addFloats(count, on: compute)
-    }
-    for row in 0..<channels {
-      for column in 0..<row { values[row * channels + column] = values[column * channels + row] }
     }
     waiting.removeAll(keepingCapacity: true)
   }
@@ -87,7 +91,8 @@ public struct GramMatrix: Sendable {
     }
     unsafe addBlocks(on: compute) { row, rows, column, columns, y in
       unsafe nibble_tiles_floats(
-        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, step, columns,
+        a + row / 16 * step, b + column / 16 * step, y, rows, columns, count, parts, parts, step,
+        columns,
         nil, nil)
     }
   }

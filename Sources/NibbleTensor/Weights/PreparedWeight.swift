@@ -10,7 +10,9 @@ public struct PreparedWeight: Sendable {
   /// Packs the weight for products of more than four tokens, where the processor has tiles: 1 to 6
   /// bytes a value until this goes. Results stay the same.
   public mutating func pack(on compute: Compute) {
-    guard let layout = weight.tileLayout(on: compute), tiles?.layout != layout else { return }
+    guard let inputs = weight.tileLayout(on: compute) else { return }
+    let layout = weight.packedLayout(for: inputs)
+    if tiles?.layout == layout { return }
     let packed = WeightTiles(layout, bytes: layout.bytes(weight.rows, weight.columns))
     unsafe TileProduct.pack(
       weight, 0..<weight.rows, as: layout, unscaled: weight.scaledRows != nil,

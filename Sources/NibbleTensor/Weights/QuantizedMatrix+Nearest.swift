@@ -6,10 +6,11 @@ extension QuantizedMatrix {
   ///
   /// - Parameters:
   ///   - weight: `[n, k]`, finite.
-  ///   - moments: of the inputs; what `clip` and `shrink` measure with.
+  ///   - importance: `[k]`, mean square of each input, which `shrink` measures with.
+  ///   - moments: of the inputs, which `clip` measures with.
   public init(
-    nearest weight: FloatRows, to rounding: WeightRounding, moments: GramMatrix? = nil,
-    on compute: Compute
+    nearest weight: FloatRows, to rounding: WeightRounding, importance: [Float]? = nil,
+    moments: GramMatrix? = nil, on compute: Compute
   ) {
     let scheme = rounding.scheme
     let (n, k) = (weight.rows, weight.columns)
@@ -20,14 +21,13 @@ extension QuantizedMatrix {
     let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
     let finder = ScaleFinder(rounding)
-    let importance = moments.map { moments in (0..<k).map { moments.values[$0 * k + $0] } } ?? []
     let codeBytes = k * scheme.bits / 8
     var scales = [Float](repeating: 1, count: n * groups)
     var zeros = [Int8](repeating: 0, count: n * groups)
     var codes = [UInt8](repeating: 0, count: n * codeBytes)
     unsafe weight.values.withUnsafeBufferPointer { weight in
       unsafe withOptionalPointer(moments?.values, at: 0) { moments in
-        unsafe withOptionalPointer(importance.isEmpty ? nil : importance, at: 0) { importance in
+        unsafe withOptionalPointer(importance, at: 0) { importance in
           unsafe scales.withUnsafeMutableBufferPointer { scales in
             unsafe zeros.withUnsafeMutableBufferPointer { zeros in
               unsafe codes.withUnsafeMutableBytes { codes in

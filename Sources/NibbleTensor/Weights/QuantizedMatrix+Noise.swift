@@ -35,9 +35,6 @@ extension QuantizedMatrix {
 
   /// The same against a weight in memory.
   public func signalToNoise(against weight: FloatRows, on compute: Compute) -> Double {
-    signalToNoise(
-      against: FloatMatrix(
-        format: .f32, rows: weight.rows, columns: weight.columns,
-        bytes: Bytes(FloatFormat.f32.encode(weight.values.span))), on: compute)
+    signalToNoise(against: weight.matrix, on: compute)
   }
 }

@@ -77,11 +77,11 @@ enum TileProduct {
   /// Sums go through memory of the thread's own: a store across cache lines to memory that no cache
   /// holds costs as much as the products.
   static func run(
-    _ x: UnsafeRawPointer, tokens t: Int, scales: UnsafePointer<Float>?,
-    _ weights: UnsafeRawPointer,
-    inputs k: Int, _ layout: TileLayout, _ target: ProductTarget, on compute: Compute
+    _ x: UnsafeRawPointer, _ layout: TileLayout, tokens t: Int, scales: UnsafePointer<Float>?,
+    _ weights: UnsafeRawPointer, _ weightLayout: TileLayout, inputs k: Int, _ target: ProductTarget,
+    on compute: Compute
   ) {
-    let step = layout.step(k)
+    let (step, weightStep) = (layout.step(k), weightLayout.step(k))
     let tokensAtOnce = layout.slab(k)
     let columns = (target.outputs + 255) / 256
     let outputsAtOnce = ((target.outputs + columns - 1) / columns + 31) / 32 * 32
@@ -96,16 +96,17 @@ enum TileProduct {
       guard n > 0 else { return }
       let panel = unsafe panels + worker * panelSize
       let a = unsafe x + token / 16 * step
-      let b = unsafe weights + output / 16 * step
+      let b = unsafe weights + output / 16 * weightStep
       let rowScales = unsafe scales.map { unsafe $0 + token }
       unsafe withOptionalPointer(target.columnScales, at: output) { columnScales in
-        switch layout {
-        case .codes:
-          unsafe nibble_tiles_s8(
-            a, b, panel, m, n, k, step, outputsAtOnce, rowScales, columnScales)
-        case .floats(let parts):
+        switch (layout, weightLayout) {
+        case (.floats(let parts), .floats(let weightParts)):
           unsafe nibble_tiles_floats(
-            a, b, panel, m, n, k, Int32(parts), step, outputsAtOnce, rowScales, columnScales)
+            a, b, panel, m, n, k, Int32(parts), Int32(weightParts), weightStep, outputsAtOnce,
+            rowScales, columnScales)
+        default:
+          unsafe nibble_tiles_s8(
+            a, b, panel, m, n, k, weightStep, outputsAtOnce, rowScales, columnScales)
         }
       }
       for row in 0..<m {
@@ -118,20 +119,20 @@ enum TileProduct {
   /// `out = silu(x · Gᵀ) · (x · Uᵀ)` as tiles, `outStep` bytes from 16 tokens to the next; `n` outputs.
   static func gated(
     _ x: UnsafeRawPointer, tokens t: Int, gate: UnsafeRawPointer, up: UnsafeRawPointer,
-    inputs k: Int, outputs n: Int, parts: Int, into out: UnsafeMutableRawPointer, outStep: Int,
-    on compute: Compute
+    inputs k: Int, outputs n: Int, parts: Int, weightParts: Int,
+    into out: UnsafeMutableRawPointer, outStep: Int, on compute: Compute
   ) {
     let layout = TileLayout.floats(parts: parts)
-    let step = layout.step(k)
+    let (step, weightStep) = (layout.step(k), TileLayout.floats(parts: weightParts).step(k))
     let (tokensAtOnce, outputsAtOnce) = (layout.slab(k), 128)
     let columns = (n + outputsAtOnce - 1) / outputsAtOnce
     compute.pool.run((t + tokensAtOnce - 1) / tokensAtOnce * columns) { task, _ in
       let token = task / columns * tokensAtOnce
       let output = task % columns * outputsAtOnce
       unsafe nibble_tiles_gated(
-        x + token / 16 * step, gate + output / 16 * step, up + output / 16 * step,
+        x + token / 16 * step, gate + output / 16 * weightStep, up + output / 16 * weightStep,
         out + token / 16 * outStep + output / 32 * 1024 * parts, min(tokensAtOnce, t - token),
-        min(outputsAtOnce, n - output), k, Int32(parts), step, outStep)
+        min(outputsAtOnce, n - output), k, Int32(parts), Int32(weightParts), weightStep, outStep)
     }
   }
 }

@@ -45,10 +45,20 @@ extension Weight {
     return matrix
   }
 
-  /// How products of more than four tokens lie in tiles; nil without tiles.
+  /// How the inputs of more than four tokens lie in tiles; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
     guard hasTilesHere, grouped == nil else { return nil }
     return integers != nil ? .codes : .floats(parts: compute.parts)
+  }
+
+  /// How the weight lies in tiles beside such inputs: in no more parts than hold its values.
+  func packedLayout(for inputs: TileLayout) -> TileLayout {
+    guard case .floats(let parts) = inputs, case .float(let matrix) = self else { return inputs }
+    switch matrix.format {
+    case .bf16: return .floats(parts: 1)
+    case .f16: return .floats(parts: min(parts, 2))
+    case .f32: return inputs
+    }
   }
 }
 
@@ -63,6 +73,43 @@ extension PreparedWeight {
         unsafe multiply(inputs, into: y.baseAddress!, on: compute)
       }
     }
+  }
+
+  /// Products of one `x` with three weights, whose inputs are rounded and packed once when they can
+  /// be.
+  public static func multiply(
+    _ x: Span<Float>, by weights: (PreparedWeight, PreparedWeight, PreparedWeight),
+    into first: inout MutableSpan<Float>, _ second: inout MutableSpan<Float>,
+    _ third: inout MutableSpan<Float>, on compute: Compute
+  ) {
+    guard weights.0.readsAlike(weights.1, on: compute), weights.0.readsAlike(weights.2, on: compute)
+    else {
+      weights.0.multiply(x, into: &first, on: compute)
+      weights.1.multiply(x, into: &second, on: compute)
+      weights.2.multiply(x, into: &third, on: compute)
+      return
+    }
+    let t = weights.0.tokens(x, first.count)
+    guard t == weights.1.tokens(x, second.count), t == weights.2.tokens(x, third.count), t > 0
+    else { return }
+    unsafe x.withUnsafeBufferPointer { x in
+      let inputs = unsafe ProductInputs(
+        x.baseAddress!, tokens: t, for: weights.0.weight, on: compute)
+      unsafe first.withUnsafeMutableBufferPointer {
+        unsafe weights.0.multiply(inputs, into: $0.baseAddress!, on: compute)
+      }
+      unsafe second.withUnsafeMutableBufferPointer {
+        unsafe weights.1.multiply(inputs, into: $0.baseAddress!, on: compute)
+      }
+      unsafe third.withUnsafeMutableBufferPointer {
+        unsafe weights.2.multiply(inputs, into: $0.baseAddress!, on: compute)
+      }
+    }
+  }
+
+  private func readsAlike(_ other: PreparedWeight, on compute: Compute) -> Bool {
+    weight.inputRounding == other.weight.inputRounding && weight.columns == other.weight.columns
+      && weight.tileLayout(on: compute) == other.weight.tileLayout(on: compute)
   }
 
   /// Rows of `x`; its count and that of the results are held against the shape.
@@ -86,40 +133,48 @@ extension PreparedWeight {
   private func multiplyMany(
     _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
-    let (n, k, t) = (weight.rows, weight.columns, inputs.rounded.tokens)
-    let rowScales = weight.scaledRows
-    let scales = unsafe inputs.rounded.scales
-    func target(_ part: Range<Int>) -> ProductTarget {
-      unsafe ProductTarget(
-        y: y + part.lowerBound, stride: n, outputs: part.count,
-        columnScales: rowScales.map { Array($0[part]) })
+    for part in tiles == nil ? weight.chunks : [0..<weight.rows] {
+      let start = unsafe y + part.lowerBound
+      unsafe multiply(inputs, part, into: start, stride: weight.rows, on: compute)
     }
+  }
+
+  /// The products of some rows, from a multiple of 16 on, of more than four tokens.
+  func multiply(
+    _ inputs: borrowing ProductInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
+    stride: Int, on compute: Compute
+  ) {
+    let target = unsafe ProductTarget(
+      y: y, stride: stride, outputs: part.count,
+      columnScales: weight.scaledRows.map { Array($0[part]) })
     if let x = unsafe inputs.tiles, let layout = inputs.layout {
-      if let tiles, tiles.layout == layout {
-        unsafe TileProduct.run(
-          x, tokens: t, scales: scales, tiles.memory, inputs: k, layout, target(0..<n), on: compute)
-        return
-      }
-      for part in weight.chunks {
-        let memory = unsafe compute.scratch.take(.weights, layout.bytes(part.count, k))
-        unsafe TileProduct.pack(
-          weight, part, as: layout, unscaled: rowScales != nil, into: memory, on: compute)
-        unsafe TileProduct.run(
-          x, tokens: t, scales: scales, memory, inputs: k, layout, target(part), on: compute)
-      }
-      return
+      let packed = weight.packedLayout(for: layout)
+      unsafe TileProduct.run(
+        x, layout, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
+        tiles(of: part, packed, in: .weights, on: compute), packed, inputs: weight.columns, target,
+        on: compute)
+    } else if let grouped = weight.grouped {
+      grouped.run(inputs.rounded, part, target, on: compute)
+    } else if let matrix = weight.integers {
+      PlainProduct.integers(inputs.rounded, matrix, part, target, on: compute)
+    } else {
+      PlainProduct.floats(
+        inputs.rounded, weight, part, unscaled: weight.scaledRows != nil, target, on: compute)
     }
-    let grouped = weight.grouped
-    for part in weight.chunks {
-      if let grouped {
-        grouped.run(inputs.rounded, part, target(part), on: compute)
-      } else if let matrix = weight.integers {
-        PlainProduct.integers(inputs.rounded, matrix, part, target(part), on: compute)
-      } else {
-        PlainProduct.floats(
-          inputs.rounded, weight, part, unscaled: rowScales != nil, target(part), on: compute)
-      }
+  }
+
+  /// The tiles of some rows, from a multiple of 16 on: packed into scratch when they are not there.
+  func tiles(
+    of part: Range<Int>, _ layout: TileLayout, in use: Scratch.Use, on compute: Compute
+  ) -> UnsafeRawPointer {
+    let k = weight.columns
+    if let tiles, tiles.layout == layout {
+      return unsafe UnsafeRawPointer(tiles.memory) + layout.bytes(part.lowerBound, k)
     }
+    let memory = unsafe compute.scratch.take(use, layout.bytes(part.count, k))
+    unsafe TileProduct.pack(
+      weight, part, as: layout, unscaled: weight.scaledRows != nil, into: memory, on: compute)
+    return UnsafeRawPointer(memory)
   }
 }
 

@@ -1,0 +1,91 @@
+import ArgumentParser
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+/// The text that a recipe learns from.
+struct CalibrationOptions: ParsableArguments {
+  @Option(
+    help: """
+      Text to learn from: a text file, records (.jsonl or .json), builtin, or self (the source model \
+      writes it). Default: builtin, when the recipe learns from text.
+      """)
+  var calibrate: String?
+
+  @Option(
+    help: """
+      Fields to read of each record, such as title,passage,question. Default: text, content, messages \
+      and others that are known.
+      """)
+  var calibrateField: String?
+
+  @Option(help: "Windows of calibration text. Default: 64, fewer when the text is short.")
+  var samples: Int?
+
+  @Option(help: "Tokens in a window of calibration text. Default: 512.")
+  var sampleLength: Int?
+
+  @Option(
+    help: """
+      0 spreads the windows over the calibration text; another number draws them, the same each time.
+      """)
+  var seed: UInt64 = 0
+
+  func validate() throws {
+    if let samples, !(1...65_536).contains(samples) {
+      throw ValidationError("--samples is \(samples); use 1 to 65536.")
+    }
+    if let sampleLength, !(2...65_536).contains(sampleLength) {
+      throw ValidationError("--sample-length is \(sampleLength); use 2 to 65536.")
+    }
+    guard calibrate != nil || calibrateField == nil else {
+      throw ValidationError("--calibrate-field needs --calibrate FILE.")
+    }
+    guard fields.allSatisfy({ !$0.isEmpty }) else {
+      throw ValidationError("--calibrate-field is empty or has an empty name.")
+    }
+  }
+
+  /// The names in --calibrate-field.
+  private var fields: [String] {
+    calibrateField?.split(separator: ",", omittingEmptySubsequences: false)
+      .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
+  }
+
+  /// Which windows calibration takes; fewer than the default is no error.
+  var sampling: CalibrationSampling {
+    var sampling = CalibrationSampling()
+    sampling.windows = samples ?? 64
+    sampling.length = sampleLength ?? 512
+    sampling.seed = seed
+    sampling.allowsFewer = samples == nil && sampleLength == nil
+    return sampling
+  }
+
+  /// Lengths of the windows, before any text is read.
+  var windowSizes: [Int] { Array(repeating: sampling.length, count: sampling.windows) }
+
+  /// Reads, tokenizes and cuts the text.
+  func windows(
+    of source: String, for checkpoint: Checkpoint, _ tokenizer: Tokenizer, on compute: Compute
+  ) throws -> CalibrationWindows {
+    let text: CalibrationText
+    if source != "self", source != "builtin", try CalibrationText.holdsRecords(path: source) {
+      text = try CalibrationText(
+        records: source, fields: fields, template: checkpoint.chatTemplate(), tokenizer: tokenizer)
+      if text.emptyRecords > 0 {
+        Terminal.note("\(source): empty records left out: \(text.emptyRecords)")
+      }
+    } else if let field = fields.first {
+      throw CalibrationTextError.noFields(path: source, field: field)
+    } else if source == "self" {
+      return try SelfWrittenText(checkpoint, tokenizer, compute).windows(sampling)
+    } else {
+      text = CalibrationText(
+        source == "builtin" ? BuiltinText.calibration : try TextSource.read(source), path: source)
+    }
+    return try sampling.cut(text, with: tokenizer)
+  }
+}
