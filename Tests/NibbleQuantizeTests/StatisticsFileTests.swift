@@ -57,6 +57,27 @@ import TinyModel
     }
   }
 
+  @Test(arguments: ["w8a8-smooth", "w8a8-o3", "fp8-static"])
+  func keptStatisticsGiveTheModelThatTheTextGives(_ name: String) throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/model"
+      try TinyModel().write(in: source, config: [:])
+      let checkpoint = try Checkpoint(path: source)
+      var run = TinyRun(try CalibratedRunTests.fitted(name))
+      run.windows.calibration = windows(0..<6)
+      try run.run(source, to: folder + "/text")
+      _ = try calibrate(checkpoint, windows(0..<6), to: folder + "/statistics")
+      run.windows.calibration = []
+      let kept = QuantizeRun(
+        checkpoint, try run.plan(source), windows: run.windows,
+        statistics: try StatisticsFile(path: folder + "/statistics"),
+        files: CompanionFiles(of: checkpoint), on: Compute(threads: 2, precision: .f32))
+      _ = try kept.run(to: folder + "/kept", progress: { _ in })
+      let (text, other) = (try files(folder + "/text"), try files(folder + "/kept"))
+      #expect(text["model.safetensors"] == other["model.safetensors"])
+    }
+  }
+
   @Test func theAuditCountsWhatIsThere() throws {
     try inTemporaryFolder { folder in
       var model = TinyModel()
