@@ -26,14 +26,14 @@ VARIANTS void nibble_round_feedback_int(const float *w, float *carry, const floa
 }
 
 VARIANTS void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r,
-                                         size_t r_stride, size_t count, float scale,
+                                         size_t r_stride, size_t count, const float *scale,
                                          uint8_t *codes, float *error) {
   for (size_t j = 0; j < count; j++) {
     const float *row = r + j * r_stride;
-    float v = (w[j] + carry[j] / row[j]) / scale, rounded;
+    float v = (w[j] + carry[j] / row[j]) / scale[j], rounded;
     nibble_f32_to_e4m3(&v, codes + j, 1);
     nibble_e4m3_to_f32(codes + j, &rounded, 1);
-    float e = w[j] - rounded * scale;
+    float e = w[j] - rounded * scale[j];
     error[j] = e;
     for (size_t l = j + 1; l < count; l++) carry[l] += e * row[l];
   }
@@ -91,8 +91,9 @@ VARIANTS float nibble_grid_error_e4m3(const float *w, const float *importance, s
 }
 
 VARIANTS float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride,
-                                      size_t count, float scale, int zero, int low, int high) {
-  float d[512], least = (float)(low - zero), most = (float)(high - zero), energy = 0;
+                                      size_t count, float scale, int zero, int low, int high,
+                                      float *d) {
+  float least = (float)(low - zero), most = (float)(high - zero), energy = 0;
   for (size_t i = 0; i < count; i++) d[i] = residual(w[i], scale, least, most);
   for (size_t i = 0; i < count; i++) {
     const float *row = h + i * h_stride;

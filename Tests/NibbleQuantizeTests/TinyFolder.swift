@@ -58,8 +58,11 @@ extension TinyModel {
   }
 
   /// Writes the model and further tensors, in a second file with an index over both.
-  func write(in folder: String, adding more: [(SafetensorsLayout.Tensor, [Float])]) throws {
-    try write(to: URL(fileURLWithPath: folder))
+  func write(
+    in folder: String, adding more: [(SafetensorsLayout.Tensor, [Float])],
+    change: (_ name: String, _ values: inout [Float]) -> Void = { _, _ in }
+  ) throws {
+    try write(to: URL(fileURLWithPath: folder), change: change)
     let layout = try SafetensorsLayout(more.map(\.0))
     let writer = try SafetensorsWriter(layout: layout, path: folder + "/more.safetensors")
     for (tensor, values) in more {

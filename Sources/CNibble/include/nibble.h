@@ -43,9 +43,9 @@ void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float sc
 void nibble_round_feedback_int(const float *w, float *carry, const float *r, size_t r_stride,
                                size_t count, const float *scale, const int8_t *zero, int low,
                                int high, int8_t *codes, float *error);
-/// The same with E4M3 codes and one scale.
+/// The same with E4M3 codes.
 void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r, size_t r_stride,
-                                size_t count, float scale, uint8_t *codes, float *error);
+                                size_t count, const float *scale, uint8_t *codes, float *error);
 /// The targets of the loop above when nothing is rounded: out[j] = w[j] + carry[j] / r[j, j]. Changes
 /// carry.
 void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t r_stride,
@@ -55,9 +55,10 @@ void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t
 float nibble_grid_error_int(const float *w, const float *importance, size_t count, float scale,
                             int zero, int low, int high);
 float nibble_grid_error_e4m3(const float *w, const float *importance, size_t count, float scale);
-/// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats; count at most 512.
+/// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats.
+///   d [count]  overwritten with rounded w - w
 float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
-                             float scale, int zero, int low, int high);
+                             float scale, int zero, int low, int high, float *d);
 /// out[i] = the code, -8...7, of those two a byte; count is even.
 void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count);
 /// Sum of (a - b)^2 and of a^2, in double.

@@ -44,13 +44,14 @@ struct InputRangeSearch {
     return best
   }
 
-  /// The range from `low` to `high`, which holds 0.
+  /// The range from `low` to `high`, which holds 0; of an activation that overflowed, the widest.
   static func range(_ low: Float, _ high: Float, _ scheme: ActivationScheme) -> InputRange {
-    let smallest = Float.leastNormalMagnitude
+    let (smallest, largest) = (Float.leastNormalMagnitude, Float.greatestFiniteMagnitude)
+    let (low, high) = (max(low, -largest), min(high, largest))
     guard scheme == .staticAsymmetric else {
       let peak = max(-low, high)
-      let largest: Float = scheme.format == .int8 ? 127 : 448
-      return InputRange(scale: peak > 0 ? max(peak / largest, smallest) : 1)
+      let code: Float = scheme.format == .int8 ? 127 : 448
+      return InputRange(scale: peak > 0 ? max(peak / code, smallest) : 1)
     }
     let width = high / 2 - low / 2
     let scale = width > 0 ? max(width / 255 * 2, smallest) : 1

@@ -1,7 +1,8 @@
 /// A sum of floating-point numbers that does not depend on the order of its terms.
 ///
 /// Terms are cut to whole multiples of 2^-72 and added in integers: two 64-bit words, the upper one in
-/// units of 2^-20. A term is below 2^42 in magnitude; what is larger counts as 2^42.
+/// units of 2^-20. A term is below 2^42 in magnitude; what is larger, or no number, counts
+/// as 2^42.
 struct OrderFreeSum: Sendable, Hashable {
   /// In units of 2^-20.
   private(set) var high: Int64 = 0
@@ -20,7 +21,7 @@ struct OrderFreeSum: Sendable, Hashable {
   }
 
   mutating func add(_ term: Double) {
-    let scaled = min(max(term, -0x1p42), 0x1p42) * 0x1p20
+    let scaled = (term.isNaN ? 0x1p42 : min(max(term, -0x1p42), 0x1p42)) * 0x1p20
     let whole = scaled.rounded(.down)
     high &+= Int64(whole)
     low += Int64((scaled - whole) * 0x1p52)

@@ -21,8 +21,9 @@ public struct StatisticsFile: Sendable {
   public init(path: String) throws(QuantizeError) {
     self.path = path
     do { file = try SafetensorsFile(path: path) } catch { throw .format(error) }
-    guard file.metadata["format"] == Self.format, let model = file.metadata["model"],
-      let tokens = file.metadata["tokens"].flatMap(Int.init), tokens > 0,
+    guard file.metadata["kind"] == Self.kind, let model = file.metadata["model"],
+      let tokens = file.metadata["tokens"].flatMap(Int.init),
+      (1...1 << 48).contains(tokens),
       let entry = file.entry("windows"), entry.dtype == .u64, let bytes = file.bytes(of: "windows")
     else { throw .statistics(path: path, reason: "it was not written by nibble calibrate") }
     self.model = model
@@ -30,7 +31,8 @@ public struct StatisticsFile: Sendable {
     windows = Set(Self.words(bytes).map(WindowIdentity.init(hash:)))
   }
 
-  static let format = "nibble-statistics-1"
+  /// Not under `format`, which every safetensors file keeps for itself.
+  static let kind = "nibble-statistics-1"
 
   /// SHA-256 of the file's content that decides a run's bytes.
   var digest: String {
@@ -147,7 +149,7 @@ final class StatisticsWriter {
         layout: SafetensorsLayout(
           tensors,
           metadata: [
-            "format": StatisticsFile.format, "model": model, "tokens": "\(tokens)",
+            "kind": StatisticsFile.kind, "model": model, "tokens": "\(tokens)",
             "nibble": NibbleVersion.current,
           ]), path: path + ".nibble-partial")
       self.windows = windows

@@ -76,6 +76,19 @@ public struct Recipe: Hashable, Sendable, Codable {
         }
       }
     }
+    switch last {
+    case .gptq(let gptq) where gptq.search == .clip:
+      return "gptq does not search by clip; use shrink or extremes"
+    case .round(let round)
+    where round.search == .clip && schemes.contains { $0.weights.format == .e4m3 }:
+      return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
+    default: break
+    }
+    if quantizesHead, schemes.contains(where: { $0.activations?.isStatic ?? false }) {
+      return
+        "the head's inputs have no range from calibration; use dynamic activations, or keep the "
+        + "head float"
+    }
     if last.searches, schemes.contains(where: { $0.weights.granularity.sharesRows }) {
       return "a searched scale belongs to one row, and \(scheme.weights) shares scales between rows"
     }

@@ -26,10 +26,12 @@ extension Recipe {
     guard file.count <= 1 << 20 else {
       throw .recipeFile(path: path, reason: "\(file.count) bytes; a recipe has at most 1 MiB")
     }
-    let text = String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)
     do {
+      guard let text = String(bytes: Bytes(file, 0..<file.count).array, encoding: .utf8) else {
+        throw RecipeFault("it is not UTF-8")
+      }
       // Anchors and aliases could grow without bound.
-      guard !text.contains("*") || !text.contains("&") else {
+      guard !Self.mayHoldAnchors(text) else {
         throw RecipeFault("anchors and aliases are not read")
       }
       guard let node = try Yams.compose(yaml: text) else { throw RecipeFault("it is empty") }
@@ -38,6 +40,16 @@ extension Recipe {
     } catch let fault as RecipeFault {
       throw .recipeFile(path: path, reason: fault.reason)
     } catch { throw .recipeFile(path: path, reason: "is not YAML: \(error)") }
+  }
+
+  /// Whether an `&` stands where it could begin an anchor: not inside a word, not before a space.
+  private static func mayHoldAnchors(_ text: String) -> Bool {
+    let bytes = Array(text.utf8)
+    return bytes.indices.contains { index in
+      guard bytes[index] == UInt8(ascii: "&"), index + 1 < bytes.count else { return false }
+      let begins = index == 0 || " \t\r\n[{,:-?".utf8.contains(bytes[index - 1])
+      return begins && !" \t\r\n".utf8.contains(bytes[index + 1])
+    }
   }
 
   private init(_ fields: RecipeFields, defaultName: String) throws {

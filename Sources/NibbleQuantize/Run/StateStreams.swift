@@ -109,15 +109,15 @@ struct StateStreams {
     }
     let bytes = Bytes(file, 0..<file.count)
     let hash = unsafe bytes.withUnsafeBytes { unsafe SHA256.hash(data: $0) }
-    let sizes = source.map(\.count)
-    guard hexadecimal(hash) == sha256, bytes.count == 8 * sizes.reduce(0, +) else { return false }
+    let sizes = (source + quantized).map(\.count)
+    guard hexadecimal(hash) == sha256, bytes.count == 4 * sizes.reduce(0, +) else { return false }
     var at = 0
-    func next(_ count: Int) -> [Float] {
+    let states = sizes.map { count in
       defer { at += 4 * count }
       return FloatFormat.f32.decode(bytes[at..<at + 4 * count])
     }
-    source = sizes.map(next)
-    quantized = sizes.map(next)
+    source = Array(states.prefix(source.count))
+    quantized = Array(states.suffix(quantized.count))
     return true
   }
 

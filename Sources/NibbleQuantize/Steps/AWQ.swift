@@ -79,11 +79,12 @@ struct ScalingLoss {
     for weight in weights {
       rows += Float(weight.rows)
       for row in 0..<weight.rows {
-        for group in 0..<weight.columns / span {
-          let part = row * weight.columns + group * span
+        for start in stride(from: 0, to: weight.columns, by: span) {
+          let part = row * weight.columns + start
+          let count = min(span, weight.columns - start)
           var peak: Float = 1e-6
-          for i in part..<part + span { peak = max(peak, abs(weight.values[i])) }
-          for i in 0..<span { share[group * span + i] += abs(weight.values[part + i]) / peak }
+          for i in part..<part + count { peak = max(peak, abs(weight.values[i])) }
+          for i in 0..<count { share[start + i] += abs(weight.values[part + i]) / peak }
         }
       }
     }

@@ -99,7 +99,7 @@ struct FloatBlock {
   ///
   /// The division goes into what feeds the site: the norm's weight, rounded as it is stored; the rows
   /// of value, exact because each head's weights sum to one; the rows of up, in which the gated unit
-  /// is linear. A factor that the norm's format cannot express becomes 1.
+  /// is linear. A factor that the norm's or the bias's format cannot express becomes 1.
   ///
   /// - Parameters:
   ///   - factors: above zero, one for each value in `factorIndex(of: site)`.
@@ -139,13 +139,16 @@ struct FloatBlock {
   }
 
   private mutating func foldRows(of role: Role, _ factors: inout [Float]) {
-    let inverse = factors.map { 1 / $0 }
-    weights[role]?.scaleRows(by: inverse)
-    if let bias = parameters.linears[role]?.bias {
+    if var bias = parameters.linears[role]?.bias {
       let name = config.family.path(of: role, block: index) + ".bias"
       let format = formats[name] ?? .f32
-      parameters.linears[role]?.bias = zip(bias, inverse).map { format.round($0 * $1) }
+      for row in factors.indices {
+        let new = format.round(bias[row] / factors[row])
+        if new.isFinite { bias[row] = new } else { factors[row] = 1 }
+      }
+      parameters.linears[role]?.bias = bias
       changed.insert(name)
     }
+    weights[role]?.scaleRows(by: factors.map { 1 / $0 })
   }
 }

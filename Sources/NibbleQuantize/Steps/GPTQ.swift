@@ -33,7 +33,8 @@ public struct GPTQ: Hashable, Sendable, Codable {
       on: compute)
   }
 
-  /// Factors `H + λ`, with more and more damping until it is positive definite in float.
+  /// Factors `H + λ`, with more and more damping until it is positive definite in float. Moments that
+  /// overflowed measure nothing: they become those of independent inputs, which rounds to nearest.
   static func factor(
     _ moments: GramMatrix, damping: Float, order: [Int]?, on compute: Compute
   ) -> UpperFactor {
@@ -50,6 +51,10 @@ public struct GPTQ: Hashable, Sendable, Codable {
     for j in 0..<k { mean += matrix[j * k + j] / Float(k) }
     if mean == 0 { mean = 1 }
     var share = damping
+    if !(mean < 1e30) {
+      matrix = [Float](repeating: 0, count: k * k)
+      (mean, share) = (1, 1)
+    }
     while true {
       var damped = matrix
       for j in 0..<k { damped[j * k + j] += share * mean }

@@ -92,7 +92,8 @@ struct SmoothingNoise {
     self.weightPeaks = weightPeaks
   }
 
-  /// Factors by the paper's formula; channels that share one take their largest peaks.
+  /// Factors by the paper's formula; channels that share one take their largest peaks. One that is no
+  /// normal number is 1.
   func factors(strength: Float) -> [Float] {
     var x = [Float](repeating: 0, count: factorCount)
     var w = x
@@ -101,7 +102,8 @@ struct SmoothingNoise {
       w[index] = max(w[index], weightPeaks[channel])
     }
     return zip(x, w).map { x, w in
-      x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+      let factor = x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+      return factor.isNormal ? factor : 1
     }
   }
 
@@ -119,7 +121,7 @@ struct SmoothingNoise {
       let peaks = weight.squaredPeaks(scaledBy: s, span: span, band: grid.rows)
       for (group, peak) in peaks.enumerated() {
         var energy = 0.0
-        for channel in group * span..<(group + 1) * span {
+        for channel in group * span..<min(s.count, (group + 1) * span) {
           energy += meanSquare[channel] / Double(s[channel] * s[channel])
         }
         total += peak / (largest * largest) * energy

@@ -61,11 +61,11 @@ public struct FloatRows: Sendable, Hashable {
     return statistics
   }
 
-  /// For each `span` neighbouring columns: `Σ_n p²` with `p = max_c |v[n, c]| · f[c]`, or the largest p
+  /// For each `span` neighbouring columns, fewer at the end: `Σ_n p²` with `p = max_c |v[n, c]| · f[c]`, or the largest p
   /// of the `band` rows that n is among.
   public func squaredPeaks(scaledBy factors: [Float], span: Int, band: Int = 1) -> [Double] {
-    precondition(factors.count == columns && columns.isMultiple(of: span), "\(span), \(columns)")
-    var sums = [Double](repeating: 0, count: columns / span)
+    precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
+    var sums = [Double](repeating: 0, count: (columns + span - 1) / span)
     unsafe values.withUnsafeBufferPointer { values in
       unsafe factors.withUnsafeBufferPointer { factors in
         for group in sums.indices {
@@ -76,7 +76,7 @@ public struct FloatRows: Sendable, Hashable {
                 peak,
                 unsafe nibble_scaled_peak(
                   values.baseAddress! + row * columns + group * span,
-                  factors.baseAddress! + group * span, span))
+                  factors.baseAddress! + group * span, min(span, columns - group * span)))
             }
             sums[group] += Double(rows.count) * Double(peak) * Double(peak)
           }

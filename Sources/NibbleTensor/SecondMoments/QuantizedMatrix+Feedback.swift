@@ -137,7 +137,7 @@ extension QuantizedMatrix {
             if finder.scheme.format == .e4m3 {
               unsafe rounded.withMemoryRebound(to: UInt8.self, capacity: count) {
                 unsafe nibble_round_feedback_e4m3(
-                  values, rowCarry, r, k, count, columnScales[0], $0, rowErrors)
+                  values, rowCarry, r, k, count, columnScales, $0, rowErrors)
               }
             } else {
               unsafe nibble_round_feedback_int(

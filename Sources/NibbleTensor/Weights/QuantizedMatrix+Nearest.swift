@@ -1,7 +1,8 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Rounds each value to the nearest code, with scales that are searched.
+  /// Rounds each value to the nearest code, with scales that are searched; those that rows share are
+  /// the extremes'.
   ///
   /// - Parameters:
   ///   - weight: `[n, k]`, finite.
@@ -13,6 +14,10 @@ extension QuantizedMatrix {
   ) {
     let scheme = rounding.scheme
     let (n, k) = (weight.rows, weight.columns)
+    guard !scheme.granularity.sharesRows else {
+      self.init(rounding: weight, to: rounding, on: compute)
+      return
+    }
     let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
     let finder = ScaleFinder(rounding)
@@ -52,5 +57,18 @@ extension QuantizedMatrix {
     self.init(
       scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales,
       zeroPoints: scheme.hasZeroPoints ? zeros : [])
+  }
+
+  /// With the scales that rows share; a value that overflowed counts as 0.
+  private init(rounding weight: FloatRows, to rounding: WeightRounding, on compute: Compute) {
+    let values = weight.values.map { $0.isFinite ? $0 : 0 }
+    precondition(rounding.search == .extremes, "\(rounding.scheme) shares scales between rows")
+    do {
+      try self.init(
+        rounding: FloatMatrix(
+          format: .f32, rows: weight.rows, columns: weight.columns,
+          bytes: Bytes(FloatFormat.f32.encode(values.span))),
+        to: rounding.scheme, scaleFormat: rounding.scaleFormat, on: compute)
+    } catch { preconditionFailure("value \(error.index) is not finite") }
   }
 }

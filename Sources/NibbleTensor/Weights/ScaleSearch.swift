@@ -70,13 +70,15 @@ struct ScaleFinder {
       let peak = max(-low, high)
       var best = widest
       var least = Float.infinity
-      for step in 0..<10 {
-        let bound = peak * (1 - Float(step) / 20)
-        let candidate = grid(max(low, -bound), min(high, bound))
-        let error = unsafe nibble_grid_energy_int(
-          w, moments, stride, count, candidate.scale, Int32(candidate.zero), lowestCode,
-          highestCode)
-        if error < least { (best, least) = (candidate, error) }
+      unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: count) { errors in
+        for step in 0..<10 {
+          let bound = peak * (1 - Float(step) / 20)
+          let candidate = grid(max(low, -bound), min(high, bound))
+          let error = unsafe nibble_grid_energy_int(
+            w, moments, stride, count, candidate.scale, candidate.zero, lowestCode, highestCode,
+            errors.baseAddress!)
+          if error < least { (best, least) = (candidate, error) }
+        }
       }
       return best
     }

@@ -1,0 +1,57 @@
+import NibbleTensor
+import Testing
+
+@Suite struct UpperFactorTests {
+  /// Half a unit in the last place of 1: what a float operation may lose.
+  private let unit = 0x1p-24
+
+  @Test(arguments: [1, 2, 31, 97, 130, 200])
+  func theFactorTimesItsTransposeIsTheMatrix(_ k: Int) throws {
+    let moments = secondMoments(
+      correlated(tokens: 2 * k + 3, channels: k, seed: UInt64(k)), channels: k)
+    let factor = try #require(UpperFactor(of: moments.floats, size: k, on: oneThread))
+    #expect(factor.size == k)
+    let r = DoubleMatrix(factor.values, columns: k)
+    let product = r * r.transposed
+    for i in 0..<k {
+      #expect(r[i, i] > 0)
+      for j in 0..<i { #expect(r[i, j] == 0) }
+      for j in 0..<k {
+        // Cholesky's backward error: |R||Rᵀ| is at most the root of the diagonal's product.
+        let bound = Double(k + 2) * unit * (moments[i, i] * moments[j, j]).squareRoot()
+        #expect(abs(product[i, j] - moments[i, j]) <= bound, "[\(i), \(j)]")
+      }
+    }
+  }
+
+  @Test(arguments: [1, 2, 31, 97, 130, 200])
+  func aMatrixThatIsNotPositiveDefiniteHasNoFactor(_ k: Int) {
+    let identity = (0..<k * k).map { $0 / k == $0 % k ? Float(1) : 0 }
+    #expect(UpperFactor(of: identity, size: k, on: oneThread)?.values == identity)
+    for place in Set([0, k / 2, k - 1]) {
+      for value in [-1, 0, -.infinity, .nan] as [Float] {
+        var matrix = identity
+        matrix[place * k + place] = value
+        #expect(UpperFactor(of: matrix, size: k, on: oneThread) == nil, "\(value) at \(place)")
+      }
+      // Positive on the diagonal, and e - f has the energy 1 + 1 - 2 · 2.
+      let other = place == 0 ? k - 1 : 0
+      if other == place { continue }
+      var matrix = identity
+      matrix[place * k + other] = 2
+      matrix[other * k + place] = 2
+      #expect(UpperFactor(of: matrix, size: k, on: oneThread) == nil, "\(place), \(other)")
+    }
+    #expect(
+      UpperFactor(of: [Float](repeating: .infinity, count: k * k), size: k, on: oneThread) == nil)
+  }
+
+  @Test func threadsDoNotChangeABit() throws {
+    let k = 200
+    let moments = secondMoments(correlated(tokens: 300, channels: k, seed: 9), channels: k).floats
+    let one = try #require(UpperFactor(of: moments, size: k, on: oneThread))
+    let threads = Compute(threads: 3, precision: .f32)
+    let three = try #require(UpperFactor(of: moments, size: k, on: threads))
+    #expect(one.values.bits == three.values.bits)
+  }
+}
