@@ -54,6 +54,9 @@ struct CalibrationOptions: ParsableArguments {
       .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
   }
 
+  /// Whether the windows were asked for one way or another.
+  var choosesWindows: Bool { samples != nil || sampleLength != nil || seed != 0 }
+
   /// Which windows calibration takes; fewer than the default is no error.
   var sampling: CalibrationSampling {
     var sampling = CalibrationSampling()

@@ -162,15 +162,25 @@ struct MeasureOptions: ParsableArguments {
   }
 
   /// The text to calibrate on: the one asked for, or the built-in one when the recipe learns from it.
-  func calibrationSource(_ options: CalibrationOptions, for recipe: Recipe) -> String? {
+  func calibrationSource(_ options: CalibrationOptions, for recipe: Recipe) throws -> String? {
+    guard statistics == nil || recipe.needsCalibration else {
+      throw ValidationError("--statistics: recipe \(recipe.name) learns nothing from them.")
+    }
     let learns = statistics == nil ? recipe.needsCalibration : recipe.needsText
+    guard learns || options.calibrate != nil || !options.choosesWindows else {
+      throw ValidationError(
+        "--samples, --sample-length and --seed: recipe \(recipe.name) reads no text without "
+          + "--calibrate.")
+    }
     return options.calibrate ?? (learns ? "builtin" : nil)
   }
 
   /// The windows that will run through the blocks, before any text is read.
-  func windowSizes(_ options: CalibrationOptions, for recipe: Recipe) -> WindowSizes {
+  func windowSizes(
+    _ options: CalibrationOptions, for recipe: Recipe
+  ) throws -> WindowSizes {
     WindowSizes(
-      calibration: calibrationSource(options, for: recipe) == nil ? [] : options.windowSizes,
+      calibration: try calibrationSource(options, for: recipe) == nil ? [] : options.windowSizes,
       heldOut: Array(repeating: verdictWindow, count: verdictWindows))
   }
 

@@ -27,7 +27,7 @@ struct PlanCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter,
       shardSize: measure.shardBytes(),
-      windows: measure.windowSizes(calibration, for: recipe),
+      windows: try measure.windowSizes(calibration, for: recipe),
       budget: measure.budget())
     try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
   }

@@ -54,7 +54,8 @@ struct Quantize: ParsableCommand {
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
     let windows = try RunWindows(
-      measure, calibration, measure.calibrationSource(calibration, for: recipe), checkpoint, first,
+      measure, calibration, try measure.calibrationSource(calibration, for: recipe), checkpoint,
+      first,
       computing
     ).windows
     let final = try plan(windows.sizes)

@@ -34,7 +34,10 @@ import TinyModel
 
   @Test func plainTextIsOneDocument() throws {
     #expect(
-      try said(String(repeating: "word\r\n", count: 100), as: "a.txt") == [
+      try said(
+        String(repeating: "word\r\n", count: 100), as: "a.txt", "--samples", "2",
+        "--sample-length", "32"
+      ) == [
         "calibration: 2 windows, 64 tokens of 1 document: Latin 100 %"
       ])
   }
