@@ -116,8 +116,9 @@ struct SmoothingNoise {
     }
     let largest = Double(scheme.weights.largestCode)
     for weight in weights {
-      let span = scheme.weights.grid(outputs: weight.rows, inputs: s.count).columns
-      let peaks = weight.squaredPeaks(scaledBy: s, span: span)
+      let grid = scheme.weights.grid(outputs: weight.rows, inputs: s.count)
+      let span = grid.columns
+      let peaks = weight.squaredPeaks(scaledBy: s, span: span, band: grid.rows)
       for (group, peak) in peaks.enumerated() {
         var energy = 0.0
         for channel in group * span..<min(s.count, (group + 1) * span) {

@@ -61,18 +61,24 @@ public struct FloatRows: Sendable, Hashable {
     return statistics
   }
 
-  /// For each `span` neighbouring columns, fewer at the end: `Σ_n (max_c |v[n, c]| · f[c])²`.
-  public func squaredPeaks(scaledBy factors: [Float], span: Int) -> [Double] {
+  /// For each `span` neighbouring columns, fewer at the end: `Σ_n p²` with `p = max_c |v[n, c]| · f[c]`, or the largest p
+  /// of the `band` rows that n is among.
+  public func squaredPeaks(scaledBy factors: [Float], span: Int, band: Int = 1) -> [Double] {
     precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
     var sums = [Double](repeating: 0, count: (columns + span - 1) / span)
     unsafe values.withUnsafeBufferPointer { values in
       unsafe factors.withUnsafeBufferPointer { factors in
-        for row in 0..<rows {
-          for group in sums.indices {
-            let peak = unsafe nibble_scaled_peak(
-              values.baseAddress! + row * columns + group * span,
-              factors.baseAddress! + group * span, min(span, columns - group * span))
-            sums[group] += Double(peak) * Double(peak)
+        for group in sums.indices {
+          for first in stride(from: 0, to: rows, by: band) {
+            let rows = first..<min(first + band, rows)
+            let peak = rows.reduce(Float(0)) { peak, row in
+              max(
+                peak,
+                unsafe nibble_scaled_peak(
+                  values.baseAddress! + row * columns + group * span,
+                  factors.baseAddress! + group * span, min(span, columns - group * span)))
+            }
+            sums[group] += Double(rows.count) * Double(peak) * Double(peak)
           }
         }
       }
