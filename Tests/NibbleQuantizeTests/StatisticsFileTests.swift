@@ -87,6 +87,7 @@ import TinyModel
         values[3] = 0
         values[9] = 0
         values[20] *= 500
+        values[30] *= 8
       }
       let checkpoint = try Checkpoint(path: folder + "/model")
       let audits = try calibrate(checkpoint, windows(0..<10), to: folder + "/out")
@@ -108,12 +109,11 @@ import TinyModel
         try calibrate(checkpoint, window + window, to: folder + "/twice")
       }
       _ = try calibrate(checkpoint, window, to: folder + "/one")
-      var wide = TinyModel()
-      wide.intermediate = 80
-      try wide.write(in: folder + "/wide", config: [:])
+      // The same shapes and another rotation.
+      try TinyModel().write(in: folder + "/other", config: ["rope_theta": 500_000.0])
       let file = try StatisticsFile(path: folder + "/one")
       #expect(throws: QuantizeError.self) {
-        try CalibrateRun.merge([file], of: Checkpoint(path: folder + "/wide"), to: folder + "/out")
+        try CalibrateRun.merge([file], of: Checkpoint(path: folder + "/other"), to: folder + "/out")
       }
     }
   }
