@@ -3,30 +3,50 @@
 
 #include <math.h>
 
-VARIANTS void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count,
-                                       float *low, float *high, double *magnitude, double *energy) {
-  float sum[64], square[64];
-  for (size_t first = 0; first < count; first += 64) {
-    size_t width = count - first < 64 ? count - first : 64;
-    for (size_t start = 0; start < tokens; start += 32) {
-      size_t end = start + 32 < tokens ? start + 32 : tokens;
-      for (size_t i = 0; i < 64; i++) sum[i] = square[i] = 0;
-      for (size_t t = start; t < end; t++) {
-        const float *row = x + t * stride + first;
-        for (size_t i = 0; i < width; i++) {
-          float v = row[i];
-          low[first + i] = v < low[first + i] ? v : low[first + i];
-          high[first + i] = v > high[first + i] ? v : high[first + i];
-          sum[i] += fabsf(v);
-          square[i] += v * v;
-        }
-      }
+/// Up to 32 columns; 32 are known to the compiler, which keeps them in registers.
+static inline __attribute__((always_inline)) void watch_columns(const float *x, size_t tokens,
+                                                                size_t stride, size_t width,
+                                                                float *low, float *high,
+                                                                double *magnitude,
+                                                                double *energy) {
+  float least[32], most[32], sum[32], square[32];
+  for (size_t i = 0; i < width; i++) {
+    least[i] = low[i];
+    most[i] = high[i];
+  }
+  for (size_t start = 0; start < tokens; start += 32) {
+    size_t end = start + 32 < tokens ? start + 32 : tokens;
+    for (size_t i = 0; i < width; i++) sum[i] = square[i] = 0;
+    for (size_t t = start; t < end; t++) {
+      const float *row = x + t * stride;
       for (size_t i = 0; i < width; i++) {
-        magnitude[first + i] += (double)sum[i];
-        energy[first + i] += (double)square[i];
+        float v = row[i];
+        least[i] = v < least[i] ? v : least[i];
+        most[i] = v > most[i] ? v : most[i];
+        sum[i] += fabsf(v);
+        square[i] += v * v;
       }
     }
+    for (size_t i = 0; i < width; i++) {
+      magnitude[i] += (double)sum[i];
+      energy[i] += (double)square[i];
+    }
   }
+  for (size_t i = 0; i < width; i++) {
+    low[i] = least[i];
+    high[i] = most[i];
+  }
+}
+
+VARIANTS void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count,
+                                       float *low, float *high, double *magnitude, double *energy) {
+  size_t first = 0;
+  for (; first + 32 <= count; first += 32)
+    watch_columns(x + first, tokens, stride, 32, low + first, high + first, magnitude + first,
+                  energy + first);
+  if (first < count)
+    watch_columns(x + first, tokens, stride, count - first, low + first, high + first,
+                  magnitude + first, energy + first);
 }
 
 VARIANTS float nibble_scaled_peak(const float *x, const float *factor, size_t count) {
