@@ -28,7 +28,7 @@ struct Quantize: ParsableCommand {
   @Flag(help: "End with one JSON object on standard output.")
   var json = false
   @Option(help: .hidden)
-  var spillSeconds = 2.0
+  var spillSeconds = 10.0
 
   func validate() throws {
     guard dryRun || output != nil else { throw ValidationError("-o OUT is missing.") }
