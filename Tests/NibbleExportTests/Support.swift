@@ -39,7 +39,8 @@ func uniform(_ count: Int, seed: UInt64) -> [Float] {
   return (0..<count).map { _ in random.uniform() }
 }
 
-let oneThread = Compute(threads: 1, precision: .f32)
+/// A new one each time: a `Compute` has one caller at a time, and tests run side by side.
+var oneThread: Compute { Compute(threads: 1, precision: .f32) }
 
 /// A checkpoint of a few tensors that a test assembles.
 struct SmallCheckpoint {

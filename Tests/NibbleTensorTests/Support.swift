@@ -71,4 +71,5 @@ extension [Float] {
   var bits: [UInt32] { map(\.bitPattern) }
 }
 
-let oneThread = Compute(threads: 1, precision: .f32)
+/// A new one each time: a `Compute` has one caller at a time, and tests run side by side.
+var oneThread: Compute { Compute(threads: 1, precision: .f32) }

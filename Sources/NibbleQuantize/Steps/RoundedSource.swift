@@ -1,0 +1,51 @@
+public import NibbleModel
+public import NibbleTensor
+
+/// A float model whose linear layers are rounded as they are read: what a recipe that learns nothing
+/// would write, without writing it.
+public struct RoundedSource<Source: WeightSource>: WeightSource {
+  private let source: Source
+  private let family: Family
+  private let recipe: Recipe
+  private let compute: Compute
+
+  /// - Throws: when the recipe learns from text, which there is none of when a model is loaded.
+  public init(
+    _ source: Source, _ family: Family, recipe: Recipe, on compute: Compute
+  ) throws(QuantizeError) {
+    if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
+    guard !recipe.needsCalibration else {
+      throw .unsoundRecipe(
+        recipe: recipe.name,
+        reason: "it learns from text; use nibble quantize, and load what that writes")
+    }
+    self.source = source
+    self.family = family
+    self.recipe = recipe
+    self.compute = compute
+  }
+
+  public func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight {
+    let weight = try source.weight(path, outputs: outputs, inputs: inputs)
+    let isHead = path == family.head
+    guard case .float(let matrix) = weight,
+      isHead ? recipe.quantizesHead : path.hasPrefix(family.blockPrefix),
+      let scheme = recipe.scheme(of: path)
+    else { return weight }
+    guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {
+      throw .unsupported("\(path): [\(outputs), \(inputs)] does not fit \(scheme.weights)")
+    }
+    do {
+      let codes = try QuantizedMatrix(
+        rounding: matrix, to: scheme.weights, scaleFormat: .f32, on: compute)
+      matrix.bytes.release()
+      return .quantized(codes, inputs: scheme.activations.map { InputRounding($0) })
+    } catch {
+      throw .unsupported("\(path): value \(error.index) is infinite or not a number")
+    }
+  }
+
+  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
+    try source.vector(name, count: count)
+  }
+}
