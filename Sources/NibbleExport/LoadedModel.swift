@@ -1,5 +1,7 @@
 import NibbleFormats
 public import NibbleModel
+public import NibbleQuantize
+public import NibbleTensor
 
 /// A model opened by its path, whatever format it is in, ready to run.
 public struct LoadedModel: Sendable {
@@ -22,6 +24,23 @@ public struct LoadedModel: Sendable {
     case nil:
       throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
     }
+  }
+
+  /// A float model, rounded by a recipe that learns nothing as it is loaded.
+  public init(
+    path: String, rounding recipe: Recipe, on compute: Compute
+  ) throws(QuantizeError) {
+    do {
+      checkpoint = try Checkpoint(path: path)
+      if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
+        throw QuantizeError.alreadyQuantized(path: path, method: method)
+      }
+      let config = try checkpoint.decoderConfig()
+      decoder = try Decoder(
+        config, from: RoundedSource(checkpoint, config.family, recipe: recipe, on: compute))
+    } catch let error as QuantizeError { throw error } catch let error as ModelError {
+      throw .model(error)
+    } catch { preconditionFailure("\(error)") }
   }
 
   /// The tokenizer, which must fit the model's vocabulary.

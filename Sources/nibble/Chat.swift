@@ -10,13 +10,14 @@ struct Chat: ParsableCommand {
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String
+  @OptionGroup var load: LoadOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print one JSON object an answer.")
   var json = false
 
   func run() throws {
-    let assistant = try Assistant(model, generation, compute)
+    let assistant = try Assistant(model, load, compute)
     var generator = try assistant.generator(generation)
     var messages = assistant.opening(generation.system)
     Terminal.note("talking with \(model); /help lists the commands, /quit ends")

@@ -31,6 +31,7 @@ struct Eval: ParsableCommand {
   var definition = "windows"
   @Option(help: "With --against: above this KL divergence, nats a token, the exit status is 2.")
   var maxKl: Double?
+  @OptionGroup var load: LoadOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print one JSON object.")
   var json = false
@@ -48,7 +49,7 @@ struct Eval: ParsableCommand {
   }
 
   func run() throws {
-    let loaded = try LoadedModel(path: model)
+    let (loaded, computing) = try load.load(model, compute)
     let base = try against.map { try LoadedModel(path: $0) }
     let tokenizer = try loaded.tokenizer()
     if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
@@ -68,7 +69,6 @@ struct Eval: ParsableCommand {
     {
       part.beginningOfText = tokenizer.bos
     }
-    let computing = compute.compute(for: loaded.checkpoint)
     let clock = ContinuousClock()
     let start = clock.now
     let evaluation = try Evaluation(

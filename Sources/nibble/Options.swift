@@ -78,8 +78,17 @@ struct RecipeOptions: ParsableArguments {
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
 
+  private static func isFile(_ name: String) -> Bool {
+    name.hasSuffix(".yaml") || name.hasSuffix(".yml")
+  }
+
+  /// A preset or a file, as it stands.
+  static func recipe(named name: String) throws -> Recipe {
+    isFile(name) ? try Recipe(path: name) : try Recipe.preset(name)
+  }
+
   func resolve() throws -> Recipe {
-    let isFile = recipe.hasSuffix(".yaml") || recipe.hasSuffix(".yml")
+    let isFile = Self.isFile(recipe)
     guard !isFile || group == nil && !asymmetric && per == nil else {
       throw ValidationError(
         "--group, --asymmetric and --per change a preset; write them in the file.")

@@ -16,13 +16,14 @@ struct Run: ParsableCommand {
   var prompt: String
   @Flag(help: "Continue the prompt as it stands, without the model's chat template.")
   var raw = false
+  @OptionGroup var load: LoadOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print one JSON object instead of the text.")
   var json = false
 
   func run() throws {
-    let assistant = try Assistant(model, generation, compute)
+    let assistant = try Assistant(model, load, compute)
     let text =
       prompt == "-"
       ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
@@ -60,11 +61,10 @@ struct Assistant {
   let template: ChatTemplate?
   private let computing: Compute
 
-  init(_ path: String, _ generation: GenerationOptions, _ compute: ComputeOptions) throws {
-    loaded = try LoadedModel(path: path)
+  init(_ path: String, _ load: LoadOptions, _ compute: ComputeOptions) throws {
+    (loaded, computing) = try load.load(path, compute)
     tokenizer = try loaded.tokenizer()
     template = try loaded.checkpoint.chatTemplate()
-    computing = compute.compute(for: loaded.checkpoint)
   }
 
   func opening(_ system: String?) -> [ChatMessage] {

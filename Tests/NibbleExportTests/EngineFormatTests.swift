@@ -55,6 +55,53 @@ import TinyModel
         == logits(recipe, .compressedTensors, change: whole))
   }
 
+  @Test(arguments: [Recipe.w8a8, .fp8])
+  func aModelRoundedAsItIsLoadedRunsAsTheWrittenOneDoes(_ recipe: Recipe) throws {
+    try inTemporaryFolder { folder in
+      try TinyModel().write(to: folder)
+      let loaded = try LoadedModel(path: folder.path, rounding: recipe, on: oneThread)
+      var session = try Session(loaded.decoder, capacity: 9, on: oneThread)
+      let direct = try session.append([3, 1, 4, 1, 5, 9, 2, 6])
+      #expect(try direct == logits(recipe, .compressedTensors))
+      #expect(throws: QuantizeError.self) {
+        try LoadedModel(path: folder.path, rounding: .w8a8Smooth, on: oneThread)
+      }
+    }
+  }
+
+  /// vLLM puts query, key and value into one matrix, and gate and up, with the largest of their scales.
+  @Test func layersThatAnEngineFusesShareOneFP8Scale() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder.appendingPathComponent("source"), folder.path + "/out")
+      try TinyModel().write(to: source)
+      let checkpoint = try Checkpoint(path: source.path)
+      var recipe = Recipe.fp8
+      recipe.scheme.weights.granularity = .tensor
+      let plan = try Plan(
+        checkpoint, recipe: recipe, exporter: EngineFormat.fp8.exporter, windows: WindowSizes())
+      _ = try QuantizeRun(
+        checkpoint, plan, windows: QuantizeRun.Windows(), files: CompanionFiles(of: checkpoint),
+        on: oneThread
+      ).run(to: output, progress: { _ in })
+      let file = try SafetensorsFile(path: output + "/model.safetensors")
+      for (module, names) in [
+        ("self_attn", ["q_proj", "k_proj", "v_proj"]), ("mlp", ["gate_proj", "up_proj"]),
+      ] {
+        let paths = names.map { "model.layers.0.\(module).\($0)" }
+        let peaks = try paths.map { path in
+          let shape = try #require(checkpoint.tensor(path + ".weight")?.shape)
+          let matrix = try checkpoint.matrix(path + ".weight", rows: shape[0], columns: shape[1])
+          return matrix.values(of: 0..<shape[0]).map(abs).max() ?? 0
+        }
+        let scales = try paths.map { path in
+          try #require(FloatFormat.f32.decode(file.bytes(of: path + ".weight_scale") ?? Bytes([])).first)
+        }
+        #expect(Set(scales).count == 1)
+        #expect(abs(scales[0] - (peaks.max() ?? 0) / 448) <= scales[0] * 0.01)
+      }
+    }
+  }
+
   @Test(arguments: ["gptq", "bitsandbytes", "", "AWQ"])
   func otherFormatsAreNamed(_ method: String) throws {
     try inTemporaryFolder { folder in

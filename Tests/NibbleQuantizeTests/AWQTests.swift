@@ -35,7 +35,7 @@ import TinyModel
     let statistics = try #require(seen[site])
     return ScalingLoss(
       block, site, statistics, try #require(statistics.moments), bench.plan.recipe.scheme.weights,
-      .f32)
+      .f32, on: bench.compute)
   }
 
   @Test(arguments: Site.allCases)

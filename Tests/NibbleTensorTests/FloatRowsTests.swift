@@ -82,7 +82,8 @@ import Testing
     gram.add(x, on: oneThread)
     gram.finish(on: oneThread)
     let rows = gaussian(n * k, seed: 7)
-    let energy = FloatRows(rows, columns: k).energy(under: gram.weight, on: oneThread)
+    let energy = FloatRows(rows, columns: k).energy(
+      under: PreparedWeight(gram.weight), on: oneThread)
     let exact = DoubleMatrix(gram.values, columns: k).energy(of: rows.map(Double.init))
     #expect(abs(energy - exact) <= 1e-5 * exact)
   }

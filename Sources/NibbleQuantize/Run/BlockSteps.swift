@@ -24,7 +24,8 @@ struct BlockSteps {
     var outcome = Outcome()
     for layer in unit.layers {
       let matrix = try round.apply(
-        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
+        sharedPeak: try sharedPeak(of: layer), on: compute)
       let source: FloatMatrix
       do {
         source = try checkpoint.matrix(
@@ -35,6 +36,32 @@ struct BlockSteps {
       add(matrix, inputs, layer, noise, to: &outcome)
     }
     return outcome
+  }
+
+  /// Layers that an engine puts together into one, and whose scales it would otherwise merge by
+  /// rounding their codes again: those of a site, when each has one FP8 scale.
+  private func fused(with layer: Plan.Layer) -> [Plan.Layer] {
+    let weights = layer.scheme.weights
+    guard weights.format == .e4m3, weights.granularity == .tensor, let role = layer.role else {
+      return []
+    }
+    return unit.layers.filter { other in
+      other.scheme == layer.scheme && other.role.map { Site(of: $0) } == Site(of: role)
+    }
+  }
+
+  private func sharedPeak(of layer: Plan.Layer) throws(QuantizeError) -> Float {
+    var peak: Float = 0
+    for other in fused(with: layer) {
+      do {
+        peak = max(
+          peak,
+          try checkpoint.matrix(
+            other.path + ".weight", rows: other.outputs, columns: other.inputs
+          ).peak(on: compute))
+      } catch { throw .model(error) }
+    }
+    return peak
   }
 
   private func add(
@@ -113,7 +140,10 @@ struct BlockSteps {
           do {
             matrices[role] = try round.apply(
               to: weight, seen: seen[Site(of: role)], scheme: layer.scheme.weights,
-              scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+              scaleFormat: plan.exporter.scaleFormat(of: layer),
+              sharedPeak: fused(with: layer).compactMap { $0.role }.compactMap {
+                block.weights[$0]?.matrix.peak(on: compute)
+              }.max() ?? 0, on: compute)
           } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
         }
       case .gptq(let gptq):

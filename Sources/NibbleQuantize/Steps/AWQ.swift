@@ -6,10 +6,11 @@ import NibbleTensor
 /// precision: `s = mean|x|^r`, or divided by the weights' own statistic, `r` searched.
 ///
 /// Source: AWQ, arXiv 2306.00978, and AutoAWQ 0.2.9 `_search_best_scale`. Ours: the loss is
-/// `tr(ΔW H ΔWᵀ)` over the linears of a site, with every token counted; no scaling at all is a
-/// candidate; value feeds output under grouped queries too.
+/// `tr(ΔW H ΔWᵀ)` over the linears of a site, with every token counted and at most 512 outputs
+/// of each; no scaling at all is a candidate; value feeds output under grouped queries too.
 public struct AWQ: Hashable, Sendable, Codable {
-  /// Ratios tried: `i / steps`, i in 0...steps.
+  /// Ratios tried are multiples of `1 / steps` in 0...1: every other one, then the neighbours of the
+  /// best.
   public var steps = 20
 
   public init() {}
@@ -26,25 +27,29 @@ public struct AWQ: Hashable, Sendable, Codable {
         site.folds(into: layers), let layer = layers[site.roles[0]]
       else { continue }
       let loss = ScalingLoss(
-        block, site, statistics, moments, layer.scheme.weights, scaleFormat(layer))
+        block, site, statistics, moments, layer.scheme.weights, scaleFormat(layer), on: compute)
       let plain = loss.value([Float](repeating: 1, count: loss.factorCount), on: compute)
-      var best: (factors: [Float], loss: Double, name: String)?
-      for step in 0...steps {
-        let ratio = Float(step) / Float(steps)
-        for isDuo in [false, true] where isDuo || step > 0 {
-          let factors = loss.factors(ratio: ratio, isDuo: isDuo)
-          let value = loss.value(factors, on: compute)
-          if value < best?.loss ?? plain {
-            best = (factors, value, String(format: "ratio %.2f%@", ratio, isDuo ? " duo" : ""))
-          }
-        }
+      var best: (factors: [Float], loss: Double, step: Int, isDuo: Bool)?
+      func attempt(_ step: Int, _ isDuo: Bool) {
+        guard (0...steps).contains(step), isDuo || step > 0 else { return }
+        let factors = loss.factors(ratio: Float(step) / Float(steps), isDuo: isDuo)
+        let value = loss.value(factors, on: compute)
+        if value < best?.loss ?? plain { best = (factors, value, step, isDuo) }
+      }
+      for step in stride(from: 0, through: steps, by: 2) {
+        for isDuo in [false, true] { attempt(step, isDuo) }
+      }
+      if let found = best {
+        for step in [found.step - 1, found.step + 1] { attempt(step, found.isDuo) }
       }
       guard let best else { continue }
       chosen.append((site, best.factors))
       reports.append(
         StepReport(
           step: "awq", block: block.index, site: site,
-          result: best.name + String(format: ", loss %.3f of unscaled", best.loss / plain)))
+          result: String(
+            format: "ratio %.2f%@, loss %.3f of unscaled", Float(best.step) / Float(steps),
+            best.isDuo ? " duo" : "", best.loss / plain)))
     }
     for (site, factors) in chosen { block.fold(factors, into: site, &seen, on: compute) }
     return reports
@@ -54,10 +59,13 @@ public struct AWQ: Hashable, Sendable, Codable {
 /// What rounding a site's linears costs their outputs, `Σ tr(ΔW H ΔWᵀ)`, for candidate factors.
 struct ScalingLoss {
   private let factorIndex: [Int]
-  private let weights: [FloatRows]
+  /// Some outputs of each linear, and how many each of them stands for.
+  private let weights: [(part: FloatRows, share: Double)]
   private let activation: [Float]
   private let weightShare: [Float]
-  private let moments: Weight
+  private let moments: PreparedWeight
+  /// Outputs of each linear that are rounded for each candidate.
+  static let lossRows = 512
   private let scheme: WeightScheme
   private let scaleFormat: FloatFormat
 
@@ -65,12 +73,18 @@ struct ScalingLoss {
 
   init(
     _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ moments: GramMatrix,
-    _ scheme: WeightScheme, _ scaleFormat: FloatFormat
+    _ scheme: WeightScheme, _ scaleFormat: FloatFormat, on compute: Compute
   ) {
     factorIndex = block.factorIndex(of: site)
-    weights = site.roles.compactMap { block.weights[$0] }
+    let weights = site.roles.compactMap { block.weights[$0] }
+    self.weights = weights.map { weight in
+      let part = weight.spreadRows(Self.lossRows)
+      return (part, Double(weight.rows) / Double(max(1, part.rows)))
+    }
     activation = statistics.meanMagnitude
-    self.moments = moments.weight
+    var prepared = PreparedWeight(moments.weight)
+    prepared.pack(on: compute)
+    self.moments = prepared
     self.scheme = scheme
     self.scaleFormat = scaleFormat
     let span = scheme.grid(outputs: 1, inputs: statistics.channels).columns
@@ -117,7 +131,7 @@ struct ScalingLoss {
     let s = factorIndex.map { factors[$0] }
     let inverse = s.map { 1 / $0 }
     var total = 0.0
-    for weight in weights {
+    for (weight, share) in weights {
       var scaled = weight
       scaled.scaleColumns(by: s, on: compute)
       let codes = QuantizedMatrix(
@@ -127,7 +141,7 @@ struct ScalingLoss {
       var error = FloatRows(codes, on: compute)
       error.scaleColumns(by: inverse, on: compute)
       error.add(weight, times: -1, on: compute)
-      total += error.energy(under: moments, on: compute)
+      total += share * error.energy(under: moments, on: compute)
     }
     return total
   }

@@ -11,13 +11,14 @@ public struct Round: Hashable, Sendable, Codable {
 
   /// Straight from the checkpoint: no data, and a few rows in memory at a time.
   func apply(
-    to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, on compute: Compute
+    to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, sharedPeak: Float,
+    on compute: Compute
   ) throws(QuantizeError) -> QuantizedMatrix {
     let name = layer.path + ".weight"
     do {
       return try QuantizedMatrix(
         rounding: checkpoint.matrix(name, rows: layer.outputs, columns: layer.inputs),
-        to: layer.scheme.weights, scaleFormat: scaleFormat, on: compute)
+        to: layer.scheme.weights, scaleFormat: scaleFormat, sharedPeak: sharedPeak, on: compute)
     } catch let error as NonFinite {
       throw .nonFinite(tensor: name, index: error.index)
     } catch let error as ModelError { throw .model(error) } catch {
@@ -28,11 +29,12 @@ public struct Round: Hashable, Sendable, Codable {
   /// A weight that other steps changed.
   func apply(
     to weight: FloatRows, seen: ActivationStatistics?, scheme: WeightScheme,
-    scaleFormat: FloatFormat, on compute: Compute
+    scaleFormat: FloatFormat, sharedPeak: Float, on compute: Compute
   ) throws(NonFinite) -> QuantizedMatrix {
     guard !scheme.granularity.sharesRows else {
       return try QuantizedMatrix(
-        rounding: weight.matrix, to: scheme, scaleFormat: scaleFormat, on: compute)
+        rounding: weight.matrix, to: scheme, scaleFormat: scaleFormat, sharedPeak: sharedPeak,
+        on: compute)
     }
     return QuantizedMatrix(
       nearest: weight,

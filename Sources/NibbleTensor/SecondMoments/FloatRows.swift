@@ -21,6 +21,16 @@ public struct FloatRows: Sendable, Hashable {
       bytes: Bytes(FloatFormat.f32.encode(values.span)))
   }
 
+  /// At most `count` rows at even distances.
+  public func spreadRows(_ count: Int) -> FloatRows {
+    guard rows > count else { return self }
+    let picked = (0..<count).flatMap { index in
+      let row = index * rows / count
+      return values[row * columns..<(row + 1) * columns]
+    }
+    return FloatRows(picked, columns: columns)
+  }
+
   /// Multiplies column c by `factors[c]`.
   public mutating func scaleColumns(by factors: [Float], on compute: Compute) {
     precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
@@ -141,7 +151,7 @@ public struct FloatRows: Sendable, Hashable {
   }
 
   /// `Σ v · M · vᵀ` over the rows, M `[k, k]`.
-  public func energy(under moments: Weight, on compute: Compute) -> Double {
+  public func energy(under moments: PreparedWeight, on compute: Compute) -> Double {
     let k = columns
     var product = [Float](repeating: 0, count: values.count)
     var out = product.mutableSpan

@@ -1,3 +1,5 @@
+import CNibble
+
 /// A weight `[n, k]` in a float format, mapped or owned.
 public struct FloatMatrix: Sendable {
   public let format: FloatFormat
@@ -25,4 +27,18 @@ public struct FloatMatrix: Sendable {
   public func row(_ row: Int) -> [Float] { values(of: row..<row + 1) }
 
   public var rowBytes: Int { columns * format.bytesPerValue }
+
+  /// Largest magnitude; not finite when a value is not.
+  public func peak(on compute: Compute) -> Float {
+    var peaks = [Float](repeating: 0, count: (rows + 31) / 32)
+    unsafe peaks.withUnsafeMutableBufferPointer { peaks in
+      compute.ranges(of: rows, grain: 32) { part, _ in
+        let values = values(of: part)
+        unsafe values.withUnsafeBufferPointer {
+          unsafe peaks[part.lowerBound / 32] = nibble_absmax($0.baseAddress!, values.count)
+        }
+      }
+    }
+    return peaks.reduce(0) { $0 > $1 || $0.isNaN ? $0 : $1 }
+  }
 }

@@ -21,10 +21,12 @@ extension QuantizedMatrix {
   ///
   /// - Parameters:
   ///   - scaleFormat: what scales are rounded to before codes are computed.
+  ///   - sharedPeak: largest magnitude of weights that share the scale of this whole tensor; with
+  ///     other granularities it counts for nothing.
   ///   - Throws: `NonFinite` at the first value that is infinite or not a number.
   public init(
     rounding weight: FloatMatrix, to scheme: WeightScheme, scaleFormat: FloatFormat,
-    on compute: Compute
+    sharedPeak: Float = 0, on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
     precondition(scheme.fits(outputs: n, inputs: k), "[\(n), \(k)] does not fit \(scheme)")
@@ -33,7 +35,8 @@ extension QuantizedMatrix {
     var codes = [UInt8](repeating: 0, count: n * rows.codeBytes)
     var scales =
       rows.sharesScales
-      ? try Self.sharedScales(weight, rows, on: compute)
+      ? try Self.sharedScales(
+        weight, rows, atLeast: scheme.granularity == .tensor ? sharedPeak : 0, on: compute)
       : [Float](repeating: 1, count: grid.count)
     var zeros = [Int8](repeating: 0, count: scheme.hasZeroPoints ? grid.count : 0)
     let failure = unsafe codes.withUnsafeMutableBytes { codes in
@@ -56,7 +59,7 @@ extension QuantizedMatrix {
 
   /// The scale of each rectangle of several rows, from its largest magnitude.
   private static func sharedScales(
-    _ weight: FloatMatrix, _ rows: RowRounding, on compute: Compute
+    _ weight: FloatMatrix, _ rows: RowRounding, atLeast least: Float, on compute: Compute
   ) throws(NonFinite) -> [Float] {
     let grid = rows.grid
     var peaks = [Float](repeating: 0, count: weight.rows * grid.perRow)
@@ -66,7 +69,7 @@ extension QuantizedMatrix {
       }
     }
     if let failure { throw NonFinite(index: failure) }
-    var scales = [Float](repeating: 0, count: grid.count)
+    var scales = [Float](repeating: least, count: grid.count)
     for (index, peak) in peaks.enumerated() {
       let at = grid.index(row: index / grid.perRow) + index % grid.perRow
       scales[at] = max(scales[at], peak)
