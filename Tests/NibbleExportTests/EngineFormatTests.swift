@@ -94,7 +94,8 @@ import TinyModel
           return matrix.values(of: 0..<shape[0]).map(abs).max() ?? 0
         }
         let scales = try paths.map { path in
-          try #require(FloatFormat.f32.decode(file.bytes(of: path + ".weight_scale") ?? Bytes([])).first)
+          let bytes = file.bytes(of: path + ".weight_scale") ?? Bytes([])
+          return try #require(FloatFormat.f32.decode(bytes).first)
         }
         #expect(Set(scales).count == 1)
         #expect(abs(scales[0] - (peaks.max() ?? 0) / 448) <= scales[0] * 0.01)
