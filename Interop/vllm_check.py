@@ -10,6 +10,7 @@ for quantized weights take half floats only.
 import argparse
 import math
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
@@ -93,4 +94,12 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # vLLM's threads now and then abort a process that ends normally, after everything was said.
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
