@@ -9,8 +9,10 @@ for quantized weights take half floats only.
 
 import argparse
 import math
+import multiprocessing
 import os
 import sys
+import traceback
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
@@ -18,6 +20,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
+import psutil
 import torch
 
 # A virtual machine may announce AMX and not grant it: the kernels of vLLM and of oneDNN then die of
@@ -94,12 +97,21 @@ def main():
 
 
 if __name__ == "__main__":
-    # vLLM's threads now and then abort a process that ends normally, after everything was said.
+    # vLLM now and then aborts the process while it ends, after everything was said: end without its
+    # farewell, and take its own processes along.
+    status = 1
     try:
         main()
+        status = 0
     except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1 if end.code else 0
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    if multiprocessing.parent_process() is None:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+        os._exit(status)
