@@ -31,7 +31,7 @@ struct ComputeOptions: ParsableArguments {
   func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let auto: Precision = (calibrates || stored == "bfloat16") && Compute.hasTiles ? .bf16 : .f32
+    let auto: Precision = (calibrates || stored == "bfloat16") && Compute.tiles != .none ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
   }
 }
@@ -131,7 +131,7 @@ enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
           reason: "engines read blocks of fp8 weights only; use --recipe fp8")
       }
       recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
-      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
+      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(.e4m3, 128) }
     }
   }
 }

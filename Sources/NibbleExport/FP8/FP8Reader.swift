@@ -39,7 +39,7 @@ public struct FP8Reader: WeightSource {
     }
     weights = WeightScheme(
       format: .e4m3, granularity: .block(rows: sizes[0], columns: sizes[1]))
-    activations = .dynamicPerGroup(sizes[1])
+    activations = .dynamicPerGroup(.e4m3, sizes[1])
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {

@@ -233,7 +233,7 @@ extension ActivationScheme {
       guard format == .e4m3, !isStatic, !fields.has("per") else {
         throw RecipeFault("groups of activations are for dynamic fp8")
       }
-      self = .dynamicPerGroup(group)
+      self = .dynamicPerGroup(.e4m3, group)
       return
     }
     switch (try fields.text("per") ?? (isStatic ? "tensor" : "token"), isStatic) {
