@@ -42,11 +42,33 @@ struct FormatOptions: ParsableArguments {
   @Option(
     help: """
       Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
-      vLLM, lmdeploy) or fp8 (vLLM).
+      vLLM, lmdeploy), fp8 (vLLM) or ascend (MindIE, vllm-ascend).
       """)
-  var format = EngineFormat.compressedTensors
+  var format: EngineFormat?
 
-  var exporter: any Exporter { format.exporter }
+  @Option(name: .customLong("for"), help: "Engine to write for: vllm, transformers or ascend.")
+  var engine: Engine?
+
+  /// The format that was asked for; else the engine's.
+  var exporter: any Exporter {
+    (format ?? (engine == .ascend ? .ascend : .compressedTensors)).exporter
+  }
+
+  func validate() throws {
+    guard engine != .ascend || format ?? .ascend == .ascend else {
+      throw ValidationError("--for ascend reads the format ascend; leave --format out.")
+    }
+    guard format != .ascend || engine ?? .ascend == .ascend else {
+      throw ValidationError("--format ascend is read by ascend alone; use --for ascend.")
+    }
+  }
+}
+
+/// Engines that a model can be written for.
+enum Engine: String, ExpressibleByArgument, CaseIterable {
+  case vllm
+  case transformers
+  case ascend
 }
 
 struct RecipeOptions: ParsableArguments {
