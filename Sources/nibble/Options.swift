@@ -49,9 +49,10 @@ struct FormatOptions: ParsableArguments {
   @Option(name: .customLong("for"), help: "Engine to write for: vllm, transformers or ascend.")
   var engine: Engine?
 
-  /// The format that was asked for; else the engine's.
-  var exporter: any Exporter {
-    (format ?? (engine == .ascend ? .ascend : .compressedTensors)).exporter
+  /// The format that was asked for; else the engine's, or the one that sparse codes are made for.
+  func exporter(for recipe: Recipe) -> any Exporter {
+    let isAscend = engine == .ascend || engine == nil && recipe.isSparse
+    return (format ?? (isAscend ? .ascend : .compressedTensors)).exporter
   }
 
   func validate() throws {
@@ -96,6 +97,8 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
+  @OptionGroup var sparse: SparseOptions
+
   @Option(
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
@@ -121,6 +124,7 @@ struct RecipeOptions: ParsableArguments {
       : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
     if let per { try per.apply(to: &recipe) }
     if quantizeHead { recipe.quantizesHead = true }
+    try sparse.apply(to: &recipe)
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }

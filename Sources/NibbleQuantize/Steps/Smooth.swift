@@ -19,13 +19,15 @@ public struct Smooth: Hashable, Sendable, Codable {
     layers: [Role: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
+    let isSparse = layers.values.contains(where: \.isSparse)
     // All factors from the source's weights: a fold at one site changes the rows of another.
     var chosen: [(Site, [Float], StepReport)] = []
     for site in Site.allCases {
       guard let statistics = seen[site], site.folds(into: layers),
         let scheme = layers[site.roles[0]]?.scheme
       else { continue }
-      let noise = SmoothingNoise(block, site, statistics, scheme, on: compute)
+      let noise = SmoothingNoise(
+        block, site, statistics, scheme, isSparse: isSparse, on: compute)
       let candidates = strength.map { [$0] } ?? (0...20).map { Float($0) / 20 }
       var best: (strength: Float, factors: [Float], noise: Double)?
       let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
@@ -65,14 +67,18 @@ struct SmoothingNoise {
   private let columnEnergies: [Double]
   private let weights: [FloatRows]
   private let scheme: LinearScheme
+  /// The code of a row's largest weight.
+  private let largestCode: Double
 
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
     _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ scheme: LinearScheme,
-    on compute: Compute
+    isSparse: Bool = false, on compute: Compute
   ) {
     self.scheme = scheme
+    // With sparse codes a bulk of 7 ends at about half of the largest.
+    largestCode = isSparse ? 14 : Double(scheme.weights.largestCode)
     factorIndex = block.factorIndex(of: site)
     peaks = statistics.columns.peaks
     sample = statistics.sample
@@ -114,7 +120,7 @@ struct SmoothingNoise {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       total += squaredPeak(s, activations) / (127 * 127) * energy
     }
-    let largest = Double(scheme.weights.largestCode)
+    let largest = largestCode
     for weight in weights {
       let grid = scheme.weights.grid(outputs: weight.rows, inputs: s.count)
       let span = grid.columns
