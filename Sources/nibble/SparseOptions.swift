@@ -82,7 +82,7 @@ struct SparseOptions: ParsableArguments {
       recipe.steps[recipe.steps.count - 1] = .outlierRound(round)
     }
     if smooth, !recipe.steps.contains(where: { if case .smooth = $0 { true } else { false } }) {
-      recipe.steps.insert(.smooth(Smooth()), at: 0)
+      recipe.steps.insert(.smooth(Smooth(normsOnly: recipe.isSparse && !compensate)), at: 0)
     }
     if let method = actMethod.flatMap({ InputRangeMethod(actMethod: $0) }) {
       guard recipe.scheme.activations?.isStatic ?? false else {

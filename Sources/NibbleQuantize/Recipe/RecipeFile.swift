@@ -273,8 +273,11 @@ extension Step {
   private static func named(_ name: String, _ fields: RecipeFields?) throws -> Step? {
     switch name {
     case "smooth":
-      try fields?.allow(["strength"])
-      return .smooth(Smooth(strength: try fields?.number("strength", in: 0...1)))
+      try fields?.allow(["strength", "norms_only"])
+      return .smooth(
+        Smooth(
+          strength: try fields?.number("strength", in: 0...1),
+          normsOnly: try fields?.flag("norms_only") ?? false))
     case "awq":
       var awq = AWQ()
       try fields?.allow(["steps"])
