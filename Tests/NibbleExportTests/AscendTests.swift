@@ -169,7 +169,7 @@ struct ModelSlim {
     }
   }
 
-  @Test(arguments: ["w8a8", "w8a8s", "w8a8bf16", "dyn", "w8a16", "kv"])
+  @Test(arguments: ["w8a8", "w8a8s", "w8a8bf16", "dyn", "w8a16", "kv", "m1", "m2", "m4"])
   func theToolsOwnFilesRun(name: String) throws {
     try inTemporaryFolder { folder in
       let tool = try ModelSlim(name)

@@ -31,6 +31,7 @@ public struct AscendReader: WeightSource {
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
+    if name.hasSuffix("norm.weight") { try checkNorm(name, count) }
     let path = String(name.dropLast(".bias".count))
     guard name.hasSuffix(".bias"), let role = role(of: path),
       parts[0].type(of: path).isStatic
@@ -59,6 +60,16 @@ public struct AscendReader: WeightSource {
         scheme: AscendPart.channel, rows: outputs, columns: inputs, codes: layer.codes,
         scales: layer.numbers.weightScales),
       inputs: InputRounding(.staticAsymmetric, range: layer.numbers.inputs))
+  }
+
+  /// The tool's smoothing gives norms a bias, of zeros but where it shifts.
+  private func checkNorm(_ name: String, _ count: Int) throws(ModelError) {
+    let bias = String(name.dropLast("weight".count)) + "bias"
+    let values = try parts[0].checkpoint.vector(bias, count: count) ?? []
+    guard values.allSatisfy({ $0 == 0 }) else {
+      throw .unsupported(
+        "\(bias): shifts the norm, which Nibble does not run. Make the model without shifts.")
+    }
   }
 
   private func role(of path: String) -> Role? {

@@ -47,7 +47,15 @@ public enum InputRangeMethod: String, Hashable, Sendable, Codable, CaseIterable 
     let count = Double(windows.count)
     let low = windows.reduce(0.0) { $0 + Double($1.low.min() ?? 0) } / count
     let high = windows.reduce(0.0) { $0 + Double($1.high.max() ?? 0) } / count
-    return InputRangeSearch.range(min(Float(low), 0), max(Float(high), 0), scheme)
+    return Self.range(Float(low), Float(high), scheme)
+  }
+
+  /// Widened to hold 0; an end that is not a number, of an activation that overflowed, is 0.
+  private static func range(
+    _ low: Float, _ high: Float, _ scheme: ActivationScheme
+  ) -> InputRange {
+    InputRangeSearch.range(
+      low.isNaN ? 0 : min(low, 0), high.isNaN ? 0 : max(high, 0), scheme)
   }
 
   private static func histogram(
@@ -60,7 +68,7 @@ public enum InputRangeMethod: String, Hashable, Sendable, Codable, CaseIterable 
     histogram.add(statistics.sample.values, weight: weight)
     histogram.add(statistics.loudest.values, weight: 1)
     let best = histogram.leastLoss()
-    return InputRangeSearch.range(min(best.low, 0), max(best.high, 0), scheme)
+    return Self.range(best.low, best.high, scheme)
   }
 }
 
