@@ -10,8 +10,14 @@ public struct LoadedModel: Sendable {
 
   /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   public init(path: String) throws(ModelError) {
-    checkpoint = try Checkpoint(path: path)
+    let parts = AscendParts.folders(of: path)
+    checkpoint = try Checkpoint(path: path, weights: parts.first ?? path)
     let config = try checkpoint.decoderConfig()
+    if checkpoint.config["quantize"]?.string != nil {
+      decoder = try Decoder(
+        config, from: AscendReader(checkpoint, config.family, parts: parts))
+      return
+    }
     guard let method = checkpoint.config["quantization_config"]?["quant_method"]?.string else {
       decoder = try Decoder(config, from: checkpoint)
       return
@@ -21,7 +27,7 @@ public struct LoadedModel: Sendable {
       decoder = try Decoder(config, from: CompressedTensorsReader(checkpoint))
     case .awq: decoder = try Decoder(config, from: AWQReader(checkpoint))
     case .fp8: decoder = try Decoder(config, from: FP8Reader(checkpoint))
-    case nil:
+    case .ascend, nil:
       throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
     }
   }

@@ -42,11 +42,34 @@ struct FormatOptions: ParsableArguments {
   @Option(
     help: """
       Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
-      vLLM, lmdeploy) or fp8 (vLLM).
+      vLLM, lmdeploy), fp8 (vLLM) or ascend (MindIE, vllm-ascend).
       """)
-  var format = EngineFormat.compressedTensors
+  var format: EngineFormat?
 
-  var exporter: any Exporter { format.exporter }
+  @Option(name: .customLong("for"), help: "Engine to write for: vllm, transformers or ascend.")
+  var engine: Engine?
+
+  /// The format that was asked for; else the engine's, or the one that sparse codes are made for.
+  func exporter(for recipe: Recipe) -> any Exporter {
+    let isAscend = engine == .ascend || engine == nil && recipe.isSparse
+    return (format ?? (isAscend ? .ascend : .compressedTensors)).exporter
+  }
+
+  func validate() throws {
+    guard engine != .ascend || format ?? .ascend == .ascend else {
+      throw ValidationError("--for ascend reads the format ascend; leave --format out.")
+    }
+    guard format != .ascend || engine ?? .ascend == .ascend else {
+      throw ValidationError("--format ascend is read by ascend alone; use --for ascend.")
+    }
+  }
+}
+
+/// Engines that a model can be written for.
+enum Engine: String, ExpressibleByArgument, CaseIterable {
+  case vllm
+  case transformers
+  case ascend
 }
 
 struct RecipeOptions: ParsableArguments {
@@ -74,6 +97,8 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
+  @OptionGroup var sparse: SparseOptions
+
   @Option(
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
@@ -99,6 +124,7 @@ struct RecipeOptions: ParsableArguments {
       : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
     if let per { try per.apply(to: &recipe) }
     if quantizeHead { recipe.quantizesHead = true }
+    try sparse.apply(to: &recipe)
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }

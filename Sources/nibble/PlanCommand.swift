@@ -25,7 +25,7 @@ struct PlanCommand: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: format.exporter,
+      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
       shardSize: measure.shardBytes(),
       windows: try measure.windowSizes(calibration, for: recipe),
       budget: measure.budget())

@@ -45,7 +45,7 @@ struct Quantize: ParsableCommand {
     let recipe = try recipe.resolve()
     func plan(_ windows: WindowSizes) throws -> Plan {
       try Plan(
-        checkpoint, recipe: recipe, exporter: format.exporter,
+        checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
     let first = try plan(measure.windowSizes(calibration, for: recipe))

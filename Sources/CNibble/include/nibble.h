@@ -264,6 +264,52 @@ void nibble_cache_mix(const float *values, const float *weights, float *out, siz
 /// count > 0.
 float nibble_cache_weights(float *scores, size_t count, float scale, float *peak);
 
+// MARK: compressed blocks of int8 weights (fractals.c)
+
+/// Bytes of a whole block: 8 x 8 fractals of 16 outputs x 32 inputs.
+#define NIBBLE_BLOCK_BYTES 32768
+
+/// What is wrong with a compressed block.
+enum {
+  NIBBLE_BLOCK_WHOLE = 0,
+  /// The data end before the block does, or are not what a block that bypasses has.
+  NIBBLE_BLOCK_TRUNCATED,
+  /// A stream's first two bytes are not those of its kind and length.
+  NIBBLE_BLOCK_HEADER,
+  /// The dictionary names a byte twice.
+  NIBBLE_BLOCK_DICTIONARY,
+  /// A code that stands for nothing, or for more bytes than are left.
+  NIBBLE_BLOCK_CODE,
+  /// The END mark does not stand where the data are complete.
+  NIBBLE_BLOCK_END,
+  /// The bytes' exclusive sums are not the header's.
+  NIBBLE_BLOCK_SUM,
+};
+
+/// Gathers fractals of row-major codes [n, k], zeros beyond them:
+/// block[i][j][r][c] = codes[n_start + 16 j + r, k_start + 32 i + c]
+///   block [k_fractals][n_fractals][16][32], overwritten. No overlap.
+void nibble_pack_fractals(const int8_t *codes, size_t n, size_t k, size_t n_start, size_t k_start,
+                          size_t n_fractals, size_t k_fractals, uint8_t *block);
+/// The inverse, inside [n, k]. Rows before `known_rows` are there already and are compared.
+/// Returns how much is wrong: bytes beyond [n, k] that are not zero, and rows that differ.
+size_t nibble_unpack_fractals(const uint8_t *block, int8_t *codes, size_t n, size_t k,
+                              size_t n_start, size_t k_start, size_t n_fractals,
+                              size_t k_fractals, size_t known_rows);
+/// counts[b] += how often byte b stands in bytes [count]; counts is [256].
+void nibble_count_bytes(const uint8_t *bytes, size_t count, uint64_t *counts);
+/// Compresses a block of `length` bytes, a multiple of 512 up to NIBBLE_BLOCK_BYTES, with a
+/// dictionary of 36 distinct bytes (`high`: 34), the most frequent first.
+///   out [length + 512], overwritten
+/// Returns the bytes written, a multiple of 128; 0 when the block bypasses: out then holds `length`
+/// bytes. Bits are exact.
+size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t *dictionary,
+                             int high, uint8_t *out);
+/// The inverse: block [length]. Reads data [bytes] and nothing else, whatever it holds.
+/// Returns NIBBLE_BLOCK_WHOLE, or what is wrong; block is then not to be used.
+int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, int high,
+                            size_t length, uint8_t *block);
+
 // MARK: the process (process.c)
 
 /// Makes the allocator give every freed buffer of 1 MiB or more back to the system at once, where it
