@@ -21,7 +21,8 @@ import NibbleTensor
       """,
     version: NibbleVersion.current,
     subcommands: [
-      Pull.self, Inspect.self, PlanCommand.self, CalibrateCommand.self, Quantize.self, Eval.self,
+      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, CalibrateCommand.self,
+      Quantize.self, Eval.self,
       Run.self, Chat.self,
       Tokenize.self, LogitsCommand.self,
     ])

@@ -48,7 +48,7 @@ extension QuantizedMatrix {
                 unsafe RefinedRows(
                   columns: k, span: span, lowest: -(1 << (bits - 1)), highest: 1 << (bits - 1) - 1,
                   scaleFormat: scaleFormat, weight: weight.baseAddress!,
-                  moments: moments.baseAddress!, zeros: zeros.baseAddress,
+                  moments: moments.baseAddress!, zeros: zeros.isEmpty ? nil : zeros.baseAddress,
                   scales: scales.baseAddress!, codes: codes.baseAddress!
                 ).refine(part, rounds: rounds)
               }
