@@ -34,7 +34,7 @@ struct SensitivityCommand: ParsableCommand {
     Interrupt.watch()
     let found = try text.measure(checkpoint, plan, compute.compute(for: checkpoint))
     if json { return Terminal.print(found.json) }
-    Terminal.write(SensitivityTable(found, recipe: self.recipe.recipe, model: model).text(top: top))
+    Terminal.write(SensitivityTable(found).text(top: top))
   }
 }
 
@@ -81,12 +81,8 @@ struct SensitivityText: ParsableArguments {
 /// Sensitivity for a reader.
 struct SensitivityTable {
   let found: Sensitivity
-  let recipe: String
-  let model: String
 
-  init(_ found: Sensitivity, recipe: String, model: String) {
-    (self.found, self.recipe, self.model) = (found, recipe, model)
-  }
+  init(_ found: Sensitivity) { self.found = found }
 
   func text(top: Int) -> String {
     var lines = ["KL alone  signal/noise  layers (rounded to nearest, \(found.tokens) tokens)"]
@@ -105,8 +101,9 @@ struct SensitivityTable {
     let kept = found.kept(maxKL: found.estimate / 2)
     let share = (1000 * found.share(of: kept)).rounded(.up) / 10
     let left = found.estimate - kept.reduce(0) { $0 + $1.kl }
-    return "together about \(Terminal.number(found.estimate)); nibble quantize \(model) --recipe "
-      + "\(recipe) --keep-float \(share)% leaves about \(Terminal.number(left)): \(kept.count) of "
+    return
+      "together about \(Terminal.number(found.estimate)); nibble quantize with the same options "
+      + "and --keep-float \(share)% leaves about \(Terminal.number(left)): \(kept.count) of "
       + "\(found.groups.count) groups stay float"
   }
 
