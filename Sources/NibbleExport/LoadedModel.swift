@@ -7,6 +7,8 @@ public import NibbleTensor
 public struct LoadedModel: Sendable {
   public let checkpoint: Checkpoint
   public let decoder: Decoder
+  /// The scales of each block's cache of keys and values; nil when none were calibrated.
+  public let cacheScales: [KeyValueScales]?
 
   /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   public init(path: String) throws(ModelError) {
@@ -16,17 +18,26 @@ public struct LoadedModel: Sendable {
     if checkpoint.config["quantize"]?.string != nil {
       decoder = try Decoder(
         config, from: AscendReader(checkpoint, config.family, parts: parts))
+      cacheScales = nil
       return
     }
     guard let method = checkpoint.config["quantization_config"]?["quant_method"]?.string else {
       decoder = try Decoder(config, from: checkpoint)
+      cacheScales = nil
       return
     }
     switch EngineFormat(rawValue: method) {
     case .compressedTensors:
-      decoder = try Decoder(config, from: CompressedTensorsReader(checkpoint))
-    case .awq: decoder = try Decoder(config, from: AWQReader(checkpoint))
-    case .fp8: decoder = try Decoder(config, from: FP8Reader(checkpoint))
+      let reader = try CompressedTensorsReader(checkpoint)
+      decoder = try Decoder(config, from: reader)
+      cacheScales = try reader.cacheScales(config)
+    case .awq:
+      decoder = try Decoder(config, from: AWQReader(checkpoint))
+      cacheScales = nil
+    case .fp8:
+      let reader = try FP8Reader(checkpoint)
+      decoder = try Decoder(config, from: reader)
+      cacheScales = try reader.cacheScales(config)
     case .ascend, nil:
       throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
     }
@@ -42,6 +53,7 @@ public struct LoadedModel: Sendable {
         throw QuantizeError.alreadyQuantized(path: path, method: method)
       }
       let config = try checkpoint.decoderConfig()
+      cacheScales = nil
       decoder = try Decoder(
         config, from: RoundedSource(checkpoint, config.family, recipe: recipe, on: compute))
     } catch let error as QuantizeError { throw error } catch let error as ModelError {

@@ -23,6 +23,8 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case damagedOutput(file: String, unit: String)
   case unmeasurable(String)
   case statistics(path: String, reason: String)
+  /// `what` is keys or values.
+  case unmeasuredCache(block: Int, what: String, head: Int)
 }
 
 /// A reason why a plan cannot be carried out, found before any work.
@@ -100,6 +102,9 @@ extension QuantizeError: CustomStringConvertible {
     case .unmeasurable(let reason): reason
     case .statistics(let path, let reason):
       "\(path): \(reason). Make it with nibble calibrate from this model."
+    case .unmeasuredCache(let block, let what, let head):
+      "block \(block): the \(what) of key head \(head) were all zero, or not finite, on the "
+        + "calibration text, so that their cache has no scale. Use other text, or leave out --kv."
     }
   }
 }

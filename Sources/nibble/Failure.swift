@@ -40,7 +40,8 @@ struct Failure {
     case .refused, .unknownRecipe, .recipeOption, .unsoundRecipe, .patternMatchedNothing: usage
     case .outputExists, .outputIsSource, .unfinishedRun, .busy, .damagedOutput: cannotWrite
     case .interrupted: interrupted
-    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable, .recipeFile, .statistics:
+    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable, .recipeFile, .statistics,
+      .unmeasuredCache:
       badInput
     }
   }

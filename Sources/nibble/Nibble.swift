@@ -21,9 +21,8 @@ import NibbleTensor
       """,
     version: NibbleVersion.current,
     subcommands: [
-      Pull.self, Inspect.self, PlanCommand.self, CalibrateCommand.self, Quantize.self,
-      CompressCommand.self, CheckCommand.self,
-      Eval.self,
+      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, CalibrateCommand.self,
+      Quantize.self, CompressCommand.self, CheckCommand.self, ReportCommand.self, Eval.self,
       Run.self, Chat.self,
       Tokenize.self, LogitsCommand.self,
     ])

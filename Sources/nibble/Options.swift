@@ -2,7 +2,7 @@ public import ArgumentParser
 import Foundation
 public import NibbleExport
 import NibbleFormats
-import NibbleModel
+public import NibbleModel
 import NibbleQuantize
 import NibbleTensor
 
@@ -37,6 +37,7 @@ struct ComputeOptions: ParsableArguments {
 }
 
 extension EngineFormat: ExpressibleByArgument {}
+extension KeyValueFormat: ExpressibleByArgument {}
 
 struct FormatOptions: ParsableArguments {
   @Option(
@@ -94,6 +95,21 @@ struct RecipeOptions: ParsableArguments {
       """)
   var per: ScaleSharing?
 
+  @Option(
+    help: """
+      Calibrate scales for a cache of keys and values in fp8 (one a block), int8 or int4 (one a key \
+      head).
+      """)
+  var kv: KeyValueFormat?
+
+  @Option(
+    help: """
+      Also write the files that old engines read scales from, for N tensor-parallel ranks: \
+      kv_cache_scales.json with --kv fp8 (vLLM up to 0.6), layers.L.past_kv_scale.R.weight with \
+      --kv int8 (lmdeploy up to 0.3).
+      """)
+  var kvRanks: Int?
+
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
@@ -125,6 +141,13 @@ struct RecipeOptions: ParsableArguments {
     if let per { try per.apply(to: &recipe) }
     if quantizeHead { recipe.quantizesHead = true }
     try sparse.apply(to: &recipe)
+    if let kv { recipe.cache = KeyValueScheme(kv) }
+    if let kvRanks {
+      guard recipe.cache != nil else {
+        throw ValidationError("--kv-ranks writes the scales of a cache; give --kv fp8 or int8.")
+      }
+      recipe.cache?.ranks = kvRanks
+    }
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
@@ -135,6 +158,9 @@ struct RecipeOptions: ParsableArguments {
     }
     guard per != .tensor || !asymmetric else {
       throw ValidationError("--asymmetric needs a scale per channel or group, not --per tensor.")
+    }
+    if let kvRanks, !(1...1024).contains(kvRanks) {
+      throw ValidationError("--kv-ranks is \(kvRanks); use 1 to 1024.")
     }
     if let maxKl, !(maxKl >= 0) { throw ValidationError("--max-kl is \(maxKl); use 0 or more.") }
   }

@@ -51,6 +51,9 @@ struct PlanText {
 
   private var text: String {
     var lines = ["recipe \(plan.recipe.name): \(plan.recipe.scheme)"]
+    if let cache = plan.recipe.cache {
+      lines.append("cache of keys and values: scales for \(cache.format.rawValue)")
+    }
     lines.append("written as \(plan.exporter.name), \(plan.shards.count) file(s)")
     lines.append("")
     for (shape, layers) in groups {
@@ -93,6 +96,7 @@ struct PlanText {
       "source_bytes": JSON(plan.sourceBytes),
       "bytes": JSON(plan.outputBytes),
       "peak_memory_bytes": JSON(plan.memory.total),
+      "kv_cache": plan.recipe.cache.map { .string($0.format.rawValue) } ?? .null,
       "max_kl": .number(plan.recipe.maxKL),
       "layers": .array(
         plan.layers.map {

@@ -22,7 +22,14 @@ struct Quantize: ParsableCommand {
   @OptionGroup var format: FormatOptions
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
+  @OptionGroup var sensitivity: SensitivityText
   @OptionGroup var compute: ComputeOptions
+  @Option(
+    help: """
+      Keep the layers float that cost most (nibble sensitivity): a share of the weights of the linear \
+      layers, such as 5%, or auto, as many as it takes to stay within --max-kl by the estimate.
+      """)
+  var keepFloat: KeepFloat?
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
   var dryRun = false
   @Flag(help: "End with one JSON object on standard output.")
@@ -42,7 +49,7 @@ struct Quantize: ParsableCommand {
     let start = clock.now
     let checkpoint = try Checkpoint(path: model)
     var files = CompanionFiles(of: checkpoint)
-    let recipe = try recipe.resolve()
+    let recipe = try chosenRecipe(checkpoint, &files)
     func plan(_ windows: WindowSizes) throws -> Plan {
       try Plan(
         checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
@@ -77,6 +84,29 @@ struct Quantize: ParsableCommand {
     let seconds = (clock.now - start) / .seconds(1)
     if Terminal.isInteractive { Terminal.note("") }
     try finish(report, final, seconds: seconds)
+  }
+
+  /// The recipe, with the layers that --keep-float chooses.
+  private func chosenRecipe(
+    _ checkpoint: Checkpoint, _ files: inout CompanionFiles
+  ) throws -> Recipe {
+    let recipe = try recipe.resolve()
+    guard let keepFloat else { return recipe }
+    let plan = try Plan(
+      checkpoint, recipe: recipe, exporter: format.exporter, windows: WindowSizes())
+    guard plan.refusals.isEmpty else { throw QuantizeError.refused(plan.refusals) }
+    let found = try sensitivity.measure(checkpoint, plan, compute.compute(for: checkpoint))
+    let kept = keepFloat.choose(found, maxKL: recipe.maxKL)
+    for group in kept {
+      Terminal.note(
+        "stays float: \(SensitivityTable.name(group.paths)) (KL alone \(Terminal.number(group.kl, 5)))"
+      )
+    }
+    Terminal.note(
+      "kept float: \(Terminal.number(100 * found.share(of: kept), 1)) % of the linear layers' weights"
+    )
+    files.add("nibble_sensitivity.json", found.json.text(pretty: true) + "\n")
+    return recipe.keeping(kept)
   }
 
   private func show(_ progress: QuantizeRun.Progress, since start: ContinuousClock.Instant) {

@@ -47,6 +47,7 @@ import TinyModel
         - gptq: {damping: 0.5, activation_order: false, search: extremes}
       max_kl: 0.375
       quantize_head: true
+      kv_cache: {format: int8, ranks: 2}
       """)
     var gptq = GPTQ()
     (gptq.damping, gptq.activationOrder, gptq.search) = (0.5, false, .extremes)
@@ -58,6 +59,7 @@ import TinyModel
         weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(64)),
         activations: .dynamicPerGroup(.e4m3, 128)),
       steps: [.smooth(Smooth(strength: 0.25)), .awq(awq), .gptq(gptq)], maxKL: 0.375)
+    expected.cache = KeyValueScheme(.int8, ranks: 2)
     expected.quantizesHead = true
     expected.exceptions = [
       Recipe.Exception(

@@ -64,6 +64,7 @@ import TinyModel
       try TinyModel().write(in: source, config: [:])
       let checkpoint = try Checkpoint(path: source)
       var run = TinyRun(try CalibratedRunTests.fitted(name))
+      run.recipe.cache = KeyValueScheme(.int8)
       run.windows.calibration = windows(0..<6)
       try run.run(source, to: folder + "/text")
       _ = try calibrate(checkpoint, windows(0..<6), to: folder + "/statistics")

@@ -1,4 +1,5 @@
 public import NibbleFormats
+import NibbleModel
 public import NibbleQuantize
 import NibbleTensor
 
@@ -9,13 +10,17 @@ extension CompressedTensors {
     var config = source
     config.set(
       "quantization_config",
-      Self.quantizationConfig(plan.layers, ignoring: (quantizesHead ? [] : ["lm_head"]) + ignored))
+      Self.quantizationConfig(
+        plan.layers, ignoring: (quantizesHead ? [] : ["lm_head"]) + ignored,
+        cache: plan.recipe.cache?.format))
     return config
   }
 
   /// The scheme of most layers targets the class `Linear`; each other one names its layers, which
   /// readers prefer to a class.
-  static func quantizationConfig(_ all: [Plan.Layer], ignoring ignored: [String]) -> JSON {
+  static func quantizationConfig(
+    _ all: [Plan.Layer], ignoring ignored: [String], cache: KeyValueFormat? = nil
+  ) -> JSON {
     var schemes: [LinearScheme] = []
     for layer in all where !schemes.contains(layer.scheme) { schemes.append(layer.scheme) }
     let layers = Dictionary(grouping: all, by: \.scheme)
@@ -40,7 +45,7 @@ extension CompressedTensors {
       "format": .string(formats.count == 1 ? formats.first ?? "" : "mixed-precision"),
       "quantization_status": "compressed",
       "config_groups": groups,
-      "kv_cache_scheme": .null,
+      "kv_cache_scheme": cache.map(scheme) ?? .null,
       "ignore": .array(ignored.map { .string($0) }),
       "global_compression_ratio": .null,
       "version": .string(packageVersion),
@@ -89,12 +94,17 @@ extension CompressedTensors {
   /// What vLLM 0.32 has no kernel for; one note for all layers of a scheme.
   public func notes(_ plan: Plan) -> [String] {
     let layers = Dictionary(grouping: plan.layers, by: \.scheme)
-    return layers.filter { !Self.isRunByVLLM($0.key) }.map { scheme, layers in
-      "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
-        + "run compressed-tensors with \(scheme); Nibble does. For vLLM use a scale per channel and "
-        + "dynamic activations per token."
-    }
-    .sorted()
+    let cache = plan.recipe.cache?.format
+    let cacheNotes =
+      cache.map(\.isPerHead) ?? false
+      ? ["vLLM reads scales of an fp8 cache only, not of \(cache?.rawValue ?? "")."] : []
+    return cacheNotes
+      + layers.filter { !Self.isRunByVLLM($0.key) }.map { scheme, layers in
+        "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
+          + "run compressed-tensors with \(scheme); Nibble does. For vLLM use a scale per channel and "
+          + "dynamic activations per token."
+      }
+      .sorted()
   }
 
   static func isRunByVLLM(_ scheme: LinearScheme) -> Bool {

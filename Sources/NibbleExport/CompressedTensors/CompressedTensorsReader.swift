@@ -20,11 +20,6 @@ public struct CompressedTensorsReader: WeightSource {
     let config = checkpoint.config["quantization_config"] ?? .null
     ignored = config["ignore"]?.array?.compactMap(\.string) ?? []
     var groups: [Group] = []
-    if let cache = config["kv_cache_scheme"], !cache.isNull {
-      throw .config(
-        path: checkpoint.configPath, field: "quantization_config.kv_cache_scheme",
-        reason: "asks for a quantized cache, which Nibble does not run")
-    }
     for (name, value) in config["config_groups"]?.object ?? JSONObject() {
       let fields = ArgumentFields(path: checkpoint.configPath, group: name)
       groups.append(
@@ -41,6 +36,18 @@ public struct CompressedTensorsReader: WeightSource {
         reason: "is missing or empty")
     }
     self.groups = groups
+  }
+
+  /// The scales of each block's cache; nil when the checkpoint leaves it float.
+  public func cacheScales(_ decoder: DecoderConfig) throws(ModelError) -> [KeyValueScales]? {
+    let scheme = checkpoint.config["quantization_config"]?["kv_cache_scheme"] ?? .null
+    guard !scheme.isNull else { return nil }
+    guard let format = CompressedTensors.cacheFormat(scheme) else {
+      throw .config(
+        path: checkpoint.configPath, field: "quantization_config.kv_cache_scheme",
+        reason: "asks for a cache that Nibble does not know: \(scheme.text())")
+    }
+    return try CacheTensors.read(format, of: checkpoint, decoder)
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {

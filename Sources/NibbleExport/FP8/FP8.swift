@@ -108,6 +108,7 @@ public struct FP8: Exporter {
       "ignored_layers": .array(
         ["lm_head"] + plan.keptFloat.filter(\.isLinear).map { .string($0.path) }),
     ]
+    if plan.recipe.cache?.format == .fp8 { block.set("kv_cache_scheme", "static") }
     if layout == .block {
       block.set("weight_block_size", [JSON(Layout.blockSize), JSON(Layout.blockSize)])
     }

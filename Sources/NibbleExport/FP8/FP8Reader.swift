@@ -4,8 +4,7 @@ public import NibbleTensor
 
 /// Reads a checkpoint of the format ``FP8`` as the weights of a decoder.
 ///
-/// A layer is quantized when its weight is stored as E4M3. Scales of a quantized cache (`k_scale`,
-/// `v_scale`) are left alone: the cache stays float, as it does in engines that are not told otherwise.
+/// A layer is quantized when its weight is stored as E4M3.
 public struct FP8Reader: WeightSource {
   private let checkpoint: Checkpoint
   private let weights: WeightScheme
@@ -40,6 +39,14 @@ public struct FP8Reader: WeightSource {
     weights = WeightScheme(
       format: .e4m3, granularity: .block(rows: sizes[0], columns: sizes[1]))
     activations = .dynamicPerGroup(.e4m3, sizes[1])
+  }
+
+  /// The scales of each block's cache; nil when the checkpoint has none.
+  public func cacheScales(_ decoder: DecoderConfig) throws(ModelError) -> [KeyValueScales]? {
+    let first = decoder.family.attentionPath(block: 0)
+    let isStatic = checkpoint.config["quantization_config"]?["kv_cache_scheme"]?.string == "static"
+    guard isStatic || checkpoint.tensor(first + ".k_scale") != nil else { return nil }
+    return try CacheTensors.read(.fp8, of: checkpoint, decoder)
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {

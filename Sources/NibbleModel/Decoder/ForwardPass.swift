@@ -67,6 +67,10 @@ public struct ForwardPass: Sendable {
     }
   }
 
+  /// Keys, rotated, and values `[t, keyHeads · d]` of the sequence whose activation at `output` was
+  /// computed last.
+  public var keysAndValues: (keys: [Float], values: [Float]) { (memory.keys, memory.values) }
+
   /// `states += linear(activation)`, for the output and down projections.
   public mutating func add(
     _ role: Role, of block: Block, _ activation: [Float], to states: inout [Float]

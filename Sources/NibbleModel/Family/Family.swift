@@ -33,6 +33,11 @@ public struct Family: Hashable, Sendable {
     return "\(blockPrefix)\(block).\(linear?.path ?? "")"
   }
 
+  /// `model.layers.3.self_attn` and the like: the module that query, key and value belong to.
+  public func attentionPath(block: Int) -> String {
+    String(path(of: .key, block: block).split(separator: ".").dropLast().joined(separator: "."))
+  }
+
   public func normPath(_ norm: String, block: Int) -> String { "\(blockPrefix)\(block).\(norm)" }
 }
 

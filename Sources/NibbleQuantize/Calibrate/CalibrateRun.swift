@@ -52,6 +52,7 @@ public struct CalibrateRun {
         let block = try Block(index, of: config, from: checkpoint)
         let (records, halves) = streams.recordsInHalves(of: block)
         block.release()
+        try writer.append(streams.keyValues, index)
         for site in Site.allCases {
           guard let record = records[site] else { continue }
           try writer.append(record, index, site)
@@ -85,6 +86,15 @@ public struct CalibrateRun {
       config, model: StatisticsFile.fingerprint(of: checkpoint),
       tokens: files.reduce(0) { $0 + $1.tokens }, windows: windows, to: path)
     for block in 0..<config.blocks {
+      var keyValues = KeyValueRecord()
+      for file in files {
+        let record = try file.keyValues(block)
+        guard keyValues.tokens == 0 || keyValues.keys.low.count == record.keys.low.count else {
+          throw .statistics(path: file.path, reason: "its records have other sizes")
+        }
+        keyValues.merge(record)
+      }
+      try writer.append(keyValues, block)
       for site in Site.allCases {
         var merged = ActivationRecord(channels: config.inputs(of: site))
         for file in files {

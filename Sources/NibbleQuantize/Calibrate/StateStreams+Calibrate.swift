@@ -33,10 +33,12 @@ extension StateStreams {
     var records: [Site: ActivationRecord] = [:]
     var block = block
     block.pack(on: pass.compute)
+    keyValues = KeyValueRecord()
     for index in calibration {
       let identity = WindowIdentity(windows[index])
       for site in Site.allCases {
         let activation = pass.activation(at: site, of: block, source[index])
+        if site == .output { watchKeysAndValues() }
         let channels = pass.config.inputs(of: site)
         records[site, default: ActivationRecord(channels: channels)].add(
           activation, window: identity, on: pass.compute)
@@ -61,6 +63,7 @@ extension StateStreams {
     _ round: (Site, GramMatrix) -> [Role: Weight]
   ) {
     let compute = pass.compute
+    keyValues = KeyValueRecord()
     for site in Site.allCases {
       let channels = pass.config.inputs(of: site)
       var moments = GramMatrix(channels: channels)
@@ -68,6 +71,7 @@ extension StateStreams {
       var keptBytes = 0
       for index in calibration {
         let activation = pass.activation(at: site, of: block, quantized[index])
+        if site == .output { watchKeysAndValues() }
         let rounding = inputs[site.roles[0]]
         moments.add(
           rounding?.rounded(activation, columns: channels, on: compute) ?? activation, on: compute)
@@ -86,6 +90,15 @@ extension StateStreams {
         pass.add(role, of: block, activation, to: &quantized[index])
       }
     }
+  }
+
+  /// Adds the keys and values of the window whose activation at `output` was computed last.
+  private mutating func watchKeysAndValues() {
+    let (keys, values) = pass.keysAndValues
+    let attention = pass.config.attention
+    keyValues.add(
+      keys: keys, values: values, width: attention.keyHeads * attention.headSize,
+      on: pass.compute)
   }
 
   /// Bytes of activations that are kept rather than computed twice.

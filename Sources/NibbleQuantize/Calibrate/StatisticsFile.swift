@@ -8,7 +8,8 @@ import NibbleTensor
 ///
 /// For site `s` of block `i`, `block.i.s.` and: `low`, `high` F32 `[k]`; `magnitude`, `energy` I64
 /// `[k, 2]`, the words of an order-free sum; `sample`, `loudest` F32 `[r, k]` with `sample.keys`,
-/// `loudest.keys` U64 `[r]`. `windows` U64 `[w]` names the windows that were seen, ascending. The
+/// `loudest.keys` U64 `[r]`. For each block, `block.i.` and `keys.low`, `keys.high`, `values.low`,
+/// `values.high` F32 `[keyHeads · d]`. `windows` U64 `[w]` names the windows that were seen, ascending. The
 /// metadata holds the number of tokens and what identifies the model.
 public struct StatisticsFile: Sendable {
   public let path: String
@@ -70,6 +71,23 @@ public struct StatisticsFile: Sendable {
     return record
   }
 
+  func keyValues(_ block: Int) throws(QuantizeError) -> KeyValueRecord {
+    let prefix = "block.\(block)."
+    func range(_ name: String) -> KeyValueRecord.ChannelRange {
+      KeyValueRecord.ChannelRange(
+        low: floats(prefix + name + ".low") ?? [], high: floats(prefix + name + ".high") ?? [])
+    }
+    guard
+      let record = KeyValueRecord(
+        tokens: tokens, keys: range("keys"), values: range("values"))
+    else {
+      throw .statistics(
+        path: path, reason: "its ranges of keys and values of block \(block) are missing or damaged"
+      )
+    }
+    return record
+  }
+
   private func floats(_ name: String) -> [Float]? {
     guard let entry = file.entry(name), entry.dtype == .f32, let bytes = file.bytes(of: name)
     else { return nil }
@@ -127,7 +145,9 @@ final class StatisticsWriter {
     func add(_ name: String, _ dtype: DType, _ shape: [Int]) {
       tensors.append(SafetensorsLayout.Tensor(name: name, dtype: dtype, shape: shape))
     }
+    let width = config.attention.keyHeads * config.attention.headSize
     for block in 0..<config.blocks {
+      for name in Self.cacheParts { add("block.\(block).\(name)", .f32, [width]) }
       for site in Site.allCases {
         let prefix = "block.\(block).\(site.rawValue)."
         let k = config.inputs(of: site)
@@ -157,6 +177,18 @@ final class StatisticsWriter {
   }
 
   private let windows: Set<WindowIdentity>
+  private static let cacheParts = ["keys.low", "keys.high", "values.low", "values.high"]
+
+  /// Before the records of the block's sites.
+  func append(_ record: KeyValueRecord, _ block: Int) throws(QuantizeError) {
+    let parts = [record.keys.low, record.keys.high, record.values.low, record.values.high]
+    do {
+      for (name, values) in zip(Self.cacheParts, parts) {
+        try writer.append(
+          Bytes(FloatFormat.f32.encode(values.span)), of: "block.\(block).\(name)")
+      }
+    } catch { throw .format(error) }
+  }
 
   func append(_ record: ActivationRecord, _ block: Int, _ site: Site) throws(QuantizeError) {
     let prefix = "block.\(block).\(site.rawValue)."

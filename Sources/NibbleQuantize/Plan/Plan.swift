@@ -34,6 +34,8 @@ public struct Plan: Sendable {
     public var layers: [Layer]
     /// Tensors written as they are.
     public var copies: [Checkpoint.Tensor]
+    /// The scales of its cache.
+    public var cacheTensors: [SafetensorsLayout.Tensor] = []
     /// Which shard holds it.
     public var shard = 0
   }
@@ -98,7 +100,8 @@ public struct Plan: Sendable {
         recipe: recipe.name, option: "--quantize-head",
         reason: "the head is the embedding, which stays float, or there is none")
     }
-    let (units, shards) = try Self.split(sorter.units, shardSize: shardSize)
+    let (units, shards) = try Self.split(
+      Self.withCaches(sorter.units, recipe, exporter, decoder), shardSize: shardSize)
     self.units = units
     self.shards = shards
     keptFloat = sorter.keptFloat
@@ -112,6 +115,17 @@ public struct Plan: Sendable {
       Self.refusals(bySchemes[$0] ?? [], $0.weights)
     }
     refusals += exporter.refusals(self)
+    if let cache = recipe.cache, let decoder {
+      if let fault = cache.fault(keyHeads: decoder.attention.keyHeads) {
+        refusals.append(.engine(fault))
+      } else if cache.ranks == nil, units.allSatisfy(\.cacheTensors.isEmpty) {
+        refusals.append(
+          .engine(
+            "--kv \(cache.format.rawValue): the format \(exporter.name) has no place for the "
+              + "scales of such a cache. Use --format compressed-tensors, or --kv-ranks for the "
+              + "files that old engines read."))
+      }
+    }
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))
     }
@@ -142,6 +156,20 @@ public struct Plan: Sendable {
           layer: layer, count: sharing.count, inputs: inputs, bits: weights.bits)
       }
       return nil
+    }
+  }
+
+  private static func withCaches(
+    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderConfig?
+  ) -> [Unit] {
+    guard let cache = recipe.cache, let decoder else { return units }
+    return units.map { unit in
+      guard let block = unit.block else { return unit }
+      var unit = unit
+      unit.cacheTensors = exporter.cacheTensors(
+        cache.format, keyHeads: decoder.attention.keyHeads,
+        of: decoder.family.attentionPath(block: block))
+      return unit
     }
   }
 
@@ -185,7 +213,7 @@ extension Plan.Unit {
   /// What is written for this unit, in the order it is written.
   public var tensors: [SafetensorsLayout.Tensor] {
     SafetensorsLayout.referenceOrder(
-      layers.flatMap(\.tensors)
+      layers.flatMap(\.tensors) + cacheTensors
         + copies.map {
           SafetensorsLayout.Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape)
         })

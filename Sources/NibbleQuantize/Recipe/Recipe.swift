@@ -9,6 +9,8 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var steps: [Step] = [.round(Round())]
   /// The head too; embeddings always stay float.
   public var quantizesHead = false
+  /// How the cache of keys and values is scaled; nil: not at all.
+  public var cache: KeyValueScheme?
   /// Largest mean KL divergence from the source on held-out text, nats a token.
   public var maxKL: Double
 
@@ -54,7 +56,11 @@ public struct Recipe: Hashable, Sendable, Codable {
 
   var needs: Step.Needs {
     let isStatic = schemes.contains { $0.activations?.isStatic ?? false }
-    return steps.reduce(into: isStatic ? [.statistics] : []) { $0.formUnion($1.needs) }
+    var needs: Step.Needs = isStatic ? [.statistics] : []
+    for step in steps { needs.formUnion(step.needs) }
+    // Keys and values are watched in the quantized model where it runs, else in the source.
+    if cache != nil, !needs.contains(.quantized) { needs.insert(.statistics) }
+    return needs
   }
 
   /// Whether a step learns from calibration text.

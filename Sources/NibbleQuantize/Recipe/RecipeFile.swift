@@ -1,5 +1,6 @@
 import Foundation
 import NibbleFormats
+import NibbleModel
 import NibbleTensor
 import Yams
 
@@ -16,6 +17,7 @@ extension Recipe {
   /// steps:
   ///   - awq: {steps: 20}
   ///   - gptq: {damping: 0.01, search: shrink}
+  /// kv_cache: fp8                                          # or {format: int8, ranks: 2}
   /// max_kl: 0.3
   /// ```
   ///
@@ -55,7 +57,7 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "input_range",
+      "quantize_head", "input_range", "kv_cache",
     ])
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
@@ -72,6 +74,7 @@ extension Recipe {
       }
       inputRange = method
     }
+    cache = try fields.node("kv_cache").map(KeyValueScheme.init)
     exceptions = try fields.list("exceptions").map { node in
       let fields = try RecipeFields(node, "an exception")
       try fields.allow(["layers", "weights", "activations", "keep"])
@@ -254,6 +257,22 @@ extension ActivationScheme {
   }
 }
 
+extension KeyValueScheme {
+  init(_ node: Node) throws {
+    var name = node.string
+    if name == nil {
+      let fields = try RecipeFields(node, "kv_cache")
+      try fields.allow(["format", "ranks"])
+      name = try fields.text("format")
+      ranks = try fields.count("ranks", in: 1...1024)
+    }
+    guard let format = name.flatMap(KeyValueFormat.init(rawValue:)) else {
+      throw RecipeFault("format of kv_cache is \(name ?? "missing"); use fp8, int8 or int4")
+    }
+    self.format = format
+  }
+}
+
 extension Step {
   init(_ node: Node) throws {
     let known = "smooth, awq, round, gptq, outlier_round"
@@ -288,7 +307,8 @@ extension Step {
       return .round(Round(search: try search(fields) ?? .extremes))
     case "gptq":
       var gptq = GPTQ()
-      try fields?.allow(["damping", "activation_order", "search"])
+      try fields?.allow(["damping", "activation_order", "search", "refinements"])
+      if let count = try fields?.count("refinements", in: 0...20) { gptq.refinements = count }
       if let damping = try fields?.number("damping", in: 0...10) { gptq.damping = damping }
       if let order = try fields?.flag("activation_order") { gptq.activationOrder = order }
       if let search = try search(fields) { gptq.search = search }

@@ -15,6 +15,8 @@ struct BlockSteps {
     var weights: [String: Weight] = [:]
     var layers: [LayerReport] = []
     var steps: [StepReport] = []
+    /// What the cache's scales come from.
+    var cache: KeyValueRanges?
     /// The float block's changed norms and biases, for running it.
     var parameters: Block?
   }
@@ -214,6 +216,26 @@ struct BlockSteps {
       add(
         matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute),
         bias: block.bias(of: role), outliers: outlierCounts[role], to: &outcome)
+    }
+    if let cache = plan.recipe.cache {
+      let isQuantized = needs.contains(.quantized)
+      let watched = isQuantized ? nil : try known?.keyValues(index)
+      let width = config.attention.keyHeads * config.attention.headSize
+      if let known, let watched, watched.keys.low.count != width {
+        throw .statistics(
+          path: known.path, reason: "its ranges of keys and values have other sizes")
+      }
+      var record = watched ?? streams?.keyValues ?? KeyValueRecord()
+      if !isQuantized, let factors = block.valueFactors {
+        record = record.dividingValues(by: factors)
+      }
+      let ranges = try KeyValueRanges(
+        record, keyHeads: config.attention.keyHeads, block: index)
+      outcome.cache = ranges
+      if let scales = ranges.scales(cache.format) {
+        let path = config.family.attentionPath(block: index)
+        outcome.encoded.merge(plan.exporter.encode(scales, of: path)) { first, _ in first }
+      }
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
     outcome.parameters = block.runnable

@@ -72,6 +72,11 @@ public struct CompanionFiles: Sendable {
     for file in plan.exporter.companions(of: plan) {
       try folder.write(Array(file.text.utf8), to: file.name)
     }
+    if plan.recipe.cache?.ranks != nil {
+      for file in plan.exporter.cacheFiles(entries.compactMap(\.cache), plan) {
+        try folder.write(file.bytes, to: file.name)
+      }
+    }
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")
     let report = report(plan, entries, verdict).text(pretty: true) + "\n"
@@ -98,6 +103,7 @@ public struct CompanionFiles: Sendable {
       "nibble": .string(NibbleVersion.current),
       "recipe": .string(plan.recipe.name),
       "format": .string(plan.exporter.name),
+      "kv_cache": plan.recipe.cache.map { .string($0.format.rawValue) } ?? .null,
       "source_bytes": JSON(plan.sourceBytes),
       "bytes": JSON(plan.outputBytes),
       "verdict": verdict?.json(bound: plan.recipe.maxKL)

@@ -206,7 +206,7 @@ public struct QuantizeRun {
     let hash = try output.append(unit, outcome.encoded, from: checkpoint)
     return JournalEntry(
       unit: index, sha256: hash, layers: outcome.layers, steps: outcome.steps,
-      runningError: runningError, states: nil)
+      cache: outcome.cache, runningError: runningError, states: nil)
   }
 
   /// The rounding of a recipe without calibration, and of the head in any recipe.

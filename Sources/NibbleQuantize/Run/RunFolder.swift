@@ -181,6 +181,8 @@ struct JournalEntry: Codable, Hashable {
   var sha256: String
   var layers: [LayerReport]
   var steps: [StepReport] = []
+  /// Of the block's keys and values, when the recipe scales their cache.
+  var cache: KeyValueRanges?
   /// Relative error of the quantized stream's states after this block.
   var runningError: Double?
   /// Of the states after this unit, when they were written out.

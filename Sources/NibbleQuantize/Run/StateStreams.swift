@@ -20,6 +20,8 @@ struct StateStreams {
   var source: [[Float]]
   var quantized: [[Float]]
   var pass: ForwardPass
+  /// What calibration saw of the keys and values of the last block that it watched.
+  var keyValues = KeyValueRecord()
   /// The windows that are not held out.
   var calibration: Range<Int> { 0..<windows.count - heldOut }
 

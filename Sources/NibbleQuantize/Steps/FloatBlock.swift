@@ -24,6 +24,8 @@ struct FloatBlock {
   /// What runs beside the weights: norms and biases as they stand.
   private var parameters: Block
   private let formats: [String: FloatFormat]
+  /// What the channels of value were divided by, `[keyHeads · d]`; nil when by nothing.
+  private(set) var valueFactors: [Float]?
   /// Vectors that differ from the source's, by tensor name.
   private var changed: Set<String> = []
 
@@ -114,7 +116,9 @@ struct FloatBlock {
     switch site {
     case .attention: foldNorm(\.inputNorm, normName(site), &factors)
     case .feedForward: foldNorm(\.postAttentionNorm, normName(site), &factors)
-    case .output: foldRows(of: .value, &factors)
+    case .output:
+      foldRows(of: .value, &factors)
+      valueFactors = valueFactors.map { zip($0, factors).map(*) } ?? factors
     case .down: foldRows(of: .up, &factors)
     }
     let perChannel = factorIndex(of: site).map { factors[$0] }

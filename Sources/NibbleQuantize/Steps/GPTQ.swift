@@ -12,6 +12,8 @@ public struct GPTQ: Hashable, Sendable, Codable {
   /// Columns by falling diag(H), groups and their scales as they stand.
   public var activationOrder = true
   public var search = ScaleSearch.shrink(steps: 20)
+  /// Times that integer codes and their scales are improved in turn after they were chosen.
+  public var refinements = 0
 
   public init() {}
 
@@ -26,11 +28,24 @@ public struct GPTQ: Hashable, Sendable, Codable {
       let diagonal = (0..<k).map { moments.values[$0 * k + $0] }
       order = (0..<k).sorted { (diagonal[$0], $1) > (diagonal[$1], $0) }
     }
-    return QuantizedMatrix(
+    let matrix = QuantizedMatrix(
       feedback: weight,
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
       factor: Self.factor(moments, damping: damping, order: order, on: compute), order: order,
       on: compute)
+    guard refinements > 0, let damped = Self.damped(moments, damping) else { return matrix }
+    return matrix.refined(
+      toward: weight, moments: damped, scaleFormat: scaleFormat, rounds: refinements, on: compute)
+  }
+
+  /// `H + λ`; nil when H measures nothing.
+  private static func damped(_ moments: GramMatrix, _ damping: Float) -> [Float]? {
+    let k = moments.channels
+    var matrix = moments.values
+    let mean = (0..<k).reduce(Float(0)) { $0 + matrix[$1 * k + $1] / Float(k) }
+    guard mean > 0, mean < 1e30 else { return nil }
+    for j in 0..<k { matrix[j * k + j] += max(damping, 1e-3) * mean }
+    return matrix
   }
 
   /// Factors `H + λ`, with more and more damping until it is positive definite in float. Moments that
