@@ -93,7 +93,8 @@ struct Quantize: ParsableCommand {
     let recipe = try recipe.resolve()
     guard let keepFloat else { return recipe }
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: format.exporter, windows: WindowSizes())
+      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
+      windows: WindowSizes())
     guard plan.refusals.isEmpty else { throw QuantizeError.refused(plan.refusals) }
     let found = try sensitivity.measure(checkpoint, plan, compute.compute(for: checkpoint))
     let kept = keepFloat.choose(found, maxKL: recipe.maxKL)

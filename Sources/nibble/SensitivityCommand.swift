@@ -30,7 +30,8 @@ struct SensitivityCommand: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: format.exporter, windows: WindowSizes())
+      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
+      windows: WindowSizes())
     Interrupt.watch()
     let found = try text.measure(checkpoint, plan, compute.compute(for: checkpoint))
     if json { return Terminal.print(found.json) }
