@@ -3,7 +3,7 @@ import NibbleModel
 import NibbleTensor
 
 /// A layer with fixed input ranges, its parts put together.
-struct AscendLayer {
+struct AscendLayer: Sendable {
   /// `[n, k]`
   let codes: Bytes
   let numbers: AscendDequantization
@@ -25,11 +25,10 @@ struct AscendLayer {
     }
     let (n, k) =
       byInputs ? (outputs, inputs / parts.count) : (outputs / parts.count, inputs)
-    let compute = Compute(threads: 1, precision: .f32)
     var pieces: [Bytes] = []
     var numbers: [AscendDequantization] = []
     for part in parts {
-      pieces.append(try part.codes(path, outputs: n, inputs: k, on: compute))
+      pieces.append(try part.codes(path, outputs: n, inputs: k, on: reader.compute))
       numbers.append(try part.numbers(path, outputs: n))
     }
     guard numbers.allSatisfy({ $0.inputs == numbers[0].inputs }),

@@ -7,6 +7,9 @@ public import NibbleTensor
 public struct AscendReader: WeightSource {
   let parts: [AscendPart]
   private let family: Family
+  private let last = LastLayer()
+  /// Decompresses; readers are asked for one tensor at a time.
+  let compute = Compute(precision: .f32)
 
   /// - Parameters:
   ///   - checkpoint: with config.json; its weights are those of the only part, or the first.
@@ -36,7 +39,9 @@ public struct AscendReader: WeightSource {
     guard name.hasSuffix(".bias"), let role = role(of: path),
       parts[0].type(of: path).isStatic
     else { return try parts[0].checkpoint.vector(name, count: count) }
-    let layer = try AscendLayer(of: path, outputs: count, inputs: nil, in: self, role: role)
+    let layer = try last.layer(path) { () throws(ModelError) in
+      try AscendLayer(of: path, outputs: count, inputs: nil, in: self, role: role)
+    }
     return layer.numbers.bias(rowSums: QuantizedMatrix.rowSums(layer.codes, rows: count))
   }
 
@@ -54,7 +59,12 @@ public struct AscendReader: WeightSource {
       }
       return try first.plain(path, type, outputs: outputs, inputs: inputs)
     }
-    let layer = try AscendLayer(of: path, outputs: outputs, inputs: inputs, in: self, role: role)
+    let layer = try last.layer(path) { () throws(ModelError) in
+      try AscendLayer(of: path, outputs: outputs, inputs: inputs, in: self, role: role)
+    }
+    guard layer.codes.count == outputs * inputs, layer.numbers.deqScale.count == outputs else {
+      throw .unsupported("\(path): its codes are not [\(outputs), \(inputs)]")
+    }
     return .quantized(
       QuantizedMatrix(
         scheme: AscendPart.channel, rows: outputs, columns: inputs, codes: layer.codes,
