@@ -37,7 +37,7 @@ struct ComputeOptions: ParsableArguments {
 }
 
 extension EngineFormat: ExpressibleByArgument {}
-extension KeyValueFormat: ExpressibleByArgument {}
+extension CacheFormat: ExpressibleByArgument {}
 
 struct FormatOptions: ParsableArguments {
   @Option(
@@ -77,7 +77,7 @@ struct RecipeOptions: ParsableArguments {
       Calibrate scales for a cache of keys and values in fp8 (one a block), int8 or int4 (one a key \
       head).
       """)
-  var kv: KeyValueFormat?
+  var kv: CacheFormat?
 
   @Option(
     help: """

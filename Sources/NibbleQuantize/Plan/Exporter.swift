@@ -27,10 +27,10 @@ public protocol Exporter: Sendable {
   ///
   /// - Parameter path: the block's attention, such as `model.layers.3.self_attn`.
   func cacheTensors(
-    _ format: KeyValueFormat, keyHeads: Int, of path: String
+    _ format: CacheFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
-  func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes]
+  func encode(_ scales: CacheScales, of path: String) -> [String: Bytes]
   /// Files beside the weights that hold the scales of the cache, for engines that read them there.
   ///
   /// - Parameter ranges: of each block.
@@ -41,10 +41,10 @@ extension Exporter {
   public func notes(_ plan: Plan) -> [String] { [] }
 
   public func cacheTensors(
-    _ format: KeyValueFormat, keyHeads: Int, of path: String
+    _ format: CacheFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor] { [] }
 
-  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] { [:] }
+  public func encode(_ scales: CacheScales, of path: String) -> [String: Bytes] { [:] }
 
   public func cacheFiles(
     _ ranges: [KeyValueRanges], _ plan: Plan

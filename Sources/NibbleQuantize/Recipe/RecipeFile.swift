@@ -258,7 +258,7 @@ extension KeyValueScheme {
       name = try fields.text("format")
       ranks = try fields.count("ranks", in: 1...1024)
     }
-    guard let format = name.flatMap(KeyValueFormat.init(rawValue:)) else {
+    guard let format = name.flatMap(CacheFormat.init(rawValue:)) else {
       throw RecipeFault("format of kv_cache is \(name ?? "missing"); use fp8, int8 or int4")
     }
     self.format = format
