@@ -62,7 +62,7 @@ let package = Package(
         "NibbleHub", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
-      name: "NibbleTensorTests", dependencies: ["NibbleTensor"],
+      name: "NibbleTensorTests", dependencies: ["NibbleTensor", "CNibble"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
       name: "NibbleFormatsTests", dependencies: ["NibbleFormats"],

@@ -12,8 +12,15 @@ public struct LoadedModel: Sendable {
 
   /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   public init(path: String) throws(ModelError) {
-    checkpoint = try Checkpoint(path: path)
+    let parts = AscendParts.folders(of: path)
+    checkpoint = try Checkpoint(path: path, weights: parts.first ?? path)
     let config = try checkpoint.decoderConfig()
+    if checkpoint.config["quantize"]?.string != nil {
+      decoder = try Decoder(
+        config, from: AscendReader(checkpoint, config.family, parts: parts))
+      cacheScales = nil
+      return
+    }
     guard let method = checkpoint.config["quantization_config"]?["quant_method"]?.string else {
       decoder = try Decoder(config, from: checkpoint)
       cacheScales = nil
@@ -31,7 +38,7 @@ public struct LoadedModel: Sendable {
       let reader = try FP8Reader(checkpoint)
       decoder = try Decoder(config, from: reader)
       cacheScales = try reader.cacheScales(config)
-    case nil:
+    case .ascend, nil:
       throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
     }
   }

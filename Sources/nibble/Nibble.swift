@@ -22,7 +22,7 @@ import NibbleTensor
     version: NibbleVersion.current,
     subcommands: [
       Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, CalibrateCommand.self,
-      Quantize.self, ReportCommand.self, Eval.self,
+      Quantize.self, CompressCommand.self, CheckCommand.self, ReportCommand.self, Eval.self,
       Run.self, Chat.self,
       Tokenize.self, LogitsCommand.self,
     ])

@@ -31,7 +31,8 @@ struct ComputeOptions: ParsableArguments {
   func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let auto: Precision = (calibrates || stored == "bfloat16") && Compute.hasTiles ? .bf16 : .f32
+    let auto: Precision =
+      (calibrates || stored == "bfloat16") && Compute.tiles != .none ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
   }
 }
@@ -43,11 +44,34 @@ struct FormatOptions: ParsableArguments {
   @Option(
     help: """
       Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
-      vLLM, lmdeploy) or fp8 (vLLM).
+      vLLM, lmdeploy), fp8 (vLLM) or ascend (MindIE, vllm-ascend).
       """)
-  var format = EngineFormat.compressedTensors
+  var format: EngineFormat?
 
-  var exporter: any Exporter { format.exporter }
+  @Option(name: .customLong("for"), help: "Engine to write for: vllm, transformers or ascend.")
+  var engine: Engine?
+
+  /// The format that was asked for; else the engine's, or the one that sparse codes are made for.
+  func exporter(for recipe: Recipe) -> any Exporter {
+    let isAscend = engine == .ascend || engine == nil && recipe.isSparse
+    return (format ?? (isAscend ? .ascend : .compressedTensors)).exporter
+  }
+
+  func validate() throws {
+    guard engine != .ascend || format ?? .ascend == .ascend else {
+      throw ValidationError("--for ascend reads the format ascend; leave --format out.")
+    }
+    guard format != .ascend || engine ?? .ascend == .ascend else {
+      throw ValidationError("--format ascend is read by ascend alone; use --for ascend.")
+    }
+  }
+}
+
+/// Engines that a model can be written for.
+enum Engine: String, ExpressibleByArgument, CaseIterable {
+  case vllm
+  case transformers
+  case ascend
 }
 
 struct RecipeOptions: ParsableArguments {
@@ -90,6 +114,8 @@ struct RecipeOptions: ParsableArguments {
   @Flag(help: "Quantize the head too; it stays float otherwise.")
   var quantizeHead = false
 
+  @OptionGroup var sparse: SparseOptions
+
   @Option(
     help: "Largest KL divergence from the source, nats a token; above it the exit status is 2.")
   var maxKl: Double?
@@ -122,6 +148,7 @@ struct RecipeOptions: ParsableArguments {
       }
       recipe.cache?.ranks = kvRanks
     }
+    try sparse.apply(to: &recipe)
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
@@ -157,7 +184,9 @@ enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
           reason: "engines read blocks of fp8 weights only; use --recipe fp8")
       }
       recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
-      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(128) }
+      if recipe.scheme.activations != nil {
+        recipe.scheme.activations = .dynamicPerGroup(.e4m3, 128)
+      }
     }
   }
 }

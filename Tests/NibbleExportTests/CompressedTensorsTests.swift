@@ -32,7 +32,7 @@ import TinyModel
     int(4, .channel, activations: .staticPerTensor(.int8)),
     LinearScheme(
       weights: WeightScheme(format: .e4m3, granularity: .block(rows: 16, columns: 64)),
-      activations: .dynamicPerGroup(64)),
+      activations: .dynamicPerGroup(.e4m3, 64)),
     LinearScheme(
       weights: WeightScheme(format: .e4m3, granularity: .tensor),
       activations: .staticPerTensor(.e4m3)),
@@ -196,7 +196,7 @@ import TinyModel
       Self.int(4, .group(32), activations: token), Self.int(4, .channel, activations: token),
       e4m3(.channel, nil), e4m3(.channel, .dynamicPerToken(.e4m3)),
       e4m3(.tensor, .dynamicPerTensor(.e4m3)), e4m3(.tensor, .staticPerTensor(.e4m3)),
-      e4m3(.block(rows: 128, columns: 128), .dynamicPerGroup(128)),
+      e4m3(.block(rows: 128, columns: 128), .dynamicPerGroup(.e4m3, 128)),
     ]
     for scheme in run { #expect(CompressedTensors.isRunByVLLM(scheme), "\(scheme)") }
     let refused = [

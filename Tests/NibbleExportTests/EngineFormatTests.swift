@@ -45,7 +45,7 @@ import TinyModel
     recipe.scheme.weights.granularity = .tensor
     #expect(try logits(recipe, .fp8) == logits(recipe, .compressedTensors))
     recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
-    recipe.scheme.activations = .dynamicPerGroup(128)
+    recipe.scheme.activations = .dynamicPerGroup(.e4m3, 128)
     let whole: (inout TinyModel) -> Void = { model in
       (model.hidden, model.intermediate, model.blocks) = (128, 256, 1)
       (model.heads, model.keyHeads, model.headSize) = (4, 4, 32)

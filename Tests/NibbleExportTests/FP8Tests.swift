@@ -25,7 +25,7 @@ import TinyModel
       switch self {
       case .dynamic: LinearScheme(weights: tensor, activations: .dynamicPerToken(.e4m3))
       case .fixed: LinearScheme(weights: tensor, activations: .staticPerTensor(.e4m3))
-      case .block: LinearScheme(weights: FP8Tests.block, activations: .dynamicPerGroup(128))
+      case .block: LinearScheme(weights: FP8Tests.block, activations: .dynamicPerGroup(.e4m3, 128))
       }
     }
 
@@ -187,7 +187,7 @@ import TinyModel
     let shapes = [Self.path: [128, 128]]
     var others = [Recipe.fp8, .w8a8, .w8a16]
     for kind in Kind.allCases {
-      for activations in [nil, .dynamicPerTensor(.e4m3), .dynamicPerGroup(64)]
+      for activations in [nil, .dynamicPerTensor(.e4m3), .dynamicPerGroup(.e4m3, 64)]
         as [ActivationScheme?]
       {
         var recipe = kind.recipe()

@@ -31,7 +31,7 @@ import Testing
   /// The ranges are calculate_qparams of -1.25...2.5: max / 127.5, and the width / 255 with
   /// -128 + 1.25 / scale.
   static let modules = [
-    module("fp8_block_partial", .e4m3, .block(rows: 16, columns: 32), .dynamicPerGroup(128)),
+    module("fp8_block_partial", .e4m3, .block(rows: 16, columns: 32), .dynamicPerGroup(.e4m3, 128)),
     module("w4a8_g16", .int(bits: 4, symmetric: true), .group(16), .dynamicPerToken(.int8)),
     module("w8a8_g16", .int(bits: 8, symmetric: true), .group(16), .dynamicPerToken(.int8)),
     module(

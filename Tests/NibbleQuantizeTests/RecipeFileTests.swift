@@ -57,7 +57,7 @@ import TinyModel
       name: "careful", summary: "what it is for",
       scheme: LinearScheme(
         weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(64)),
-        activations: .dynamicPerGroup(128)),
+        activations: .dynamicPerGroup(.e4m3, 128)),
       steps: [.smooth(Smooth(strength: 0.25)), .awq(awq), .gptq(gptq)], maxKL: 0.375)
     expected.cache = KeyValueScheme(.int8, ranks: 2)
     expected.quantizesHead = true
@@ -106,7 +106,7 @@ import TinyModel
       ("{format: int8}", .dynamicPerToken(.int8)),
       ("{format: fp8, per: token}", .dynamicPerToken(.e4m3)),
       ("{format: int8, per: tensor}", .dynamicPerTensor(.int8)),
-      ("{format: fp8, group: 16}", .dynamicPerGroup(16)),
+      ("{format: fp8, group: 16}", .dynamicPerGroup(.e4m3, 16)),
       ("{format: int8, static: true}", .staticPerTensor(.int8)),
       ("{format: fp8, static: true, per: tensor}", .staticPerTensor(.e4m3)),
       ("{format: int8, static: true, symmetric: false}", .staticAsymmetric),

@@ -97,8 +97,8 @@ struct StepBench {
     var pass = try ForwardPass(config, positions: 64, on: compute)
     return states.flatMap { window in
       var states = window
-      var layer = KeyValueCache.Layer(config.attention, capacity: 24)
-      pass.run(block, on: &states, from: 0, layer: &layer, capacity: 24)
+      pass.run(
+        block, on: &states, from: 0, keeping: KeyValueStore(config.attention, capacity: 24))
       return zip(states, window).map { $0 - $1 }
     }
   }

@@ -44,27 +44,24 @@ import Testing
     }
   }
 
-  private func attend(_ c: Case, _ inputs: Inputs, threads: Int) -> [Float] {
+  private func attend(
+    _ c: Case, _ inputs: Inputs, threads: Int, keeping format: KeyValueFormat = .f32
+  ) -> [Float] {
     let attention = Attention(
       heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize, window: c.window)
-    let capacity = c.position + c.tokens + 5
-    // Positions that are not stored yet must not be read.
-    var keys = [Float](repeating: .nan, count: c.keyHeads * capacity * c.headSize)
-    var values = keys
+    let store = KeyValueStore(
+      attention, capacity: c.position + c.tokens + 5, format: format)
     let split = c.position * c.keyHeads * c.headSize
     for (rows, at) in [(0..<split, 0), (split..<inputs.keys.count, c.position)] {
-      var store = keys.mutableSpan
-      attention.store(
-        inputs.keys.span.extracting(rows), at: at, capacity: capacity, in: &store)
-      store = values.mutableSpan
-      attention.store(
-        inputs.values.span.extracting(rows), at: at, capacity: capacity, in: &store)
+      store.store(
+        keys: inputs.keys.span.extracting(rows), values: inputs.values.span.extracting(rows), at: at
+      )
     }
     var out = [Float](repeating: .nan, count: inputs.queries.count)
     var span = out.mutableSpan
     attention.attend(
-      inputs.queries.span, keys: keys.span, values: values.span, capacity: capacity,
-      from: c.position, into: &span, on: Compute(threads: threads, precision: .f32))
+      inputs.queries.span, store, from: c.position, into: &span,
+      on: Compute(threads: threads, precision: .f32))
     return out
   }
 
@@ -106,6 +103,21 @@ import Testing
   func anyThreadCountGivesTheSameBits(_ c: Case) {
     let inputs = Inputs(c, seed: 40)
     #expect(attend(c, inputs, threads: 3).bits == attend(c, inputs, threads: 1).bits)
+  }
+
+  /// Keys and values within a step of their format: outputs move by no more than the values' steps and
+  /// what the scores' errors shift between values below 1.
+  @Test(
+    arguments: cases,
+    [(KeyValueFormat.f16, Float(0.004)), (.int8, 0.06), (.fp8, 0.25), (.int4, 0.6)])
+  func formatsLoseLittle(_ c: Case, _ kept: (format: KeyValueFormat, bound: Float)) {
+    guard c.headSize.isMultiple(of: 2) else { return }
+    let inputs = Inputs(c, seed: 41)
+    let exact = attend(c, inputs, threads: 2)
+    let rounded = attend(c, inputs, threads: 2, keeping: kept.format)
+    let far = zip(exact, rounded).map { abs($0 - $1) }.max() ?? 0
+    #expect(far < kept.bound)
+    #expect(kept.format == .f16 || far > 0)
   }
 
   /// A score far above the others takes everything: the exponentials must not overflow.

@@ -308,7 +308,7 @@ import Testing
 }
 
 /// Our tile kernels against oneDNN's, on processors that have tiles.
-@Suite(.enabled(if: Compute.hasTiles)) struct TileProductTests {
+@Suite(.enabled(if: Compute.tiles != .none)) struct TileProductTests {
   private func products(
     _ size: MultiplyTests.Size, _ weight: Weight, columnScales: [Float]?
   ) -> (tiles: [Float], plain: [Float]) {
@@ -330,7 +330,7 @@ import Testing
       }
       return y
     }
-    let layout = weight.integers != nil ? TileLayout.codes : .floats(parts: 1)
+    let layout = TileLayout.floats(parts: 1)
     let tiles = run { inputs, target in
       let w = unsafe PreparedWeight(weight).tiles(
         of: 0..<size.n, layout, in: .weights, on: compute)
@@ -340,27 +340,10 @@ import Testing
         target, on: compute)
     }
     let plain = run { inputs, target in
-      if let matrix = weight.integers {
-        PlainProduct.integers(inputs.rounded, matrix, 0..<size.n, target, on: compute)
-      } else {
-        PlainProduct.floats(
-          inputs.rounded, weight, 0..<size.n, unscaled: false, target, on: compute)
-      }
+      PlainProduct.floats(
+        inputs.rounded, PreparedWeight(weight), 0..<size.n, unscaled: false, target, on: compute)
     }
     return (tiles, plain)
-  }
-
-  @Test(arguments: MultiplyTests.sizes)
-  func integerTilesGiveTheSameBits(_ size: MultiplyTests.Size) throws {
-    let matrix = try QuantizedMatrix(
-      rounding: FloatMatrix(gaussian(size.n * size.k, seed: 21), size.n, size.k),
-      to: WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel),
-      scaleFormat: .f32, on: oneThread)
-    // Powers of two: the order of the scales' products then changes nothing.
-    let scales = (0..<size.n).map { Float($0 % 2 == 0 ? 0.5 : 4) }
-    let weight = Weight.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8)))
-    let (tiles, plain) = products(size, weight, columnScales: scales)
-    #expect(tiles.bits == plain.bits)
   }
 
   @Test(arguments: MultiplyTests.sizes)

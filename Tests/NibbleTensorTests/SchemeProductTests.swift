@@ -25,7 +25,7 @@ import Testing
   private static let fixed = InputRounding(.staticPerTensor(.int8), range: InputRange(scale: 0.02))
   private static let asymmetric = InputRounding(
     .staticAsymmetric, range: InputRange(scale: 0.015, zero: -37))
-  private static let fp8Groups = InputRounding(.dynamicPerGroup(128))
+  private static let fp8Groups = InputRounding(.dynamicPerGroup(.e4m3, 128))
   private static let fp8Fixed = InputRounding(
     .staticPerTensor(.e4m3), range: InputRange(scale: 0.005))
 
@@ -111,7 +111,7 @@ import Testing
     let span =
       switch rounding.scheme {
       case .dynamicPerToken: k
-      case .dynamicPerGroup(let size): size
+      case .dynamicPerGroup(_, let size): size
       case .dynamicPerTensor, .staticPerTensor, .staticAsymmetric: x.count
       }
     let perRow = span >= k ? 1 : (k + span - 1) / span
@@ -206,7 +206,7 @@ import Testing
 
   /// Integer sums are exact and groups are added in one order: a token's products do not depend on
   /// its company.
-  @Test(.enabled(if: Compute.hasTiles), arguments: integerKinds)
+  @Test(arguments: integerKinds)
   func fewAndManyTokensAgreeInIntegers(_ kind: Kind) throws {
     let (n, k) = (36, 576)
     let weight = Weight.quantized(try Self.matrix(kind.weights, n, k), inputs: kind.inputs)
@@ -218,35 +218,28 @@ import Testing
     #expect(few == Array(many[..<(4 * n)]))
   }
 
-  @Test(.enabled(if: Compute.hasTiles), arguments: integerKinds)
-  func tilesAndOneDNNGiveTheSameBits(_ kind: Kind) throws {
-    let rounding = try #require(kind.inputs)
+  /// Panels, packed or for one product, and codes where they lie: the same integers, added in one
+  /// order.
+  @Test(arguments: integerKinds)
+  func packingChangesNothing(_ kind: Kind) throws {
     let compute = Compute(threads: 2, precision: .bf16)
-    for (t, n, k) in [(5, 12, 576), (33, 300, 576), (300, 36, 96 * 5)] {
+    for (t, n, k) in [(1, 12, 576), (4, 36, 96 * 5), (9, 300, 576), (300, 36, 96 * 5)] {
       guard kind.weights.fits(outputs: n, inputs: k) else { continue }
-      let matrix = try Self.matrix(kind.weights, n, k)
+      let weight = Weight.quantized(try Self.matrix(kind.weights, n, k), inputs: kind.inputs)
       let x = gaussian(t * k, seed: 35)
-      func run(
-        _ body: (borrowing GroupedProduct, borrowing RoundedInputs, ProductTarget) -> Void
-      ) -> [Float] {
+      func run(_ weight: PreparedWeight) -> [Float] {
         var y = [Float](repeating: .nan, count: t * n)
-        // The pointers live inside the closures that lend them.
-        unsafe x.withUnsafeBufferPointer { x in
-          unsafe y.withUnsafeMutableBufferPointer { y in
-            let inputs = unsafe RoundedInputs(
-              x.baseAddress!, tokens: t, columns: k, as: rounding, on: compute)
-            let groups = ProductGroups(
-              columns: k, inputSpan: inputs.span, weightSpan: matrix.grid.columns)
-            body(
-              GroupedProduct(matrix: matrix, groups: groups, isInteger: true), inputs,
-              unsafe ProductTarget(y: y.baseAddress!, stride: n, outputs: n))
-          }
-        }
+        var span = y.mutableSpan
+        weight.multiply(x.span, into: &span, on: compute)
         return y
       }
-      let tiles = run { $0.tiles($1, 0..<n, $2, on: compute) }
-      let plain = run { $0.plainIntegers($1, 0..<n, $2, on: compute) }
-      #expect(tiles.bits == plain.bits)
+      var packed = PreparedWeight(weight)
+      packed.pack(on: compute)
+      var forSteps = PreparedWeight(weight)
+      forSteps.packForSteps(on: compute)
+      let plain = run(PreparedWeight(weight))
+      #expect(run(packed).bits == plain.bits)
+      #expect(run(forSteps).bits == plain.bits)
     }
   }
 
@@ -268,7 +261,7 @@ import Testing
       ("e4m3 static", InputRounding(.staticPerTensor(.e4m3), range: InputRange(scale: 0.005))),
       ("e4m3 per tensor", InputRounding(.dynamicPerTensor(.e4m3))),
       ("e4m3 per token", InputRounding(.dynamicPerToken(.e4m3))),
-      ("e4m3 in groups of 8", InputRounding(.dynamicPerGroup(8))),
+      ("e4m3 in groups of 8", InputRounding(.dynamicPerGroup(.e4m3, 8))),
     ])
   func productsAreThoseOfTheReferencesValues(
     _ weights: (String, Kind), _ inputs: (String, InputRounding)

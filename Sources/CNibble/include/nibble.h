@@ -89,10 +89,14 @@ void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_
 /// One row: sum over k of a[k] * b[k].
 float nibble_dot_f32(const float *a, const float *b, size_t count);
 
-// MARK: tiles (amx.c)
+// MARK: tiles (tiles.c, amx.c, tile_dots.c)
 
-/// Whether this processor and kernel let the process use AMX tiles; asks the kernel once.
-int nibble_has_tiles(void);
+enum {
+  NIBBLE_TILES_DOTS = 1,  // AVX-512's dot product of bfloat16: floats in one part, no integers
+  NIBBLE_TILES_AMX = 2,   // AMX, which the kernel is asked for once
+};
+/// On what this processor and kernel multiply tiles; 0 when they do not.
+int nibble_tile_products(void);
 /// Bytes that pack_a or pack_b writes for `rows` rows of `row_bytes` bytes: whole tiles of 16 rows
 /// by 64 bytes, missing rows and bytes zero.
 size_t nibble_packed_bytes(size_t rows, size_t row_bytes);
@@ -116,8 +120,8 @@ void nibble_turn_tiles(const void *in, void *out, size_t bytes);
 /// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
 /// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed
 /// longer. floats: a in 1 or 3 parts, b in 1 to as many; products of one part are exact, of three
-/// within 2^-24 of the product; pairs accumulate in float; subnormals count as zero. s8: exact in
-/// int32, depth < 131072.
+/// within 2^-24 of the product; pairs accumulate in float; subnormals count as zero. Without AMX one
+/// part only. s8: exact in int32, depth < 131072; AMX only.
 void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                          int a_parts, int b_parts, size_t b_step, size_t y_stride,
                          const float *row_scale, const float *column_scale);
@@ -136,26 +140,79 @@ void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *o
 void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors, size_t m,
                           size_t columns, size_t seen, size_t window, float scale, int parts);
 
-/// The scales of a tile product whose rows are cut in groups of whole tiles, and what is added to
-/// the sums of each group.
+/// The scales of a tile product whose rows are cut in groups of whole tiles.
 typedef struct {
   size_t bytes;               // of a row in a group, a multiple of 64; the last group may have fewer
   const float *row_scale;     // [groups / row_span, row_step]
   size_t row_span, row_step;  // groups that share a scale; floats from one's scales to the next's
   const float *column_scale;  // [groups / column_span, column_step]
   size_t column_span, column_step;
-  const int32_t *column_offset;  // [groups, column_step] of s8, or null for zeros
 } nibble_groups;
 
 /// y[m, n] = sum over groups g, in order, of row_scale[g / row_span, m] *
-/// column_scale[g / column_span, n] * (column_offset[g, n] + sum over k in g of a[m, k] * b[n, k]).
-/// Otherwise as nibble_tiles_bf16 and nibble_tiles_s8, whose sums these are.
+/// column_scale[g / column_span, n] * sum over k in g of a[m, k] * b[n, k]; bfloat16, otherwise as
+/// nibble_tiles_floats.
 void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, size_t n,
                               size_t row_bytes, size_t b_step, size_t y_stride,
                               const nibble_groups *groups);
-void nibble_tiles_s8_groups(const void *a, const void *b, float *y, size_t m, size_t n,
-                            size_t row_bytes, size_t b_step, size_t y_stride,
-                            const nibble_groups *groups);
+
+// MARK: quantized weights in panels (panels.c)
+
+enum { NIBBLE_INT8 = 0, NIBBLE_INT4 = 1, NIBBLE_E4M3 = 2 };
+
+/// A quantized weight [n, k] cut into panels of 16 outputs. value = (code - zero) * scale.
+typedef struct {
+  /// For each panel, for each 4 inputs, 16 outputs x 4 codes; inputs padded to 64 and outputs to 16.
+  /// int4: two codes a byte, stored as code + 8, those of 4 inputs in the low nibbles of 64 bytes and
+  /// those of the next 4 in the high ones.
+  const uint8_t *codes;
+  size_t outputs, columns;
+  /// Inputs of a group: a multiple of 8, or all of them. scale_span groups share a scale.
+  size_t group, scale_span;
+  const float *scales;  // [panels, scales, 16]
+  const int8_t *zeros;  // [panels, scales, 16], or null for zeros
+  const int32_t *sums;  // [panels, groups, 16]: of code - zero over a group; null without inputs' zero
+  int format;
+} nibble_panels;
+
+/// Rows that multiply such a weight. value = (code - zero) * scale, or a float.
+typedef struct {
+  const void *values;  // [tokens, stride] int8 codes or floats; zeros from columns to a multiple of 8
+  size_t stride, tokens;
+  const float *scales;  // [groups / scale_span, step]; null for ones, of floats only
+  size_t scale_span;
+  const int32_t *sums;  // [groups, step]: of the codes of a group; of int8 only
+  size_t step;          // at least tokens
+  int32_t zero;
+} nibble_inputs;
+
+/// Bytes of the codes of `rows` rows of `columns` values.
+size_t nibble_panel_bytes(size_t rows, size_t columns, int format);
+/// Lays out codes: rows [rows, columns], of int4 [rows, columns / 2], as in QuantizedMatrix.
+void nibble_pack_panels(const uint8_t *codes, uint8_t *out, size_t rows, size_t columns, int format);
+/// out[r, c] = (code - zero) * scale, or without the scale, of rows from a multiple of 16 on.
+void nibble_panels_decode(const nibble_panels *w, size_t first, size_t rows, float *out,
+                          int unscaled);
+/// sums[g] = sum of x over each `group` values.
+void nibble_sums_s8(const int8_t *x, int32_t *sums, size_t count, size_t group, size_t stride);
+/// y[t, n] = sum over groups g, in order, of float(sum over k in g of (x[t, k] - x.zero) *
+/// (code[n, k] - zero[n, g])) * x.scale[g, t] * scale[n, g]; int8 inputs, int8 or int4 codes. Sums of
+/// a group are exact: 255 * 127 * group < 2^31. Panels first..<first + count; y as for n = 0.
+/// scratch: nibble_panels_scratch(k) bytes, aligned to 64.
+void nibble_panels_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                            size_t count, float *y, size_t y_stride, void *scratch);
+/// The same of float inputs, in float, the order within a group free; NaN codes count as 480.
+void nibble_panels_floats(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
+                          float *y, size_t y_stride);
+size_t nibble_panels_scratch(size_t columns);
+
+/// Instruction sets; PLAIN is the specification. The two products above take the last that is there.
+enum { NIBBLE_SET_PLAIN, NIBBLE_SET_AVX_VNNI, NIBBLE_SET_AVX512, NIBBLE_SET_NEON };
+/// The same products on one set, for holding one against another; 0 and nothing done without it.
+int nibble_panels_integers_on(int set, const nibble_inputs *x, const nibble_panels *w,
+                              size_t first, size_t count, float *y, size_t y_stride, void *scratch);
+int nibble_panels_floats_on(int set, const nibble_inputs *x, const nibble_panels *w, size_t first,
+                            size_t count, float *y, size_t y_stride);
 
 // MARK: the other parts of a block (block.c)
 
@@ -180,6 +237,78 @@ double nibble_log_sum_exp(const float *x, size_t count);
 double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, size_t count);
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);
+
+// MARK: keys and values that are kept (cache.c)
+
+enum { NIBBLE_CACHE_F32, NIBBLE_CACHE_F16, NIBBLE_CACHE_INT8, NIBBLE_CACHE_INT4, NIBBLE_CACHE_E4M3 };
+/// Tokens of a page. A page holds the keys or the values of one head.
+#define NIBBLE_CACHE_PAGE 64
+
+/// Bytes of a page of heads of `head` elements, an even number: codes, then with int8 and E4M3 a scale
+/// a token, with int4 a scale and an offset. value = code * scale + offset.
+size_t nibble_cache_bytes(int format, size_t head);
+/// Rounds one token's row [head] into its page. Scales are absmax / 127, absmax / 448, or
+/// (max - min) / 15 with the minimum as offset; `fixed` above zero is the scale instead, and then the
+/// offset of int4 is -8 scales.
+void nibble_cache_store(const float *row, void *page, int format, size_t token, size_t head,
+                        int is_key, float fixed);
+/// The values of a page: keys as [head, 64 tokens], values as [64 tokens, head].
+void nibble_cache_load(const void *page, float *out, int format, size_t head, int is_key);
+/// scores[t] = sum over i of query[i] * keys[i, t], for the 64 tokens of a loaded page.
+void nibble_cache_scores(const float *keys, const float *query, float *scores, size_t head);
+/// out[i] += sum over t < count of weights[t] * values[t, i], of a loaded page.
+void nibble_cache_mix(const float *values, const float *weights, float *out, size_t count,
+                      size_t head);
+
+/// scores[i] = exp(scale * scores[i] - peak), with peak their largest times scale; returns their sum.
+/// count > 0.
+float nibble_cache_weights(float *scores, size_t count, float scale, float *peak);
+
+// MARK: compressed blocks of int8 weights (fractals.c)
+
+/// Bytes of a whole block: 8 x 8 fractals of 16 outputs x 32 inputs.
+#define NIBBLE_BLOCK_BYTES 32768
+
+/// What is wrong with a compressed block.
+enum {
+  NIBBLE_BLOCK_WHOLE = 0,
+  /// The data end before the block does, or are not what a block that bypasses has.
+  NIBBLE_BLOCK_TRUNCATED,
+  /// A stream's first two bytes are not those of its kind and length.
+  NIBBLE_BLOCK_HEADER,
+  /// The dictionary names a byte twice.
+  NIBBLE_BLOCK_DICTIONARY,
+  /// A code that stands for nothing, or for more bytes than are left.
+  NIBBLE_BLOCK_CODE,
+  /// The END mark does not stand where the data are complete.
+  NIBBLE_BLOCK_END,
+  /// The bytes' exclusive sums are not the header's.
+  NIBBLE_BLOCK_SUM,
+};
+
+/// Gathers fractals of row-major codes [n, k], zeros beyond them:
+/// block[i][j][r][c] = codes[n_start + 16 j + r, k_start + 32 i + c]
+///   block [k_fractals][n_fractals][16][32], overwritten. No overlap.
+void nibble_pack_fractals(const int8_t *codes, size_t n, size_t k, size_t n_start, size_t k_start,
+                          size_t n_fractals, size_t k_fractals, uint8_t *block);
+/// The inverse, inside [n, k]. Rows before `known_rows` are there already and are compared.
+/// Returns how much is wrong: bytes beyond [n, k] that are not zero, and rows that differ.
+size_t nibble_unpack_fractals(const uint8_t *block, int8_t *codes, size_t n, size_t k,
+                              size_t n_start, size_t k_start, size_t n_fractals,
+                              size_t k_fractals, size_t known_rows);
+/// counts[b] += how often byte b stands in bytes [count]; counts is [256].
+void nibble_count_bytes(const uint8_t *bytes, size_t count, uint64_t *counts);
+/// Compresses a block of `length` bytes, a multiple of 512 up to NIBBLE_BLOCK_BYTES, with a
+/// dictionary of 36 distinct bytes (`high`: 34), the most frequent first.
+///   out [length + 512], overwritten
+/// Returns the bytes written, a multiple of 128; 0 when the block bypasses: out then holds `length`
+/// bytes. Bits are exact.
+size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t *dictionary,
+                             int high, uint8_t *out);
+/// The inverse: block [length]. Reads data [bytes] and nothing else, whatever it holds.
+/// Returns NIBBLE_BLOCK_WHOLE, or what is wrong; block is then not to be used.
+int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, int high,
+                            size_t length, uint8_t *block);
 
 // MARK: the process (process.c)
 

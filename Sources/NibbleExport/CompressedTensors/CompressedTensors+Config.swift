@@ -80,7 +80,7 @@ extension CompressedTensors {
       switch scheme {
       case .dynamicPerToken: ("token", .null)
       case .dynamicPerTensor, .staticPerTensor, .staticAsymmetric: ("tensor", .null)
-      case .dynamicPerGroup(let size): ("group", JSON(size))
+      case .dynamicPerGroup(_, let size): ("group", JSON(size))
       }
     return [
       "num_bits": 8, "type": scheme.format == .int8 ? "int" : "float",

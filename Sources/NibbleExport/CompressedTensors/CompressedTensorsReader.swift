@@ -220,7 +220,7 @@ private struct ArgumentFields {
     case ("tensor", false, true): return .staticPerTensor(format)
     case ("tensor", false, false) where format == .int8: return .staticAsymmetric
     case ("group", true, true) where format == .e4m3:
-      return .dynamicPerGroup(try size(json["group_size"], "groups"))
+      return .dynamicPerGroup(.e4m3, try size(json["group_size"], "groups"))
     case (_, let isDynamic, _):
       throw unsupported(
         "\(isDynamic ? "dynamic" : "static")\(isSymmetric ? "" : " asymmetric") \(format) activations "

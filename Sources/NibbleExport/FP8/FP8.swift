@@ -29,7 +29,7 @@ public struct FP8: Exporter {
       switch (scheme.weights.granularity, scheme.activations) {
       case (.tensor, .dynamicPerToken(.e4m3)): self = .tensor(isStatic: false)
       case (.tensor, .staticPerTensor(.e4m3)): self = .tensor(isStatic: true)
-      case (.block(size, size), .dynamicPerGroup(size)): self = .block
+      case (.block(size, size), .dynamicPerGroup(.e4m3, size)): self = .block
       default: return nil
       }
     }

@@ -38,7 +38,7 @@ public struct FP8Reader: WeightSource {
     }
     weights = WeightScheme(
       format: .e4m3, granularity: .block(rows: sizes[0], columns: sizes[1]))
-    activations = .dynamicPerGroup(sizes[1])
+    activations = .dynamicPerGroup(.e4m3, sizes[1])
   }
 
   /// The scales of each block's cache; nil when the checkpoint has none.

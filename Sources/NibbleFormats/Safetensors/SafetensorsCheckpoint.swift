@@ -8,6 +8,7 @@ public import NibbleTensor
 public struct SafetensorsCheckpoint: Sendable {
   public static let indexName = "model.safetensors.index.json"
   public static let singleName = "model.safetensors"
+  static let ascendPrefix = "quant_model_weight"
 
   public let folder: String
   /// Paths, in the order of their names.
@@ -83,9 +84,20 @@ extension SafetensorsCheckpoint {
       fileNames = [singleName]
       let manager = FileManager.default
       guard manager.fileExists(atPath: path + "/" + indexName) else {
-        guard manager.fileExists(atPath: path + "/" + singleName) else {
+        guard !manager.fileExists(atPath: path + "/" + singleName) else { return }
+        // Ascend's tools call their files quant_model_weight_w8a8.safetensors and the like.
+        let names = (try? manager.contentsOfDirectory(atPath: path)) ?? []
+        let other = names.filter { $0.hasPrefix(SafetensorsCheckpoint.ascendPrefix) }
+        let indexes = other.filter { $0.hasSuffix(".safetensors.index.json") }
+        let files = other.filter { $0.hasSuffix(".safetensors") }
+        if indexes.count == 1, let index = indexes.first {
+          try readIndex(index)
+          return
+        }
+        guard indexes.isEmpty, files.count == 1 else {
           throw .checkpoint(folder: path, .noWeights)
         }
+        fileNames = files
         return
       }
       try readIndex(indexName)

@@ -2,14 +2,14 @@ import NibbleTensor
 
 /// The file that says which shard holds a tensor: `model.safetensors.index.json`.
 public enum SafetensorsIndex {
-  /// `model-00001-of-00003.safetensors` for shard 0 of 3.
-  public static func fileName(shard: Int, of count: Int) -> String {
+  /// `model-00001-of-00003.safetensors` for shard 0 of 3; other `stem`s than `model` alike.
+  public static func fileName(shard: Int, of count: Int, stem: String = "model") -> String {
     precondition(shard >= 0 && shard < count, "shard \(shard) of \(count)")
     func padded(_ number: Int) -> String {
       let digits = String(number)
       return String(repeating: "0", count: max(0, 5 - digits.count)) + digits
     }
-    return "model-\(padded(shard + 1))-of-\(padded(count)).safetensors"
+    return "\(stem)-\(padded(shard + 1))-of-\(padded(count)).safetensors"
   }
 
   /// The text of the index over some shards, as transformers writes it: names sorted, two spaces.

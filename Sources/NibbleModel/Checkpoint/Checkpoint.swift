@@ -32,7 +32,12 @@ public struct Checkpoint: Sendable {
   private let positions: [UTF8Key: Int]
 
   /// - Parameter path: a folder with config.json and safetensors, or a `.gguf` file.
-  public init(path: String) throws(ModelError) {
+  public init(path: String) throws(ModelError) { try self.init(path: path, weights: path) }
+
+  /// - Parameters:
+  ///   - path: as above.
+  ///   - weights: the folder that holds the safetensors, where it is another than that of config.json.
+  public init(path: String, weights: String) throws(ModelError) {
     self.path = path
     if path.lowercased().hasSuffix(".gguf") {
       let model = try GGUFModel(path: path)
@@ -49,7 +54,7 @@ public struct Checkpoint: Sendable {
       }
       config = try Self.json(path + "/config.json")
       let files: SafetensorsCheckpoint
-      do { files = try SafetensorsCheckpoint(folder: path) } catch { throw .format(error) }
+      do { files = try SafetensorsCheckpoint(folder: weights) } catch { throw .format(error) }
       tensors = files.names.compactMap { name in
         files.entry(name).map { Tensor(name: name, dtype: $0.dtype, shape: $0.shape) }
       }

@@ -51,6 +51,11 @@ public struct Block: Sendable {
     for role in linears.keys { linears[role]?.prepared.pack(on: compute) }
   }
 
+  /// Packs quantized weights for steps of a few tokens: as large as they are.
+  public mutating func packForSteps(on compute: Compute) {
+    for role in linears.keys { linears[role]?.prepared.packForSteps(on: compute) }
+  }
+
   /// Gives mapped pages back to the system.
   public func release() {
     for linear in linears.values { linear.weight.release() }

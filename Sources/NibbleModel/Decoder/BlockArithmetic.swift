@@ -57,6 +57,16 @@ struct BlockArithmetic: Sendable {
     return linear
   }
 
+  func gate(_ block: Block, _ x: [Float], into gate: inout [Float], up: inout [Float]) {
+    let linears = (linear(block, .gate), linear(block, .up))
+    var g = gate.mutableSpan
+    var u = up.mutableSpan
+    PreparedWeight.multiply(
+      x.span, by: (linears.0.prepared, linears.1.prepared), into: &g, &u, on: compute)
+    if let bias = linears.0.bias { compute.addBias(bias.span, to: &g) }
+    if let bias = linears.1.bias { compute.addBias(bias.span, to: &u) }
+  }
+
   func multiply(_ gate: inout [Float], afterSiLUBy up: [Float]) {
     var out = gate.mutableSpan
     compute.siluMultiply(&out, by: up.span)
@@ -72,20 +82,12 @@ struct BlockArithmetic: Sendable {
     rotary.rotate(&out, heads: heads, from: position, on: compute)
   }
 
-  func store(
-    _ rows: [Float], at position: Int, capacity: Int, in store: inout [Float]
-  ) {
-    var out = store.mutableSpan
-    config.attention.store(rows.span, at: position, capacity: capacity, in: &out)
-  }
-
   func attend(
-    _ layer: KeyValueCache.Layer, from position: Int, capacity: Int, _ queries: [Float],
-    into y: inout [Float]
+    _ store: KeyValueStore, from position: Int, _ queries: [Float], keys: [Float],
+    values: [Float], into y: inout [Float]
   ) {
+    store.store(keys: keys.span, values: values.span, at: position)
     var out = y.mutableSpan
-    config.attention.attend(
-      queries.span, keys: layer.keys.span, values: layer.values.span, capacity: capacity,
-      from: position, into: &out, on: compute)
+    config.attention.attend(queries.span, store, from: position, into: &out, on: compute)
   }
 }

@@ -23,13 +23,13 @@ public struct ForwardPass: Sendable {
   ///
   /// - Parameters:
   ///   - states: `[t, hidden]`: the tokens of one sequence from `position` on; overwritten.
-  ///   - layer: keys and values of the tokens before `position`; those of `states` are added.
+  ///   - store: keys and values of the tokens before `position`; those of `states` are added.
   public mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
-    layer: inout KeyValueCache.Layer, capacity: Int
+    keeping store: KeyValueStore
   ) {
     memory.resize(tokens: states.count / config.hidden, config)
-    attend(block, states, from: position, layer: &layer, capacity: capacity)
+    attend(block, states, from: position, keeping: store)
     arithmetic.apply(block, .output, memory.attended, into: &memory.result)
     arithmetic.add(memory.result, to: &states)
     arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
@@ -54,8 +54,8 @@ public struct ForwardPass: Sendable {
       arithmetic.norm(states, block.inputNorm, into: &memory.normed)
       return memory.normed
     case .output:
-      var layer = KeyValueCache.Layer(config.attention, capacity: tokens)
-      attend(block, states, from: 0, layer: &layer, capacity: tokens)
+      attend(
+        block, states, from: 0, keeping: KeyValueStore(config.attention, capacity: tokens))
       return memory.attended
     case .feedForward:
       arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
@@ -82,8 +82,7 @@ public struct ForwardPass: Sendable {
 
   /// Norm, query, key, value, attention: into `memory.attended`.
   private mutating func attend(
-    _ block: Block, _ states: [Float], from position: Int, layer: inout KeyValueCache.Layer,
-    capacity: Int
+    _ block: Block, _ states: [Float], from position: Int, keeping store: KeyValueStore
   ) {
     let (run, attention) = (arithmetic, config.attention)
     run.norm(states, block.inputNorm, into: &memory.normed)
@@ -92,22 +91,21 @@ public struct ForwardPass: Sendable {
       values: &memory.values)
     run.rotate(&memory.queries, heads: attention.heads, from: position)
     run.rotate(&memory.keys, heads: attention.keyHeads, from: position)
-    run.store(memory.keys, at: position, capacity: capacity, in: &layer.keys)
-    run.store(memory.values, at: position, capacity: capacity, in: &layer.values)
-    run.attend(layer, from: position, capacity: capacity, memory.queries, into: &memory.attended)
+    run.attend(
+      store, from: position, memory.queries, keys: memory.keys, values: memory.values,
+      into: &memory.attended)
   }
 
   /// Gate, up: `silu(gate) · up` of `memory.normed` into `memory.gate`.
   private mutating func gate(_ block: Block) {
     let run = arithmetic
-    run.apply(block, .gate, memory.normed, into: &memory.gate)
-    run.apply(block, .up, memory.normed, into: &memory.up)
+    run.gate(block, memory.normed, into: &memory.gate, up: &memory.up)
     run.multiply(&memory.gate, afterSiLUBy: memory.up)
   }
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.
   public func logits(
-    _ states: [Float], norm weight: [Float], head: Weight, into logits: inout [Float]
+    _ states: [Float], norm weight: [Float], head: PreparedWeight, into logits: inout [Float]
   ) {
     var normed = [Float](repeating: 0, count: states.count)
     arithmetic.norm(states, weight, into: &normed)
@@ -117,7 +115,7 @@ public struct ForwardPass: Sendable {
 
   /// The final norm, the head and the loss of each row's target, in nats.
   public func losses(
-    _ states: [Float], norm weight: [Float], head: Weight, targets: [Int]
+    _ states: [Float], norm weight: [Float], head: PreparedWeight, targets: [Int]
   ) -> [Double] {
     var normed = [Float](repeating: 0, count: states.count)
     arithmetic.norm(states, weight, into: &normed)

@@ -1,26 +1,24 @@
 public import NibbleTensor
 
-/// Keys and values of the tokens seen so far, for every block: float, `[keyHeads, capacity, d]`.
+/// Keys and values of the tokens seen so far, for every block.
 public struct KeyValueCache: Sendable {
-  public struct Layer: Sendable {
-    var keys: [Float]
-    var values: [Float]
-
-    public init(_ attention: Attention, capacity: Int) {
-      keys = [Float](
-        repeating: 0, count: attention.keyHeads * attention.headSize * capacity)
-      values = keys
-    }
-  }
-
+  public let format: KeyValueFormat
   public let capacity: Int
   /// Tokens stored.
   public internal(set) var count = 0
-  var layers: [Layer]
+  let layers: [KeyValueStore]
 
-  public init(_ config: DecoderConfig, capacity: Int) {
+  /// - Parameter scales: from calibration, for each block; nil for a scale of each token's own.
+  public init(
+    _ config: DecoderConfig, capacity: Int, format: KeyValueFormat = .f32,
+    scales: [KeyValueScales]? = nil
+  ) {
     self.capacity = capacity
-    layers = (0..<config.blocks).map { _ in Layer(config.attention, capacity: capacity) }
+    self.format = format
+    layers = (0..<config.blocks).map {
+      KeyValueStore(
+        config.attention, capacity: capacity, format: format, scales: scales?[$0])
+    }
   }
 
   /// Forgets the tokens from `count` on.

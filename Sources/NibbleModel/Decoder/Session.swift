@@ -4,16 +4,31 @@ public import NibbleTensor
 public struct Session {
   public let decoder: Decoder
   private let ends: DecoderEnds
+  /// The blocks and the head as products read them.
+  private let blocks: [Block]
+  private let head: PreparedWeight
   private var pass: ForwardPass
   private var cache: KeyValueCache
   private var logits: [Float] = []
 
-  /// - Parameter capacity: how many tokens the conversation may have.
-  public init(_ decoder: Decoder, capacity: Int, on compute: Compute) throws(ModelError) {
+  /// - Parameters:
+  ///   - capacity: how many tokens the conversation may have.
+  ///   - format: how their keys and values are kept.
+  public init(
+    _ decoder: Decoder, capacity: Int, keeping format: KeyValueFormat = .f32, on compute: Compute
+  ) throws(ModelError) {
     self.decoder = decoder
     ends = DecoderEnds(decoder)
     pass = try ForwardPass(decoder.config, positions: capacity, on: compute)
-    cache = KeyValueCache(decoder.config, capacity: capacity)
+    cache = KeyValueCache(decoder.config, capacity: capacity, format: format)
+    blocks = decoder.blocks.map {
+      var block = $0
+      block.packForSteps(on: compute)
+      return block
+    }
+    var head = PreparedWeight(decoder.head)
+    head.packForSteps(on: compute)
+    self.head = head
   }
 
   public var count: Int { cache.count }
@@ -45,7 +60,7 @@ public struct Session {
     if logits.count != count { logits = [Float](repeating: 0, count: count) }
     pass.logits(
       Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
-      head: decoder.head, into: &logits)
+      head: head, into: &logits)
     body(logits)
   }
 
@@ -54,7 +69,7 @@ public struct Session {
     let width = decoder.config.hidden
     return pass.losses(
       Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
-      head: decoder.head, targets: targets)
+      head: head, targets: targets)
   }
 
   private mutating func advance(_ tokens: [Int]) throws(ModelError) -> [Float] {
@@ -65,8 +80,7 @@ public struct Session {
     var states = try ends.states(of: tokens)
     for index in decoder.blocks.indices {
       pass.run(
-        decoder.blocks[index], on: &states, from: cache.count, layer: &cache.layers[index],
-        capacity: cache.capacity)
+        blocks[index], on: &states, from: cache.count, keeping: cache.layers[index])
     }
     cache.count += tokens.count
     return states

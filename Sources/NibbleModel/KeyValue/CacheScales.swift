@@ -1,3 +1,5 @@
+public import NibbleTensor
+
 /// What keys and values become in a cache whose scales were calibrated.
 public enum CacheFormat: String, Hashable, Sendable, Codable, CaseIterable {
   /// FP8 E4M3, one scale for the keys of a block and one for its values.
@@ -36,6 +38,14 @@ public struct CacheScales: Hashable, Sendable, Codable {
     self.format = format
     self.keys = keys
     self.values = values
+  }
+
+  /// One scale a key head, as a running cache takes them.
+  public func perHead(_ keyHeads: Int) -> KeyValueScales {
+    func spread(_ scales: [Float]) -> [Float] {
+      scales.count == 1 ? [Float](repeating: scales[0], count: keyHeads) : scales
+    }
+    return KeyValueScales(keys: spread(keys), values: spread(values))
   }
 
   /// How many scales keys have, and values: 1 or one a head.

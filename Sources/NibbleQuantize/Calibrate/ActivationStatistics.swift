@@ -11,9 +11,14 @@ struct ActivationStatistics: Sendable {
   private(set) var loudest: FloatRows
   /// Σ x xᵀ, over all tokens or over the sample; nil when no step needs it.
   private(set) var moments: GramMatrix?
+  /// Of each calibration window; empty when no range is found from them.
+  private(set) var windows: [ColumnStatistics]
 
   /// - Parameter moments: over all tokens; nil when they were not gathered.
-  init(_ record: ActivationRecord, moments: GramMatrix?) {
+  init(
+    _ record: ActivationRecord, moments: GramMatrix?, windows: [ColumnStatistics] = []
+  ) {
+    self.windows = windows
     channels = record.channels
     tokens = record.tokens
     columns = ColumnStatistics(
@@ -32,11 +37,15 @@ struct ActivationStatistics: Sendable {
     self.moments = moments
   }
 
+  /// Gives their memory back, once no step needs them.
+  mutating func forgetMoments() { moments = nil }
+
   /// The statistics of the activation divided by `factors`.
   func divided(by factors: [Float], on compute: Compute) -> Self {
     var divided = self
     let inverse = factors.map { 1 / $0 }
     divided.columns = columns.divided(by: factors)
+    divided.windows = windows.map { $0.divided(by: factors) }
     divided.sample.scaleColumns(by: inverse, on: compute)
     divided.loudest.scaleColumns(by: inverse, on: compute)
     divided.moments = moments?.divided(by: factors)

@@ -4,17 +4,24 @@ import NibbleTensor
 extension StateStreams {
   /// Watches the activations of the source's block over the calibration windows; the states move on.
   mutating func statistics(
-    of block: Block, keepsMoments: Bool
+    of block: Block, keepsMoments: Bool, keepsWindows: Bool = false
   ) -> [Site: ActivationStatistics] {
     var moments: [Site: GramMatrix] = [:]
+    var extremes: [Site: [ColumnStatistics]] = [:]
     let compute = pass.compute
     let records = records(of: block) { site, activation, channels in
+      if keepsWindows {
+        var columns = ColumnStatistics(channels: channels)
+        columns.add(activation, on: compute)
+        extremes[site, default: []].append(columns)
+      }
       guard keepsMoments else { return }
       moments[site, default: GramMatrix(channels: channels)].add(activation, on: compute)
     }
     for site in moments.keys { moments[site]?.finish(on: compute) }
     return records.reduce(into: [:]) {
-      $0[$1.key] = ActivationStatistics($1.value, moments: moments[$1.key])
+      $0[$1.key] = ActivationStatistics(
+        $1.value, moments: moments[$1.key], windows: extremes[$1.key] ?? [])
     }
   }
 
@@ -95,7 +102,7 @@ extension StateStreams {
   }
 
   /// Bytes of activations that are kept rather than computed twice.
-  static let keptBytes = 256 << 20
+  static let keptBytes = 64 << 20
 }
 
 extension Site {

@@ -19,6 +19,14 @@ public protocol Exporter: Sendable {
   func encode(
     _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes]
+  /// The data of those tensors where the layer has a bias, for formats that store it in codes.
+  func encode(
+    _ matrix: QuantizedMatrix, bias: [Float]?, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes]
+  /// What weight files are called, without `.safetensors` and numbers.
+  func stem(of plan: Plan) -> String
+  /// Files beside config.json that the engine reads.
+  func companions(of plan: Plan) -> [(name: String, text: String)]
   /// config.json of the quantized model.
   func config(_ source: JSON, _ plan: Plan) -> JSON
   /// What scales are rounded to before they are stored.
@@ -35,6 +43,8 @@ public protocol Exporter: Sendable {
   ///
   /// - Parameter ranges: of each block.
   func cacheFiles(_ ranges: [KeyValueRanges], _ plan: Plan) -> [(name: String, bytes: [UInt8])]
+  /// What static scales of inputs are rounded to before they are stored.
+  func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat
 }
 
 extension Exporter {
@@ -49,4 +59,12 @@ extension Exporter {
   public func cacheFiles(
     _ ranges: [KeyValueRanges], _ plan: Plan
   ) -> [(name: String, bytes: [UInt8])] { [] }
+  public func stem(of plan: Plan) -> String { "model" }
+  public func companions(of plan: Plan) -> [(name: String, text: String)] { [] }
+  public func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat { .f32 }
+  public func encode(
+    _ matrix: QuantizedMatrix, bias: [Float]?, inputs: InputRounding?, of layer: Plan.Layer
+  ) -> [String: Bytes] {
+    encode(matrix, inputs: inputs, of: layer)
+  }
 }

@@ -15,6 +15,8 @@ public struct Plan: Sendable {
     public var sourceBytes: Int
     /// The float format of the model, for what stays float beside the codes.
     public var modelFormat: FloatFormat
+    /// Whether its codes are made to be compressed: few of them are large.
+    public var isSparse = false
     /// What is written, by name.
     public var tensors: [SafetensorsLayout.Tensor] = []
 
@@ -198,11 +200,12 @@ public struct Plan: Sendable {
     return (placed, shards)
   }
 
-  /// `model.safetensors`, or numbered shards.
+  /// `model.safetensors`, or numbered shards, by the name that the engine expects.
   public func fileName(shard: Int) -> String {
-    shards.count == 1
-      ? SafetensorsCheckpoint.singleName
-      : SafetensorsIndex.fileName(shard: shard, of: shards.count)
+    let stem = exporter.stem(of: self)
+    return shards.count == 1
+      ? stem + ".safetensors"
+      : SafetensorsIndex.fileName(shard: shard, of: shards.count, stem: stem)
   }
 }
 

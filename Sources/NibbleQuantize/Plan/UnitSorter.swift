@@ -127,6 +127,7 @@ struct UnitSorter {
     var layer = Plan.Layer(
       path: path, role: role, outputs: tensor.shape[0], inputs: tensor.shape[1],
       scheme: scheme, sourceBytes: tensor.byteCount, modelFormat: format)
+    layer.isSparse = recipe.isSparse
     layer.tensors = exporter.tensors(of: layer)
     return layer
   }

@@ -14,6 +14,9 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// Largest mean KL divergence from the source on held-out text, nats a token.
   public var maxKL: Double
 
+  /// How static ranges of inputs are found.
+  public var inputRange = InputRangeMethod.searched
+
   /// Layers that differ from `scheme`; the first whose pattern matches counts.
   public var exceptions: [Exception] = []
 
@@ -64,7 +67,14 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var needsCalibration: Bool { !needs.isEmpty }
 
   /// Whether kept statistics are not enough for it.
-  public var needsText: Bool { needs.contains(.quantized) }
+  public var needsText: Bool {
+    needs.contains(.quantized) || needsCalibration && inputRange != .searched
+  }
+
+  /// Whether the codes are made to be compressed.
+  public var isSparse: Bool {
+    if case .outlierRound(let round)? = steps.last { round.rule != .none } else { false }
+  }
 
   /// Why the steps do not make sense together, if they do not.
   var fault: String? {
@@ -72,6 +82,12 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "its last step must round: use round or gptq"
     }
     if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
+    if case .outlierRound = last {
+      let codes = WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)
+      guard schemes.allSatisfy({ $0.weights == codes }) else {
+        return "outlier_round makes int8 weights with a scale a channel; use round"
+      }
+    }
     if case .gptq = last {
       for scheme in schemes {
         switch scheme.weights.granularity {

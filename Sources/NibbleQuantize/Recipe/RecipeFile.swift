@@ -57,7 +57,7 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "kv_cache",
+      "quantize_head", "kv_cache", "input_range",
     ])
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
@@ -67,6 +67,14 @@ extension Recipe {
     if steps.isEmpty { steps = [.round(Round())] }
     quantizesHead = try fields.flag("quantize_head") ?? false
     cache = try fields.node("kv_cache").map(KeyValueScheme.init)
+    if let name = try fields.text("input_range") {
+      guard let method = InputRangeMethod(rawValue: name) else {
+        throw RecipeFault(
+          "input_range is \(name); use "
+            + InputRangeMethod.allCases.map(\.rawValue).joined(separator: ", "))
+      }
+      inputRange = method
+    }
     exceptions = try fields.list("exceptions").map { node in
       let fields = try RecipeFields(node, "an exception")
       try fields.allow(["layers", "weights", "activations", "keep"])
@@ -236,7 +244,7 @@ extension ActivationScheme {
       guard format == .e4m3, !isStatic, !fields.has("per") else {
         throw RecipeFault("groups of activations are for dynamic fp8")
       }
-      self = .dynamicPerGroup(group)
+      self = .dynamicPerGroup(.e4m3, group)
       return
     }
     switch (try fields.text("per") ?? (isStatic ? "tensor" : "token"), isStatic) {
@@ -267,7 +275,7 @@ extension KeyValueScheme {
 
 extension Step {
   init(_ node: Node) throws {
-    let known = "smooth, awq, round, gptq"
+    let known = "smooth, awq, round, gptq, outlier_round"
     if let name = node.string {
       guard let step = try Self.named(name, nil) else {
         throw RecipeFault("there is no step \(name); known are \(known)")
@@ -284,8 +292,11 @@ extension Step {
   private static func named(_ name: String, _ fields: RecipeFields?) throws -> Step? {
     switch name {
     case "smooth":
-      try fields?.allow(["strength"])
-      return .smooth(Smooth(strength: try fields?.number("strength", in: 0...1)))
+      try fields?.allow(["strength", "norms_only"])
+      return .smooth(
+        Smooth(
+          strength: try fields?.number("strength", in: 0...1),
+          normsOnly: try fields?.flag("norms_only") ?? false))
     case "awq":
       var awq = AWQ()
       try fields?.allow(["steps"])
@@ -302,6 +313,22 @@ extension Step {
       if let order = try fields?.flag("activation_order") { gptq.activationOrder = order }
       if let search = try search(fields) { gptq.search = search }
       return .gptq(gptq)
+    case "outlier_round":
+      try fields?.allow(["deviations", "row_share", "tensor_share", "compensate"])
+      var rules: [OutlierRule] = []
+      if let factor = try fields?.number("deviations") { rules.append(.rowDeviation(factor)) }
+      if let share = try fields?.number("row_share") { rules.append(.rowShare(share)) }
+      if let share = try fields?.number("tensor_share") { rules.append(.tensorShare(share)) }
+      guard rules.count < 2 else {
+        throw RecipeFault("outlier_round has several rules; one says which values are outliers")
+      }
+      var round = OutlierRound(rule: rules.first ?? .none)
+      if let fault = round.rule.fault { throw RecipeFault("outlier_round: \(fault)") }
+      round.compensates = try fields?.flag("compensate") ?? false
+      guard !round.compensates || round.rule != .none else {
+        throw RecipeFault("compensate of outlier_round needs a rule, whose size it keeps to")
+      }
+      return .outlierRound(round)
     default: return nil
     }
   }

@@ -25,14 +25,27 @@ struct BlockSteps {
   func round(_ round: Round) throws(QuantizeError) -> Outcome {
     var outcome = Outcome()
     for layer in unit.layers {
-      let matrix = try round.apply(
-        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
-        sharedPeak: try sharedPeak(of: layer), on: compute)
       let source: FloatMatrix
       do {
         source = try checkpoint.matrix(
           layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
+      let matrix: QuantizedMatrix
+      if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.role != nil {
+        if let bad = source.format.firstNonFinite(in: source.bytes) {
+          throw .nonFinite(tensor: layer.path + ".weight", index: bad)
+        }
+        matrix =
+          outliers.apply(
+            to: FloatRows(
+              Weight.float(source).values(of: 0..<source.rows), columns: source.columns),
+            scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute
+          ).0
+      } else {
+        matrix = try round.apply(
+          to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
+          sharedPeak: try sharedPeak(of: layer), on: compute)
+      }
       let noise = matrix.signalToNoise(against: source, on: compute)
       let inputs = layer.scheme.activations.map { InputRounding($0) }
       add(matrix, inputs, layer, noise, to: &outcome)
@@ -68,14 +81,17 @@ struct BlockSteps {
 
   private func add(
     _ matrix: QuantizedMatrix, _ inputs: InputRounding?, _ layer: Plan.Layer, _ noise: Double,
-    to outcome: inout Outcome
+    bias: [Float]? = nil, outliers: Int? = nil, to outcome: inout Outcome
   ) {
-    outcome.encoded.merge(plan.exporter.encode(matrix, inputs: inputs, of: layer)) {
-      first, _ in first
-    }
+    outcome.encoded.merge(
+      plan.exporter.encode(matrix, bias: bias, inputs: inputs, of: layer)
+    ) { first, _ in first }
     outcome.weights[layer.path] = .quantized(matrix, inputs: inputs)
     outcome.layers.append(
-      LayerReport(path: layer.path, signalToNoise: noise.isFinite ? noise : nil))
+      LayerReport(
+        path: layer.path, signalToNoise: noise.isFinite ? noise : nil,
+        sparsity: layer.isSparse
+          ? SparsityReport(matrix, outliers: outliers ?? 0, on: compute) : nil))
   }
 
   /// Runs the steps that learn from calibration, and moves the calibration states past the block.
@@ -104,7 +120,10 @@ struct BlockSteps {
         seen[site] = statistics
       }
     } else if !needs.isDisjoint(with: .sourceStates) {
-      seen = streams?.statistics(of: source, keepsMoments: needs.contains(.moments)) ?? [:]
+      seen =
+        streams?.statistics(
+          of: source, keepsMoments: needs.contains(.moments),
+          keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
@@ -118,11 +137,14 @@ struct BlockSteps {
       }
       // What shares an input shares its range.
       let weights = site.roles.compactMap { block.weights[$0] }
+      let range = plan.recipe.inputRange.range(
+        of: statistics, scheme: activations, weights: weights, on: compute)
+      let scale = plan.exporter.inputScaleFormat(of: layer).round(range.scale)
       return InputRounding(
         activations,
-        range: InputRangeSearch.range(
-          of: statistics, scheme: activations, weights: weights, on: compute))
+        range: InputRange(scale: max(scale, .leastNormalMagnitude), zero: range.zero))
     }
+    var outlierCounts: [Role: Int] = [:]
     var roundings: [Role: InputRounding] = [:]
     let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
@@ -148,7 +170,32 @@ struct BlockSteps {
               }.max() ?? 0, on: compute)
           } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
         }
+      case .outlierRound(let round) where !round.compensates:
+        for (role, layer) in layers {
+          guard let weight = block.weights[role] else { continue }
+          let (matrix, outliers) = round.apply(
+            to: weight, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
+          matrices[role] = matrix
+          outlierCounts[role] = outliers
+        }
+      case .outlierRound(let round):
+        var quantized = block.runnable
+        streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
+          var weights: [Role: Weight] = [:]
+          let factor = OutlierRound.Factor(moments, on: compute)
+          for role in site.roles {
+            guard let layer = layers[role], let weight = block.weights[role] else { continue }
+            let (matrix, outliers) = round.apply(
+              to: weight, factor: factor, scaleFormat: plan.exporter.scaleFormat(of: layer),
+              on: compute)
+            matrices[role] = matrix
+            outlierCounts[role] = outliers
+            weights[role] = .quantized(matrix, inputs: roundings[role])
+          }
+          return weights
+        }
       case .gptq(let gptq):
+        for site in seen.keys { seen[site]?.forgetMoments() }
         var quantized = block.runnable
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
           var weights: [Role: Weight] = [:]
@@ -169,7 +216,7 @@ struct BlockSteps {
       else { continue }
       add(
         matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute),
-        to: &outcome)
+        bias: block.bias(of: role), outliers: outlierCounts[role], to: &outcome)
     }
     if let cache = plan.recipe.cache {
       let isQuantized = needs.contains(.quantized)

@@ -63,7 +63,8 @@ public struct CompanionFiles: Sendable {
       let shards = plan.shards.enumerated().map { (plan.fileName(shard: $0.offset), $0.element) }
       do {
         try folder.write(
-          Array(SafetensorsIndex.text(shards).utf8), to: SafetensorsCheckpoint.indexName)
+          Array(SafetensorsIndex.text(shards).utf8),
+          to: plan.exporter.stem(of: plan) + ".safetensors.index.json")
       } catch let error as FormatError { throw .format(error) } catch let error as QuantizeError {
         throw error
       } catch { preconditionFailure("\(error)") }
@@ -72,6 +73,9 @@ public struct CompanionFiles: Sendable {
       for file in plan.exporter.cacheFiles(entries.compactMap(\.cache), plan) {
         try folder.write(file.bytes, to: file.name)
       }
+    }
+    for file in plan.exporter.companions(of: plan) {
+      try folder.write(Array(file.text.utf8), to: file.name)
     }
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")
@@ -84,10 +88,16 @@ public struct CompanionFiles: Sendable {
     var schemes: [String: String] = [:]
     for layer in plan.layers { schemes[layer.path] = layer.scheme.description }
     let rows = entries.flatMap(\.layers).map { layer -> JSON in
-      [
+      var row: JSON = [
         "path": .string(layer.path), "scheme": .string(schemes[layer.path] ?? ""),
         "sqnr_db": layer.signalToNoise.map { .number($0) } ?? .null,
       ]
+      if let sparsity = layer.sparsity {
+        row.set("outlier_share", .number(sparsity.outlierShare))
+        row.set("entropy_bits", .number(sparsity.entropy))
+        row.set("compressed_bytes", JSON(sparsity.compressedBytes))
+      }
+      return row
     }
     return [
       "nibble": .string(NibbleVersion.current),

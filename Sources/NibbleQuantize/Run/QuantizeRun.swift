@@ -267,7 +267,7 @@ public struct QuantizeRun {
     var hash = SHA256()
     func add(_ text: String) { hash.update(data: Data((text + "\n").utf8)) }
     add("nibble \(NibbleVersion.current)")
-    add("\(plan.recipe) \(plan.exporter.name) \(compute.precision) \(Compute.hasTiles)")
+    add("\(plan.recipe) \(plan.exporter.name) \(compute.precision) \(Compute.tiles)")
     for shard in plan.shards { hash.update(data: shard.header) }
     for tensor in checkpoint.tensors { add("\(tensor.name) \(tensor.dtype) \(tensor.shape)") }
     for line in checkpoint.identity { add(line) }

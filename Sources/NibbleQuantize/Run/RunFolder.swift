@@ -194,6 +194,8 @@ public struct LayerReport: Codable, Hashable, Sendable {
   public var path: String
   /// Signal-to-quantization-noise of the weight, dB; nil when nothing was lost.
   public var signalToNoise: Double?
+  /// Of a layer whose codes are made to be compressed.
+  public var sparsity: SparsityReport?
 }
 
 func hexadecimal(_ digest: some Sequence<UInt8>) -> String {

@@ -56,9 +56,9 @@ struct StateStreams {
     }
     for index in range {
       let capacity = windows[index].count
-      var layer = KeyValueCache.Layer(pass.config.attention, capacity: capacity)
-      pass.run(block, on: &source[index], from: 0, layer: &layer, capacity: capacity)
-      pass.run(other, on: &quantized[index], from: 0, layer: &layer, capacity: capacity)
+      let store = KeyValueStore(pass.config.attention, capacity: capacity)
+      pass.run(block, on: &source[index], from: 0, keeping: store)
+      pass.run(other, on: &quantized[index], from: 0, keeping: store)
       let (left, right) = (quantized[index], source[index])
       let energy = errorEnergy(of: left.span, against: right.span)
       error += energy.error
@@ -72,6 +72,9 @@ struct StateStreams {
     norm: [Float], head: Weight, quantizedHead: Weight
   ) -> Verdict? {
     guard heldOut > 0 else { return nil }
+    var (head, quantizedHead) = (PreparedWeight(head), PreparedWeight(quantizedHead))
+    head.packForSteps(on: pass.compute)
+    quantizedHead.packForSteps(on: pass.compute)
     var meter = LossMeter()
     let (width, vocabulary) = (pass.config.hidden, pass.config.vocabulary)
     var logits: [Float] = []

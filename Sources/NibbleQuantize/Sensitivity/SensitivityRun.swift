@@ -95,8 +95,8 @@ public struct SensitivityRun {
   private static func run(_ block: Block, on states: inout [[Float]], _ pass: inout ForwardPass) {
     for index in states.indices {
       let capacity = states[index].count / pass.config.hidden
-      var layer = KeyValueCache.Layer(pass.config.attention, capacity: capacity)
-      pass.run(block, on: &states[index], from: 0, layer: &layer, capacity: capacity)
+      let store = KeyValueStore(pass.config.attention, capacity: capacity)
+      pass.run(block, on: &states[index], from: 0, keeping: store)
     }
   }
 
@@ -105,11 +105,12 @@ public struct SensitivityRun {
     _ states: [[Float]], _ decoder: Decoder, _ pass: ForwardPass
   ) -> [[Float]] {
     let config = decoder.config
+    let head = PreparedWeight(decoder.head)
     return states.map { states in
       let rows = states.count / config.hidden - 1
       var logits = [Float](repeating: 0, count: rows * config.vocabulary)
       pass.logits(
-        Array(states.prefix(rows * config.hidden)), norm: decoder.finalNorm, head: decoder.head,
+        Array(states.prefix(rows * config.hidden)), norm: decoder.finalNorm, head: head,
         into: &logits)
       return logits
     }

@@ -58,6 +58,8 @@ struct FloatBlock {
     return block
   }
 
+  func bias(of role: Role) -> [Float]? { parameters.linears[role]?.bias }
+
   /// The vectors that changed, as they are stored.
   var changedTensors: [String: Bytes] {
     let family = config.family

@@ -11,21 +11,30 @@ import NibbleTensor
 public struct Smooth: Hashable, Sendable, Codable {
   /// Share of the difficulty that moves into the weights, 0...1; nil: searched.
   public var strength: Float?
+  /// Only what norms feed: the output and down projections stay as they are. A rule that cuts off
+  /// outliers loses what would move into them.
+  public var normsOnly = false
 
-  public init(strength: Float? = nil) { self.strength = strength }
+  public init(strength: Float? = nil, normsOnly: Bool = false) {
+    self.strength = strength
+    self.normsOnly = normsOnly
+  }
 
   func apply(
     to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
     layers: [Role: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
+    let isSparse = layers.values.contains(where: \.isSparse)
     // All factors from the source's weights: a fold at one site changes the rows of another.
     var chosen: [(Site, [Float], StepReport)] = []
-    for site in Site.allCases {
+    for site in Site.allCases where !normsOnly || site.addsToStates == nil {
       guard let statistics = seen[site], site.folds(into: layers),
         let scheme = layers[site.roles[0]]?.scheme
       else { continue }
-      let noise = SmoothingNoise(block, site, statistics, scheme, on: compute)
+      let noise = SmoothingNoise(
+        block, site, statistics, scheme,
+        sparse: isSparse ? (normsOnly ? .deviation : .peak) : nil, on: compute)
       let candidates = strength.map { [$0] } ?? (0...20).map { Float($0) / 20 }
       var best: (strength: Float, factors: [Float], noise: Double)?
       let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
@@ -65,14 +74,18 @@ struct SmoothingNoise {
   private let columnEnergies: [Double]
   private let weights: [FloatRows]
   private let scheme: LinearScheme
+  /// What the step of a row with sparse codes follows.
+  enum SparseStep { case peak, deviation }
+  private let sparse: SparseStep?
 
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
     _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ scheme: LinearScheme,
-    on compute: Compute
+    sparse: SparseStep? = nil, on compute: Compute
   ) {
     self.scheme = scheme
+    self.sparse = sparse
     factorIndex = block.factorIndex(of: site)
     peaks = statistics.columns.peaks
     sample = statistics.sample
@@ -114,7 +127,16 @@ struct SmoothingNoise {
       let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       total += squaredPeak(s, activations) / (127 * 127) * energy
     }
-    let largest = Double(scheme.weights.largestCode)
+    if sparse == .deviation {
+      // The bulk ends at three deviations of |w|, of which a row's root mean square has 0.603 when
+      // its weights are normal, and has seven codes.
+      let step = 3 * 0.603 / 7
+      let inputs = zip(s, meanSquare).reduce(0.0) { $0 + $1.1 / Double($1.0 * $1.0) }
+      let rows = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
+      return (total + step * step / Double(s.count) * rows * inputs) / 12
+    }
+    // A bulk of 7 ends at about half of a row's largest weight.
+    let largest = sparse == nil ? Double(scheme.weights.largestCode) : 14
     for weight in weights {
       let grid = scheme.weights.grid(outputs: weight.rows, inputs: s.count)
       let span = grid.columns

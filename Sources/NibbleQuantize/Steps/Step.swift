@@ -6,6 +6,7 @@ public enum Step: Hashable, Sendable, Codable {
   case awq(AWQ)
   case round(Round)
   case gptq(GPTQ)
+  case outlierRound(OutlierRound)
 
   /// Which calibration states a step learns from.
   struct Needs: OptionSet {
@@ -30,14 +31,14 @@ public enum Step: Hashable, Sendable, Codable {
   var rounds: Bool {
     switch self {
     case .smooth, .awq: false
-    case .round, .gptq: true
+    case .round, .gptq, .outlierRound: true
     }
   }
 
   /// Whether it looks for scales rather than taking the extremes.
   var searches: Bool {
     switch self {
-    case .smooth, .awq: false
+    case .smooth, .awq, .outlierRound: false
     case .round(let round): round.search != .extremes
     case .gptq(let gptq): gptq.search != .extremes
     }
@@ -54,6 +55,7 @@ public enum Step: Hashable, Sendable, Codable {
       case .clip: [.statistics, .moments]
       }
     case .gptq: [.quantized]
+    case .outlierRound(let round): round.compensates ? [.quantized] : []
     }
   }
 }

@@ -4,9 +4,8 @@ extension Attention {
   /// `attend` on tiles (AMX): sums and softmax in float. Keys and values are packed once a head, for
   /// all slabs.
   func attendOnTiles(
-    _ queries: UnsafePointer<Float>, _ keys: UnsafePointer<Float>, _ values: UnsafePointer<Float>,
-    capacity: Int, from position: Int, tokens t: Int, into out: UnsafeMutablePointer<Float>,
-    on compute: Compute
+    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
+    into out: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
     let layout = TileLayout.floats(parts: compute.parts)
     // Whole pairs of tiles, so that every product writes whole tiles.
@@ -14,19 +13,25 @@ extension Attention {
     let keyBytes = layout.bytes(end, headSize)
     let valueBytes = layout.bytes(headSize, end)
     let packed = unsafe compute.scratch.take(.weights, keyHeads * (keyBytes + valueBytes))
-    let chunk = 512
-    let chunks = (end + chunk - 1) / chunk
-    compute.pool.run(keyHeads * chunks) { task, _ in
-      let (head, first) = (task / chunks, task % chunks * chunk)
-      let count = min(chunk, position + t - first)
-      let at = (head * capacity + first) * headSize
+    let page = KeyValueStore.page
+    let pages = (end + page - 1) / page
+    compute.pool.run(keyHeads * pages) { task, _ in
+      let (head, first) = (task / pages, task % pages * page)
       let parts = Int32(compute.parts)
-      unsafe nibble_pack_b_floats(
-        keys + at, packed + head * keyBytes + layout.bytes(first, headSize), count, headSize, parts)
-      unsafe nibble_pack_b_columns(
-        values + at,
-        packed + keyHeads * keyBytes + head * valueBytes + layout.step(first), count, headSize,
-        layout.step(end), parts)
+      unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: page * headSize) { floats in
+        let floats = floats.baseAddress!
+        unsafe store.load(first, head, isKey: true, into: floats)
+        // Keys lie across, as the columns of a factor; the last page may reach beyond `end`.
+        let keys = min(page, end - first)
+        if keys < page { unsafe Self.narrow(floats, headSize, from: page, to: keys) }
+        unsafe nibble_pack_b_columns(
+          floats, packed + head * keyBytes + layout.bytes(first, headSize), headSize, keys,
+          layout.step(headSize), parts)
+        unsafe store.load(first, head, isKey: false, into: floats)
+        unsafe nibble_pack_b_columns(
+          floats, packed + keyHeads * keyBytes + head * valueBytes + layout.step(first),
+          min(page, position + t - first), headSize, layout.step(end), parts)
+      }
     }
     let grain = 32
     let slabs = (t + grain - 1) / grain
@@ -51,6 +56,15 @@ extension Attention {
         scores: (memory + queryBytes + weightBytes).assumingMemoryBound(to: Float.self),
         into: out + first * heads * headSize + head * headSize,
         tokens: min(grain, t - first), seen: position + first + 1 - start)
+    }
+  }
+
+  /// Leaves out the end of each row.
+  private static func narrow(
+    _ rows: UnsafeMutablePointer<Float>, _ count: Int, from width: Int, to narrow: Int
+  ) {
+    for row in 1..<count {
+      unsafe (rows + row * narrow).update(from: rows + row * width, count: narrow)
     }
   }
 

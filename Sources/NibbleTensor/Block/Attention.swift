@@ -16,88 +16,81 @@ public struct Attention: Hashable, Sendable {
     self.window = window
   }
 
-  /// Copies rows `[t, keyHeads · d]` to positions `position...` of a store `[keyHeads, capacity, d]`.
-  public func store(
-    _ rows: Span<Float>, at position: Int, capacity: Int, in store: inout MutableSpan<Float>
+  /// `out[i] = softmax(q[i] · Kᵀ / sqrt(d)) · V` over the positions that token `position + i` sees.
+  ///
+  /// Works in slabs of queries, so memory grows with the context, not with its square. Up to four
+  /// tokens are computed in float, each alone; on tiles the factors of both products are rounded as
+  /// the precision of `compute` says.
+  ///
+  /// - Parameters:
+  ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
+  ///     stored already.
+  ///   - out: `[t, heads · d]`, overwritten.
+  public func attend(
+    _ queries: Span<Float>, _ store: KeyValueStore, from position: Int,
+    into out: inout MutableSpan<Float>, on compute: Compute
   ) {
-    let width = keyHeads * headSize
-    let t = rows.count / width
-    precondition(position >= 0 && position + t <= capacity, "\(position) + \(t) of \(capacity)")
-    precondition(store.count == width * capacity, "\(store.count) values, not \(width * capacity)")
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe store.withUnsafeMutableBufferPointer { store in
-        for token in 0..<t {
-          for head in 0..<keyHeads {
-            unsafe (store.baseAddress! + (head * capacity + position + token) * headSize).update(
-              from: rows.baseAddress! + token * width + head * headSize, count: headSize)
+    let width = heads * headSize
+    let t = queries.count / width
+    precondition(queries.count == t * width && out.count == queries.count, "rows of \(width)")
+    precondition(store.attention == self, "a store for another attention")
+    precondition(position + t <= store.capacity, "\(position) + \(t) of \(store.capacity)")
+    guard t > 0 else { return }
+    unsafe queries.withUnsafeBufferPointer { queries in
+      unsafe out.withUnsafeMutableBufferPointer { out in
+        let (queries, out) = (queries.baseAddress!, out.baseAddress!)
+        if t <= 4 {
+          for token in 0..<t {
+            unsafe attendStep(
+              queries + token * width, store, position: position + token, into: out + token * width,
+              on: compute)
           }
+        } else if compute.usesTiles {
+          unsafe attendOnTiles(queries, store, from: position, tokens: t, into: out, on: compute)
+        } else {
+          unsafe attendPlainly(queries, store, from: position, tokens: t, into: out, on: compute)
         }
       }
     }
   }
 
-  /// `out[i] = softmax(q[i] · Kᵀ / sqrt(d)) · V` over the positions that token `position + i` sees.
-  ///
-  /// Works in slabs of queries, so memory grows with the context, not with its square. On tiles the
-  /// factors of both products are rounded as the precision of `compute` says.
-  ///
-  /// - Parameters:
-  ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
-  ///     stored already.
-  ///   - keys: `[keyHeads, capacity, d]`; values likewise.
-  ///   - out: `[t, heads · d]`, overwritten.
-  public func attend(
-    _ queries: Span<Float>, keys: Span<Float>, values: Span<Float>, capacity: Int,
-    from position: Int, into out: inout MutableSpan<Float>, on compute: Compute
+  /// `attend` by oneDNN, over all keys and values as floats.
+  private func attendPlainly(
+    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
+    into out: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
-    let width = heads * headSize
-    let t = queries.count / width
-    precondition(queries.count == t * width && out.count == queries.count, "rows of \(width)")
-    precondition(
-      keys.count == keyHeads * capacity * headSize && values.count == keys.count,
-      "\(keys.count) keys for a capacity of \(capacity)")
-    precondition(position + t <= capacity, "\(position) + \(t) of \(capacity)")
-    guard t > 0 else { return }
-    if hasTilesHere, t > 4 {
-      unsafe queries.withUnsafeBufferPointer { queries in
-        unsafe keys.withUnsafeBufferPointer { keys in
-          unsafe values.withUnsafeBufferPointer { values in
-            unsafe out.withUnsafeMutableBufferPointer { out in
-              unsafe attendOnTiles(
-                queries.baseAddress!, keys.baseAddress!, values.baseAddress!, capacity: capacity,
-                from: position, tokens: t, into: out.baseAddress!, on: compute)
-            }
-          }
+    let (width, page, d) = (heads * headSize, KeyValueStore.page, headSize)
+    let pages = (position + t + page - 1) / page
+    let headCount = pages * page * d
+    let keys = unsafe compute.scratch.take(.weights, 2 * keyHeads * headCount * 4)
+      .assumingMemoryBound(to: Float.self)
+    let values = unsafe keys + keyHeads * headCount
+    compute.pool.run(keyHeads * pages) { task, _ in
+      let (head, index) = (task / pages, task % pages)
+      unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: page * d) { across in
+        unsafe store.load(index * page, head, isKey: true, into: across.baseAddress!)
+        let out = unsafe keys + head * headCount + index * page * d
+        for i in 0..<d {
+          for token in 0..<page { unsafe out[token * d + i] = across[i * page + token] }
         }
       }
-      return
+      unsafe store.load(
+        index * page, head, isKey: false, into: values + head * headCount + index * page * d)
     }
     let grain = 128
     let slabs = (t + grain - 1) / grain
-    let end = position + t
-    let scoreCount = min(t, grain) * end
+    let scoreCount = min(t, grain) * (position + t)
     let scores = unsafe compute.scratch.take(.scores, scoreCount * compute.pool.threads * 4)
       .assumingMemoryBound(to: Float.self)
-    unsafe queries.withUnsafeBufferPointer { queries in
-      unsafe keys.withUnsafeBufferPointer { keys in
-        unsafe values.withUnsafeBufferPointer { values in
-          unsafe out.withUnsafeMutableBufferPointer { out in
-            compute.pool.run(slabs * heads) { task, worker in
-              let head = task % heads
-              // The longest slabs first: the last ones fill the gaps between threads.
-              let first = (slabs - 1 - task / heads) * grain
-              let tokens = min(grain, t - first)
-              let keyHead = head / (heads / keyHeads)
-              let store = keyHead * capacity * headSize
-              unsafe attendSlab(
-                queries.baseAddress! + first * width + head * headSize,
-                keys.baseAddress! + store, values.baseAddress! + store,
-                scores + worker * scoreCount, out.baseAddress! + first * width + head * headSize,
-                tokens: tokens, from: position + first)
-            }
-          }
-        }
-      }
+    compute.pool.run(slabs * heads) { task, worker in
+      let head = task % heads
+      // The longest slabs first: the last ones fill the gaps between threads.
+      let first = (slabs - 1 - task / heads) * grain
+      let kept = head / (heads / keyHeads) * headCount
+      unsafe attendSlab(
+        queries + first * width + head * d, keys + kept, values + kept,
+        scores + worker * scoreCount, out + first * width + head * d,
+        tokens: min(grain, t - first), from: position + first)
     }
   }
 
@@ -111,13 +104,8 @@ public struct Attention: Hashable, Sendable {
     let start = max(0, position + 1 - (window ?? .max))
     let length = position + tokens - start
     let (k, v) = unsafe (k + start * headSize, v + start * headSize)
-    if tokens == 1 {
-      unsafe nibble_matvec_f32(q, k, scores, headSize, length)
-      unsafe nibble_scale(scores, alpha, length)
-    } else {
-      unsafe PlainProduct.multiplyTransposed(
-        q, k, scores, tokens, length, headSize, alpha: alpha, aStride: width, yStride: length)
-    }
+    unsafe PlainProduct.multiplyTransposed(
+      q, k, scores, tokens, length, headSize, alpha: alpha, aStride: width, yStride: length)
     for token in 0..<tokens {
       let row = unsafe scores + token * length
       let seen = position + token + 1 - start
@@ -126,14 +114,7 @@ public struct Attention: Hashable, Sendable {
       unsafe nibble_softmax(row + hidden, seen - hidden)
       for i in seen..<length { unsafe row[i] = 0 }
     }
-    if tokens == 1 {
-      for i in 0..<headSize { unsafe out[i] = 0 }
-      for i in 0..<length {
-        unsafe nibble_add_scaled(out, v + i * headSize, scores[i], headSize)
-      }
-    } else {
-      unsafe PlainProduct.multiply(
-        scores, v, out, tokens, headSize, length, aStride: length, yStride: width)
-    }
+    unsafe PlainProduct.multiply(
+      scores, v, out, tokens, headSize, length, aStride: length, yStride: width)
   }
 }

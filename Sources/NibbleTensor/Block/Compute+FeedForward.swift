@@ -6,7 +6,7 @@ extension Compute {
   public func runsFeedForward(
     _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
   ) -> Bool {
-    hasTilesHere && tokens > 4
+    usesTiles && tokens > 4
       && [gate, up, down].allSatisfy { $0.weight.inputRounding == nil }
       && packed(gate, parts: parts) == packed(up, parts: parts)
   }

@@ -37,9 +37,9 @@ extension Compute {
   /// - Parameters:
   ///   - head: `[vocabulary, k]`.
   ///   - targets: `[t]`, below `vocabulary`.
-  public func losses(_ x: Span<Float>, head: Weight, targets: [Int]) -> [Double] {
-    let (t, vocabulary) = (targets.count, head.rows)
-    precondition(x.count == t * head.columns, "\(x.count) values for \(t) targets")
+  public func losses(_ x: Span<Float>, head: PreparedWeight, targets: [Int]) -> [Double] {
+    let (t, vocabulary) = (targets.count, head.weight.rows)
+    precondition(x.count == t * head.weight.columns, "\(x.count) values for \(t) targets")
     guard t > 4 else {
       var logits = [Float](repeating: 0, count: t * vocabulary)
       var span = logits.mutableSpan
@@ -49,12 +49,12 @@ extension Compute {
     var sums = [Double](repeating: -.infinity, count: t)
     var chosen = [Double](repeating: 0, count: t)
     unsafe x.withUnsafeBufferPointer { x in
-      let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: head, on: self)
+      let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: head.weight, on: self)
       for start in stride(from: 0, to: vocabulary, by: 2048) {
         let part = start..<min(start + 2048, vocabulary)
         let logits = unsafe scratch.take(.hidden, t * part.count * 4)
           .assumingMemoryBound(to: Float.self)
-        unsafe PreparedWeight(head).multiply(
+        unsafe head.multiply(
           inputs, part, into: logits, stride: part.count, on: self)
         unsafe sums.withUnsafeMutableBufferPointer { sums in
           unsafe chosen.withUnsafeMutableBufferPointer { chosen in

@@ -4,11 +4,11 @@ import Foundation
 
 /// In what arithmetic float products run. Sums are float in both.
 public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Products of floats. On a processor with tiles each float is three bfloat16 parts, and the six
+  /// Products of floats. On a processor with AMX each float is three bfloat16 parts, and the six
   /// products of parts that matter are within 2^-24 of the product.
   case f32
   /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
-  /// the processor multiplies bfloat16 tiles. Products of up to four tokens, which are bound by
+  /// the processor multiplies bfloat16. Products of up to four tokens, which are bound by
   /// memory, do without the rounding.
   case bf16
 }
@@ -33,8 +33,17 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
   /// Parts of a float in tiles.
   var parts: Int { precision == .bf16 ? 1 : 3 }
 
-  /// Whether this processor multiplies bfloat16 and int8 tiles (AMX).
-  public static var hasTiles: Bool { hasTilesHere }
+  /// On what tiles of bfloat16 are multiplied here.
+  public static let tiles: TileProducts =
+    switch nibble_tile_products() {
+    case Int32(NIBBLE_TILES_AMX): .amx
+    case Int32(NIBBLE_TILES_DOTS): .dots
+    default: .none
+    }
+
+  /// Whether float products run on tiles. Without AMX those of floats in three parts would be slower
+  /// than float products themselves.
+  var usesTiles: Bool { Self.tiles == .amx || Self.tiles == .dots && precision == .bf16 }
 
   // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so it
   // is kept to AVX-512; tiles are ours (amx.c).
@@ -50,11 +59,20 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
   }
 }
 
-let hasTilesHere: Bool = nibble_has_tiles() != 0
+/// What multiplies tiles of 16 rows by 64 bytes.
+public enum TileProducts: String, Sendable, Hashable {
+  case none
+  /// AVX-512's dot product of bfloat16 pairs.
+  case dots
+  /// AMX: bfloat16 and int8.
+  case amx
+}
 
 /// Memory for intermediate results, grown when needed and kept.
 @safe struct Scratch: ~Copyable {
-  enum Use: Int, CaseIterable { case activations, hidden, gates, weights, scores, sums, rows }
+  enum Use: Int, CaseIterable {
+    case activations, hidden, gates, weights, scores, sums, rows, panels
+  }
 
   private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(
     repeating: nil, count: Use.allCases.count)

@@ -15,9 +15,10 @@ public enum ActivationScheme: Hashable, Sendable, Codable {
   case dynamicPerToken(Format)
   /// One scale for all tokens that are multiplied together, found when the layer runs.
   case dynamicPerTensor(Format)
-  /// FP8 E4M3FN with a scale for each `group` neighbouring inputs of each token, found when the layer
-  /// runs; the last group may be shorter. Source: DeepSeek-V3, arXiv 2412.19437, 3.3.
-  case dynamicPerGroup(Int)
+  /// A scale for each so many neighbouring inputs of each token, found when the layer runs; the last
+  /// group may be shorter. Sources: DeepSeek-V3, arXiv 2412.19437, 3.3, for FP8; llama.cpp's Q8_0
+  /// activations for int8, which Nibble uses to run float activations fast and never writes.
+  case dynamicPerGroup(Format, Int)
   /// One scale for all inputs, from calibration.
   case staticPerTensor(Format)
   /// int8 with one scale and one zero point for all inputs, from calibration.
@@ -25,9 +26,9 @@ public enum ActivationScheme: Hashable, Sendable, Codable {
 
   public var format: Format {
     switch self {
-    case .dynamicPerToken(let format), .dynamicPerTensor(let format), .staticPerTensor(let format):
+    case .dynamicPerToken(let format), .dynamicPerTensor(let format), .staticPerTensor(let format),
+      .dynamicPerGroup(let format, _):
       format
-    case .dynamicPerGroup: .e4m3
     case .staticAsymmetric: .int8
     }
   }
@@ -42,7 +43,7 @@ public enum ActivationScheme: Hashable, Sendable, Codable {
 
   /// Neighbouring inputs of a token that share a scale.
   func span(inputs: Int) -> Int {
-    if case .dynamicPerGroup(let size) = self { min(size, inputs) } else { inputs }
+    if case .dynamicPerGroup(_, let size) = self { min(size, inputs) } else { inputs }
   }
 }
 
@@ -52,7 +53,7 @@ extension ActivationScheme: CustomStringConvertible {
     return switch self {
     case .dynamicPerToken: "\(format), dynamic per token"
     case .dynamicPerTensor: "\(format), dynamic per tensor"
-    case .dynamicPerGroup(let size): "\(format), dynamic per token in groups of \(size)"
+    case .dynamicPerGroup(_, let size): "\(format), dynamic per token in groups of \(size)"
     case .staticPerTensor: "\(format), static per tensor"
     case .staticAsymmetric: "\(format) asymmetric, static per tensor"
     }

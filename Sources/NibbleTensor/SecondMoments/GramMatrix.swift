@@ -64,7 +64,7 @@ public struct GramMatrix: Sendable {
   private mutating func addSlab(on compute: Compute) {
     let count = waiting.count / max(1, channels)
     guard count > 0 else { return }
-    if hasTilesHere {
+    if compute.usesTiles {
       addTiles(count, parts: compute.precision == .bf16 ? 1 : 3, on: compute)
     } else {
       addFloats(count, on: compute)

@@ -14,9 +14,11 @@ extension QuantizedMatrix {
   ///   - weight: `[n, k]`, finite.
   ///   - factor: of H with its rows and columns in `order`.
   ///   - order: which column comes when; nil for as they stand.
+  ///   - given: the scale of each row, for int8 channels without zero points; codes are then in
+  ///     -127...127. Nil: they are found.
   public init(
     feedback weight: FloatRows, to rounding: WeightRounding, factor: UpperFactor,
-    order: [Int]? = nil, on compute: Compute
+    order: [Int]? = nil, scales given: [Float]? = nil, on compute: Compute
   ) {
     let scheme = rounding.scheme
     let (n, k) = (weight.rows, weight.columns)
@@ -25,7 +27,10 @@ extension QuantizedMatrix {
     let finder = ScaleFinder(rounding)
     let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
-    var scales = [Float](repeating: 1, count: n * groups)
+    precondition(
+      given.map { $0.count == n * groups && !scheme.hasZeroPoints } ?? true,
+      "\(given?.count ?? 0) scales given for \(n) rows, \(scheme)")
+    var scales = given ?? [Float](repeating: 1, count: n * groups)
     var zeros = [Int8](repeating: 0, count: n * groups)
     var codes = [Int8](repeating: 0, count: n * k)
     // Importance of each column: what a unit of error in its target costs.
@@ -46,7 +51,7 @@ extension QuantizedMatrix {
                 compute.ranges(of: n, grain: grain) { part, _ in
                   unsafe FeedbackRows(
                     finder: finder, columns: k, span: span, block: block, order: order,
-                    findsInOrder: findsInOrder, weight: weight.baseAddress!,
+                    findsInOrder: findsInOrder, finds: given == nil, weight: weight.baseAddress!,
                     factor: r.baseAddress!, importance: importance.baseAddress!,
                     scales: scales.baseAddress!, zeros: zeros.baseAddress!,
                     codes: codes.baseAddress!
@@ -86,6 +91,8 @@ extension QuantizedMatrix {
   let order: [Int]?
   /// Whether a group's scale is found when its columns are reached.
   let findsInOrder: Bool
+  /// Whether scales are to be found at all.
+  let finds: Bool
   let weight: UnsafePointer<Float>
   let factor: UnsafePointer<Float>
   let importance: UnsafePointer<Float>
@@ -97,7 +104,7 @@ extension QuantizedMatrix {
     let k = columns
     let groups = k / span
     let m = rows.count
-    if !findsInOrder {
+    if finds, !findsInOrder {
       for row in rows {
         for group in 0..<groups { unsafe find(row, group, weight + row * k + group * span) }
       }
@@ -141,8 +148,9 @@ extension QuantizedMatrix {
               }
             } else {
               unsafe nibble_round_feedback_int(
-                values, rowCarry, r, k, count, columnScales, columnZeros, finder.lowestCode,
-                finder.highestCode, rounded, rowErrors)
+                values, rowCarry, r, k, count, columnScales, columnZeros,
+                finds ? finder.lowestCode : -finder.highestCode, finder.highestCode, rounded,
+                rowErrors)
             }
             for j in 0..<count {
               unsafe codes[row * k + (order?[start + j] ?? (start + j))] = rounded[j]

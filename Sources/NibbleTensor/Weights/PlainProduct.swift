@@ -5,7 +5,7 @@ import COneDNN
 enum PlainProduct {
   /// Float factors; rounded to bfloat16 first when `compute` says so, whose products are then exact.
   static func floats(
-    _ inputs: borrowing RoundedInputs, _ weight: Weight, _ part: Range<Int>, unscaled: Bool,
+    _ inputs: borrowing RoundedInputs, _ weight: PreparedWeight, _ part: Range<Int>, unscaled: Bool,
     _ target: ProductTarget, on compute: Compute
   ) {
     let (t, k, n) = (inputs.tokens, inputs.columns, target.outputs)
@@ -42,39 +42,6 @@ enum PlainProduct {
       unsafe multiplyTransposed(
         factors + token * k, w + output * k, y, m, outputs, k, yStride: target.stride)
       unsafe scale(y, m, outputs, target, scales.map { unsafe $0 + token }, output)
-    }
-  }
-
-  /// int8 factors, exact sums.
-  static func integers(
-    _ inputs: borrowing RoundedInputs, _ matrix: QuantizedMatrix, _ part: Range<Int>,
-    _ target: ProductTarget, on compute: Compute
-  ) {
-    let (t, k, n) = (inputs.tokens, inputs.columns, target.outputs)
-    let x = unsafe inputs.codes!
-    let scales = unsafe inputs.scales
-    let tokensAtOnce = slab(inputs: k)
-    compute.ranges(of: t, grain: tokensAtOnce) { tokens, _ in
-      nibble_use_one_openmp_thread()
-      unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: tokens.count * n) { sums in
-        var zero: Int32 = 0
-        let status = unsafe matrix.codes.withUnsafeBytes { codes in
-          unsafe dnnl_gemm_s8s8s32(
-            CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")),
-            CChar(bitPattern: UInt8(ascii: "F")), dnnl_dim_t(tokens.count), dnnl_dim_t(n),
-            dnnl_dim_t(k), 1, x + tokens.lowerBound * k, dnnl_dim_t(k), 0,
-            codes.baseAddress!.assumingMemoryBound(to: Int8.self) + part.lowerBound * k,
-            dnnl_dim_t(k), 0, 0, sums.baseAddress!, dnnl_dim_t(n), &zero)
-        }
-        precondition(status == dnnl_success, "oneDNN int8 product: status \(status.rawValue)")
-        for token in 0..<tokens.count {
-          let y = unsafe target.y + (tokens.lowerBound + token) * target.stride
-          for output in 0..<n { unsafe y[output] = Float(sums[token * n + output]) }
-        }
-      }
-      unsafe scale(
-        target.y + tokens.lowerBound * target.stride, tokens.count, n, target,
-        scales.map { unsafe $0 + tokens.lowerBound }, 0)
     }
   }
 

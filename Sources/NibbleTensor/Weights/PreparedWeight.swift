@@ -1,23 +1,67 @@
 import CNibble
 
-/// A weight, and once it is packed its tiles: for many products with the same weight.
+/// A weight, and once it is packed its panels or tiles: for many products with the same weight.
 public struct PreparedWeight: Sendable {
   public let weight: Weight
   private(set) var tiles: WeightTiles?
+  private(set) var panels: WeightPanels?
 
   public init(_ weight: Weight) { self.weight = weight }
 
-  /// Packs the weight for products of more than four tokens, where the processor has tiles: 1 to 6
-  /// bytes a value until this goes. Results stay the same.
+  /// Packs the weight for products of many tokens, 1 to 6 bytes a value until this goes: what
+  /// multiplies in integers into panels, as large as the codes; floats into tiles, where the processor
+  /// has them. Results stay the same.
   public mutating func pack(on compute: Compute) {
-    guard let inputs = weight.tileLayout(on: compute) else { return }
-    let layout = weight.packedLayout(for: inputs)
+    if let groups = weight.integerGroups, WeightPanels.hold(groups, columns: weight.columns) {
+      packPanels(groups, on: compute)
+      return
+    }
+    guard let inputs = weight.tileLayout(on: compute),
+      case .floats(let parts) = weight.packedLayout(for: inputs)
+    else { return }
+    let layout = TileLayout.floats(parts: parts)
     if tiles?.layout == layout { return }
     let packed = WeightTiles(layout, bytes: layout.bytes(weight.rows, weight.columns))
     unsafe TileProduct.pack(
-      weight, 0..<weight.rows, as: layout, unscaled: weight.scaledRows != nil,
+      self, 0..<weight.rows, parts: parts, unscaled: weight.scaledRows != nil,
       into: packed.memory, on: compute)
     tiles = packed
+  }
+
+  /// Packs a quantized weight into panels for products of a few tokens as well, and gives mapped pages
+  /// back to the system. Float weights are read where they lie.
+  public mutating func packForSteps(on compute: Compute) {
+    guard case .quantized(let matrix, let rounding) = weight else { return }
+    let groups = matrix.groups(with: rounding)
+    guard WeightPanels.hold(groups, columns: weight.columns),
+      weight.integerGroups != nil || weight.columns.isMultiple(of: 8)
+    else { return }
+    packPanels(groups, on: compute)
+    weight.release()
+  }
+
+  private mutating func packPanels(_ groups: ProductGroups, on compute: Compute) {
+    guard panels == nil else { return }
+    panels = weight.panels(groups, on: compute)
+  }
+
+  /// Some rows as floats; `unscaled` leaves one scale a row to the caller.
+  func widen(_ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool) {
+    if let panels {
+      unsafe panels.decode(part, into: values, unscaled: unscaled)
+    } else {
+      unsafe weight.widen(part, into: values, unscaled: unscaled)
+    }
+  }
+}
+
+extension Weight {
+  /// - Precondition: the weight is quantized and the groups are its own.
+  func panels(_ groups: ProductGroups, on compute: Compute) -> WeightPanels {
+    guard case .quantized(let matrix, let rounding) = self else {
+      preconditionFailure("panels of a float weight")
+    }
+    return WeightPanels(matrix, groups, inputZero: rounding?.range?.zero ?? 0 != 0, on: compute)
   }
 }
 

@@ -3,7 +3,7 @@
 ///
 /// A scale that depends on the input cannot leave the inner sum of its group, which is exact in
 /// integers; the outer sum is in float and in the order of the groups.
-struct ProductGroups {
+struct ProductGroups: Hashable, Sendable {
   /// Inputs of a group; the last may have fewer.
   let width: Int
   let count: Int

@@ -38,4 +38,29 @@ public struct QuantizedMatrix: Sendable {
 
   /// Which values share a scale.
   public var grid: ScaleGrid { scheme.grid(outputs: rows, inputs: columns) }
+
+  /// Some rows, sharing the codes; scales that rows share are repeated.
+  func rows(_ part: Range<Int>) -> Self {
+    if part == 0..<rows { return self }
+    let perRow = grid.perRow
+    if scheme.granularity.sharesRows {
+      let grid = grid
+      let scheme = WeightScheme(
+        format: scheme.format,
+        granularity: perRow == 1 ? .channel : .group(grid.columns))
+      let indices = part.flatMap { row in (0..<perRow).map { grid.index(row: row) + $0 } }
+      return Self(
+        scheme: scheme, rows: part.count, columns: columns, codes: codes(of: part),
+        scales: indices.map { scales[$0] })
+    }
+    let range = part.lowerBound * perRow..<part.upperBound * perRow
+    return Self(
+      scheme: scheme, rows: part.count, columns: columns, codes: codes(of: part),
+      scales: Array(scales[range]), zeroPoints: zeroPoints.isEmpty ? [] : Array(zeroPoints[range]))
+  }
+
+  private func codes(of part: Range<Int>) -> Bytes {
+    let rowBytes = columns * scheme.bits / 8
+    return codes[part.lowerBound * rowBytes..<part.upperBound * rowBytes]
+  }
 }

@@ -2,12 +2,23 @@ import CNibble
 
 /// The inputs of a product after the activation scheme: as given, or as codes and their scales.
 @safe struct RoundedInputs: ~Copyable {
+  /// What the product multiplies.
+  enum Factors: Hashable {
+    case floats
+    /// int8 codes, whose sums over so many neighbouring inputs are wanted too.
+    case codes(group: Int)
+  }
+
   let tokens: Int
   let columns: Int
-  /// `[t, k]`: the inputs, or with an activation scheme `code - zero` as floats, exactly.
-  let floats: UnsafePointer<Float>
-  /// `[t, k]` int8 codes.
+  /// `[t, k]`: the inputs, or with an activation scheme `code - zero` as floats, exactly; nil with
+  /// codes as factors.
+  private let values: UnsafePointer<Float>?
+  /// `[t, stride]` int8 codes, zeros from k on; nil with floats as factors.
   let codes: UnsafePointer<Int8>?
+  let stride: Int
+  /// Sums of the codes, `[groups, t]`.
+  let sums: UnsafePointer<Int32>?
   /// What a code of zero stands for, in codes.
   let zero: Int32
   /// Neighbouring inputs that share a scale.
@@ -15,61 +26,94 @@ import CNibble
   /// `[ceil(k / span), t]`, above zero.
   let scales: UnsafePointer<Float>?
 
+  var floats: UnsafePointer<Float> { unsafe values! }
+
   /// Rounds half to even: dynamic scales are `absmax / 127` or `absmax / 448`, 1 where all is zero;
   /// a static range is as ``InputRange`` says. What is not a number stays so: its scale is not a
   /// number either. Sources: vLLM's per-token kernels, DeepSeek-V3 for groups.
   init(
     _ x: UnsafePointer<Float>, tokens t: Int, columns k: Int, as rounding: InputRounding?,
-    on compute: Compute
+    factors: Factors = .floats, on compute: Compute
   ) {
     tokens = t
     columns = k
     zero = rounding?.range?.zero ?? 0
+    let stride = (k + 63) / 64 * 64
+    self.stride = stride
     guard let rounding else {
-      unsafe floats = x
+      unsafe values = x
       unsafe codes = nil
+      unsafe sums = nil
       span = k
       unsafe scales = nil
       return
     }
-    let format = rounding.scheme.format
     let span = rounding.scheme.span(inputs: k)
-    let aligned = (t * k + 63) / 64 * 64
+    let format = rounding.scheme.format
+    let group: Int? = if case .codes(let group) = factors { group } else { nil }
+    precondition(group == nil || format == .int8, "sums of \(format)")
+    let sumCount = group.map { (k + $0 - 1) / $0 * t } ?? 0
+    let floatBytes = group == nil ? t * k * 4 : 0
+    let scaleBytes = (k + span - 1) / span * t * 4
+    // The codes of one row at a time when floats are wanted.
+    let codeRows = group == nil ? compute.pool.threads : t
     let memory = unsafe compute.scratch.take(
-      .rows, aligned * 5 + (k + span - 1) / span * t * 4)
-    let values = unsafe memory.assumingMemoryBound(to: Float.self)
-    let rounded = unsafe (memory + aligned * 4).assumingMemoryBound(to: Int8.self)
-    let factors = unsafe (memory + aligned * 5).assumingMemoryBound(to: Float.self)
+      .rows, floatBytes + 64 + scaleBytes + sumCount * 4 + 128 + codeRows * stride)
+    let rounded = unsafe memory.assumingMemoryBound(to: Int8.self)
+    let floats = unsafe (memory + (codeRows * stride + 63) / 64 * 64).assumingMemoryBound(
+      to: Float.self)
+    let factorsOut = unsafe floats + floatBytes / 4
+    let sums = unsafe UnsafeMutableRawPointer(factorsOut + scaleBytes / 4).assumingMemoryBound(
+      to: Int32.self)
     let (zero, least): (Int32, Int32) = (self.zero, rounding.range == nil ? -127 : -128)
     var shared = rounding.range?.scale
     if case .dynamicPerTensor = rounding.scheme {
       shared = unsafe Self.scale(peak: Self.peak(x, tokens: t, columns: k, on: compute), format)
     }
-    compute.ranges(of: t, grain: 16) { part, _ in
+    compute.ranges(of: t, grain: 16) { part, worker in
       for token in part {
-        for start in stride(from: 0, to: k, by: span) {
+        let row = unsafe rounded + (group == nil ? worker : token) * stride
+        for start in Swift.stride(from: 0, to: k, by: span) {
           let count = min(span, k - start)
-          let at = token * k + start
-          let peak = unsafe nibble_absmax(x + at, count)
+          let from = unsafe x + token * k + start
+          let peak = unsafe nibble_absmax(from, count)
           let scale = peak.isNaN ? peak : shared ?? Self.scale(peak: peak, format)
-          unsafe factors[start / span * t + token] = scale
+          unsafe factorsOut[start / span * t + token] = scale
+          let out = unsafe floats + token * k + start
           switch format {
           case .int8:
-            unsafe nibble_round_int(x + at, rounded + at, count, scale, zero, least, 127)
-            unsafe nibble_decode_int8(rounded + at, values + at, count, 1, zero)
+            unsafe nibble_round_int(from, row + start, count, scale, zero, least, 127)
+            if group == nil { unsafe nibble_decode_int8(row + start, out, count, 1, zero) }
           case .e4m3:
-            unsafe (rounded + at).withMemoryRebound(to: UInt8.self, capacity: count) { codes in
-              unsafe nibble_round_e4m3(x + at, codes, count, scale)
-              unsafe nibble_e4m3_to_f32(codes, values + at, count)
+            unsafe (row + start).withMemoryRebound(to: UInt8.self, capacity: count) { codes in
+              unsafe nibble_round_e4m3(from, codes, count, scale)
+              unsafe nibble_e4m3_to_f32(codes, out, count)
             }
           }
         }
+        if let group {
+          for i in k..<stride { unsafe row[i] = 0 }
+          unsafe nibble_sums_s8(row, sums + token, k, group, t)
+        }
       }
     }
-    unsafe floats = UnsafePointer(values)
-    unsafe codes = format == .int8 ? UnsafePointer(rounded) : nil
+    unsafe values = group == nil ? UnsafePointer(floats) : nil
+    unsafe codes = group == nil ? nil : UnsafePointer(rounded)
+    unsafe self.sums = group == nil ? nil : UnsafePointer(sums)
     self.span = span
-    unsafe scales = UnsafePointer(factors)
+    unsafe scales = UnsafePointer(factorsOut)
+  }
+
+  /// As the kernels over panels read them.
+  func panelInputs(groups: ProductGroups) -> nibble_inputs {
+    if let codes = unsafe codes {
+      return unsafe nibble_inputs(
+        values: codes, stride: stride, tokens: tokens, scales: scales,
+        scale_span: groups.perInputScale, sums: sums, step: tokens, zero: zero)
+    }
+    return unsafe nibble_inputs(
+      values: floats, stride: columns, tokens: tokens, scales: scales,
+      scale_span: groups.perInputScale, sums: nil, step: tokens, zero: 0)
   }
 
   private static func scale(peak: Float, _ format: ActivationScheme.Format) -> Float {

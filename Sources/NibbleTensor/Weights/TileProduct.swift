@@ -32,15 +32,16 @@ enum TileProduct {
     let (t, k) = (inputs.tokens, inputs.columns)
     let step = layout.step(k)
     let tiles = unsafe compute.scratch.take(.activations, layout.bytes(t, k))
-    let floats = unsafe inputs.floats
-    let codes = unsafe inputs.codes
+    let (codes, stride) = unsafe (inputs.codes, inputs.stride)
+    let floats = unsafe codes == nil ? inputs.floats : nil
     compute.ranges(of: t, grain: 32) { tokens, _ in
       let out = unsafe tiles + tokens.lowerBound / 16 * step
       switch layout {
-      case .codes: unsafe nibble_pack_a(codes! + tokens.lowerBound * k, out, tokens.count, k)
+      case .codes:
+        unsafe nibble_pack_a(codes! + tokens.lowerBound * stride, out, tokens.count, stride)
       case .floats(let parts):
         unsafe nibble_pack_a_floats(
-          floats + tokens.lowerBound * k, out, tokens.count, k, k, Int32(parts))
+          floats! + tokens.lowerBound * k, out, tokens.count, k, k, Int32(parts))
       }
     }
     return UnsafeRawPointer(tiles)
@@ -48,26 +49,18 @@ enum TileProduct {
 
   /// Packs some rows of a weight into `tiles`.
   static func pack(
-    _ weight: Weight, _ part: Range<Int>, as layout: TileLayout, unscaled: Bool,
+    _ weight: PreparedWeight, _ part: Range<Int>, parts: Int, unscaled: Bool,
     into tiles: UnsafeMutableRawPointer, on compute: Compute
   ) {
-    let k = weight.columns
-    let step = layout.step(k)
+    let k = weight.weight.columns
+    let step = TileLayout.floats(parts: parts).step(k)
     compute.ranges(of: part.count, grain: 16) { rows, _ in
       let out = unsafe tiles + rows.lowerBound / 16 * step
       let first = part.lowerBound + rows.lowerBound
-      switch (layout, weight) {
-      case (.codes, .quantized(let matrix, _)):
-        unsafe matrix.codes.withUnsafeBytes {
-          unsafe nibble_pack_b($0.baseAddress! + first * k, out, rows.count, k)
-        }
-      case (.codes, .float): preconditionFailure("a float weight has no codes")
-      case (.floats(let parts), _):
-        unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * k) { floats in
-          unsafe weight.widen(
-            first..<first + rows.count, into: floats.baseAddress!, unscaled: unscaled)
-          unsafe nibble_pack_b_floats(floats.baseAddress!, out, rows.count, k, Int32(parts))
-        }
+      unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * k) { floats in
+        unsafe weight.widen(
+          first..<first + rows.count, into: floats.baseAddress!, unscaled: unscaled)
+        unsafe nibble_pack_b_floats(floats.baseAddress!, out, rows.count, k, Int32(parts))
       }
     }
   }

@@ -5,10 +5,11 @@ extension Weight {
   /// `y = x · Wᵀ`: x `[t, k]`, y `[t, n]`, overwritten.
   ///
   /// A float weight, or one whose activations stay float, multiplies in the precision of `compute`.
-  /// Symmetric int8 and int4 codes with int8 activations multiply exactly in integers, group by group
-  /// where scales change along the inputs; other codes with rounded activations are exact in either
+  /// int8 and int4 codes with int8 activations multiply exactly in integers, group by group where
+  /// scales change along the inputs; other codes with rounded activations are exact in either
   /// precision but for the float sum. The arithmetic of a row does not depend on the number of
-  /// threads, but products of up to four tokens sum in another order than larger ones.
+  /// threads, nor in integers on the number of tokens; float products of up to four tokens sum in
+  /// another order than larger ones.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     PreparedWeight(self).multiply(x, into: &y, on: compute)
   }
@@ -17,38 +18,46 @@ extension Weight {
     if case .quantized(_, let rounding) = self { rounding } else { nil }
   }
 
-  /// The product of many tokens, when scales change along the inputs or codes must be changed before
-  /// they multiply.
+  /// The groups of a product in integers; nil when it is one in float.
+  var integerGroups: ProductGroups? {
+    guard case .quantized(let matrix, let rounding?) = self,
+      case .int(_, let isSymmetric) = matrix.scheme.format, rounding.scheme.format == .int8
+    else { return nil }
+    let groups = matrix.groups(with: rounding)
+    let hasZero = rounding.range?.zero ?? 0 != 0
+    // The sums of a group stay within int32.
+    let limit = isSymmetric ? (hasZero ? 65_536 : 131_072) : 32_768
+    return groups.width < limit ? groups : nil
+  }
+
+  /// The float product of many tokens, when scales change along the inputs.
   var grouped: GroupedProduct? {
-    guard case .quantized(let matrix, let rounding?) = self else { return nil }
-    let groups = ProductGroups(
-      columns: columns, inputSpan: rounding.scheme.span(inputs: columns),
-      weightSpan: matrix.grid.columns)
-    let isInteger = matrix.multipliesIntegers(with: rounding)
-    let changesCodes = matrix.scheme.bits == 4 || rounding.range?.zero ?? 0 != 0
-    guard groups.count > 1 || isInteger && changesCodes else { return nil }
-    return GroupedProduct(matrix: matrix, groups: groups, isInteger: isInteger)
+    guard case .quantized(let matrix, let rounding?) = self, integerGroups == nil else {
+      return nil
+    }
+    let groups = matrix.groups(with: rounding)
+    return groups.count > 1 ? GroupedProduct(matrix: matrix, groups: groups) : nil
   }
 
   /// The scale of each row, when codes multiply without it and the end of the product brings it back.
   var scaledRows: [Float]? {
-    guard case .quantized(let matrix, _?) = self, grouped == nil else { return nil }
+    guard case .quantized(let matrix, _?) = self, grouped == nil,
+      integerGroups?.count ?? 1 == 1
+    else { return nil }
     let grid = matrix.grid
     return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
   }
 
-  /// The codes, when a product is one integer sum an output.
-  var integers: QuantizedMatrix? {
-    guard case .quantized(let matrix, let rounding) = self, grouped == nil,
-      matrix.multipliesIntegers(with: rounding)
-    else { return nil }
-    return matrix
-  }
-
   /// How the inputs of more than four tokens lie in tiles; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
-    guard hasTilesHere, grouped == nil else { return nil }
-    return integers != nil ? .codes : .floats(parts: compute.parts)
+    if let groups = integerGroups {
+      guard Compute.tiles == .amx, groups.count == 1, inputRounding?.range?.zero ?? 0 == 0,
+        case .quantized(let matrix, _) = self, matrix.scheme.bits == 8, !matrix.scheme.hasZeroPoints
+      else { return nil }
+      return .codes
+    }
+    guard compute.usesTiles, grouped == nil else { return nil }
+    return .floats(parts: compute.parts)
   }
 
   /// How the weight lies in tiles beside such inputs: in no more parts than hold its values.
@@ -60,10 +69,35 @@ extension Weight {
     case .f32: return inputs
     }
   }
+
+  /// Rows that are widened or packed at a time, so that scratch stays near 16 MiB.
+  var chunks: [Range<Int>] {
+    let size = min((rows + 31) / 32 * 32, max(32, (4 << 20) / columns / 32 * 32))
+    return stride(from: 0, to: rows, by: size).map { $0..<min(rows, $0 + size) }
+  }
+}
+
+extension Weight {
+  /// Some rows of a quantized weight.
+  fileprivate func rows(_ part: Range<Int>) -> Weight {
+    guard case .quantized(let matrix, let rounding) = self else {
+      preconditionFailure("rows of a float weight")
+    }
+    return .quantized(matrix.rows(part), inputs: rounding)
+  }
+}
+
+extension QuantizedMatrix {
+  /// The groups of inputs in which all scales of a product are constant.
+  func groups(with rounding: InputRounding?) -> ProductGroups {
+    ProductGroups(
+      columns: columns, inputSpan: rounding?.scheme.span(inputs: columns) ?? columns,
+      weightSpan: grid.columns)
+  }
 }
 
 extension PreparedWeight {
-  /// `Weight.multiply`, with the tiles that are there.
+  /// `Weight.multiply`, with the panels or tiles that are there.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     let t = tokens(x, y.count)
     guard t > 0 else { return }
@@ -95,14 +129,60 @@ extension PreparedWeight {
     unsafe x.withUnsafeBufferPointer { x in
       let inputs = unsafe ProductInputs(
         x.baseAddress!, tokens: t, for: weights.0.weight, on: compute)
-      unsafe first.withUnsafeMutableBufferPointer {
-        unsafe weights.0.multiply(inputs, into: $0.baseAddress!, on: compute)
+      unsafe first.withUnsafeMutableBufferPointer { first in
+        unsafe second.withUnsafeMutableBufferPointer { second in
+          unsafe third.withUnsafeMutableBufferPointer { third in
+            unsafe multiply(
+              inputs,
+              [
+                (weights.0, first.baseAddress!), (weights.1, second.baseAddress!),
+                (weights.2, third.baseAddress!),
+              ], on: compute)
+          }
+        }
       }
-      unsafe second.withUnsafeMutableBufferPointer {
-        unsafe weights.1.multiply(inputs, into: $0.baseAddress!, on: compute)
+    }
+  }
+
+  /// The same with two weights.
+  public static func multiply(
+    _ x: Span<Float>, by weights: (PreparedWeight, PreparedWeight),
+    into first: inout MutableSpan<Float>, _ second: inout MutableSpan<Float>, on compute: Compute
+  ) {
+    let t = weights.0.tokens(x, first.count)
+    guard t > 0, t == weights.1.tokens(x, second.count),
+      weights.0.readsAlike(weights.1, on: compute)
+    else {
+      weights.0.multiply(x, into: &first, on: compute)
+      weights.1.multiply(x, into: &second, on: compute)
+      return
+    }
+    unsafe x.withUnsafeBufferPointer { x in
+      let inputs = unsafe ProductInputs(
+        x.baseAddress!, tokens: t, for: weights.0.weight, on: compute)
+      unsafe first.withUnsafeMutableBufferPointer { first in
+        unsafe second.withUnsafeMutableBufferPointer { second in
+          unsafe multiply(
+            inputs, [(weights.0, first.baseAddress!), (weights.1, second.baseAddress!)],
+            on: compute)
+        }
       }
-      unsafe third.withUnsafeMutableBufferPointer {
-        unsafe weights.2.multiply(inputs, into: $0.baseAddress!, on: compute)
+    }
+  }
+
+  /// Products with weights that read alike: one batch of tasks when all of them have panels.
+  private static func multiply(
+    _ inputs: borrowing ProductInputs,
+    _ weights: [(weight: PreparedWeight, y: UnsafeMutablePointer<Float>)], on compute: Compute
+  ) {
+    let jobs = unsafe weights.compactMap { weight, y in
+      unsafe weight.panelJob(for: inputs, 0..<weight.weight.rows, y, stride: weight.weight.rows)
+    }
+    if unsafe jobs.count == weights.count {
+      PanelProduct.run(inputs.rounded, jobs, on: compute)
+    } else {
+      for unsafe(weight, y) in unsafe weights {
+        unsafe weight.multiply(inputs, into: y, on: compute)
       }
     }
   }
@@ -110,6 +190,8 @@ extension PreparedWeight {
   private func readsAlike(_ other: PreparedWeight, on compute: Compute) -> Bool {
     weight.inputRounding == other.weight.inputRounding && weight.columns == other.weight.columns
       && weight.tileLayout(on: compute) == other.weight.tileLayout(on: compute)
+      && weight.integerGroups == other.weight.integerGroups
+      && panels?.groups == other.panels?.groups
   }
 
   /// Rows of `x`; its count and that of the results are held against the shape.
@@ -120,22 +202,29 @@ extension PreparedWeight {
     return n > 0 ? x.count / k : 0
   }
 
+  /// The product over panels, when they are there and suit the number of tokens.
+  private func panelJob(
+    for inputs: borrowing ProductInputs, _ part: Range<Int>, _ y: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) -> PanelProduct.Job? {
+    guard let panels, unsafe inputs.tiles == nil,
+      unsafe inputs.rounded.codes != nil || inputs.rounded.tokens <= 4
+    else { return nil }
+    return unsafe PanelProduct.Job(panels: panels, part: part, y: y, stride: stride)
+  }
+
   func multiply(
     _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
-    if inputs.rounded.tokens <= 4 {
-      unsafe weight.multiplyFew(inputs.rounded, into: y, on: compute)
+    let (t, n) = (inputs.rounded.tokens, weight.rows)
+    if let job = unsafe panelJob(for: inputs, 0..<n, y, stride: n) {
+      PanelProduct.run(inputs.rounded, [job], on: compute)
+    } else if t <= 4 {
+      unsafe weight.multiplyInPlace(inputs.rounded, into: y, on: compute)
     } else {
-      unsafe multiplyMany(inputs, into: y, on: compute)
-    }
-  }
-
-  private func multiplyMany(
-    _ inputs: borrowing ProductInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
-  ) {
-    for part in tiles == nil ? weight.chunks : [0..<weight.rows] {
-      let start = unsafe y + part.lowerBound
-      unsafe multiply(inputs, part, into: start, stride: weight.rows, on: compute)
+      for part in tiles == nil ? weight.chunks : [0..<n] {
+        unsafe multiply(inputs, part, into: y + part.lowerBound, stride: n, on: compute)
+      }
     }
   }
 
@@ -144,56 +233,89 @@ extension PreparedWeight {
     _ inputs: borrowing ProductInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
     stride: Int, on compute: Compute
   ) {
+    if let job = unsafe panelJob(for: inputs, part, y, stride: stride) {
+      PanelProduct.run(inputs.rounded, [job], on: compute)
+      return
+    }
     let target = unsafe ProductTarget(
       y: y, stride: stride, outputs: part.count,
       columnScales: weight.scaledRows.map { Array($0[part]) })
     if let x = unsafe inputs.tiles, let layout = inputs.layout {
       let packed = weight.packedLayout(for: layout)
+      // The tiles of codes are their panels.
+      let codes = layout == .codes ? panels ?? panels(of: part, on: compute) : nil
+      let weights =
+        unsafe codes.map {
+          unsafe UnsafeRawPointer($0.codes)
+            + (panels == nil ? 0 : layout.bytes(part.lowerBound, weight.columns))
+        } ?? tiles(of: part, packed, in: .weights, on: compute)
       unsafe TileProduct.run(
-        x, layout, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales,
-        tiles(of: part, packed, in: .weights, on: compute), packed, inputs: weight.columns, target,
-        on: compute)
+        x, layout, tokens: inputs.rounded.tokens, scales: inputs.rounded.scales, weights, packed,
+        inputs: weight.columns, target, on: compute)
+      withExtendedLifetime(codes) {}
+    } else if weight.integerGroups != nil {
+      multiplyUnpacked(inputs.rounded, part, target, on: compute)
     } else if let grouped = weight.grouped {
       grouped.run(inputs.rounded, part, target, on: compute)
-    } else if let matrix = weight.integers {
-      PlainProduct.integers(inputs.rounded, matrix, part, target, on: compute)
     } else {
       PlainProduct.floats(
-        inputs.rounded, weight, part, unscaled: weight.scaledRows != nil, target, on: compute)
+        inputs.rounded, self, part, unscaled: weight.scaledRows != nil, target, on: compute)
     }
+  }
+
+  /// A product in integers with some rows of a weight that is not packed.
+  private func multiplyUnpacked(
+    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
+    on compute: Compute
+  ) {
+    guard let panels = panels(of: part, on: compute) else {
+      unsafe weight.rows(part).multiplyInPlace(
+        inputs, into: target.y, stride: target.stride, on: compute)
+      return
+    }
+    let job = unsafe PanelProduct.Job(
+      panels: panels, part: 0..<part.count, y: target.y, stride: target.stride)
+    PanelProduct.run(inputs, [job], on: compute)
+  }
+
+  /// Panels of some rows of a weight that multiplies in integers, for one product; nil when its groups
+  /// do not fit.
+  private func panels(of part: Range<Int>, on compute: Compute) -> WeightPanels? {
+    guard let groups = weight.integerGroups,
+      WeightPanels.hold(groups, columns: weight.columns)
+    else { return nil }
+    return weight.rows(part).panels(groups, on: compute)
   }
 
   /// The tiles of some rows, from a multiple of 16 on: packed into scratch when they are not there.
   func tiles(
     of part: Range<Int>, _ layout: TileLayout, in use: Scratch.Use, on compute: Compute
   ) -> UnsafeRawPointer {
+    guard case .floats(let parts) = layout else { preconditionFailure("tiles of floats only") }
     let k = weight.columns
     if let tiles, tiles.layout == layout {
       return unsafe UnsafeRawPointer(tiles.memory) + layout.bytes(part.lowerBound, k)
     }
     let memory = unsafe compute.scratch.take(use, layout.bytes(part.count, k))
     unsafe TileProduct.pack(
-      weight, part, as: layout, unscaled: weight.scaledRows != nil, into: memory, on: compute)
+      self, part, parts: parts, unscaled: weight.scaledRows != nil, into: memory, on: compute)
     return UnsafeRawPointer(memory)
   }
 }
 
 extension Weight {
-  /// Rows that are widened or packed at a time, so that scratch stays near 16 MiB.
-  var chunks: [Range<Int>] {
-    let size = min((rows + 31) / 32 * 32, max(32, (4 << 20) / columns / 32 * 32))
-    return stride(from: 0, to: rows, by: size).map { $0..<min(rows, $0 + size) }
-  }
-
-  fileprivate func multiplyFew(
-    _ inputs: borrowing RoundedInputs, into y: UnsafeMutablePointer<Float>, on compute: Compute
+  /// The product with codes or floats where they lie.
+  fileprivate func multiplyInPlace(
+    _ inputs: borrowing RoundedInputs, into y: UnsafeMutablePointer<Float>, stride: Int? = nil,
+    on compute: Compute
   ) {
     let (n, k, t) = (rows, columns, inputs.tokens)
+    let stride = stride ?? n
     compute.ranges(of: n, grain: 64) { part, _ in
       switch self {
       case .float(let matrix):
         for token in 0..<t {
-          let out = unsafe y + token * n + part.lowerBound
+          let out = unsafe y + token * stride + part.lowerBound
           let x = unsafe inputs.floats + token * k
           unsafe matrix.bytes.withUnsafeBytes {
             let w = unsafe $0.baseAddress! + part.lowerBound * matrix.rowBytes
@@ -204,9 +326,8 @@ extension Weight {
             }
           }
         }
-      case .quantized(let matrix, let rounding):
-        unsafe matrix.multiplyFew(
-          inputs, part, into: y, inIntegers: matrix.multipliesIntegers(with: rounding))
+      case .quantized(let matrix, _):
+        unsafe matrix.multiplyInPlace(inputs, part, into: y, stride: stride)
       }
     }
   }
@@ -232,7 +353,8 @@ extension Weight {
     _ x: UnsafePointer<Float>, tokens t: Int, for weight: Weight, on compute: Compute
   ) {
     rounded = unsafe RoundedInputs(
-      x, tokens: t, columns: weight.columns, as: weight.inputRounding, on: compute)
+      x, tokens: t, columns: weight.columns, as: weight.inputRounding,
+      factors: weight.integerGroups.map { .codes(group: $0.width) } ?? .floats, on: compute)
     layout = t > 4 ? weight.tileLayout(on: compute) : nil
     if let layout {
       unsafe tiles = TileProduct.pack(rounded, as: layout, on: compute)

@@ -1,34 +1,29 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Whether codes multiply those of the inputs in integers, without leaving int32.
-  func multipliesIntegers(with rounding: InputRounding?) -> Bool {
-    guard case .int(_, symmetric: true) = scheme.format, let rounding,
-      rounding.scheme.format == .int8
-    else { return false }
-    return columns < (rounding.range?.zero ?? 0 == 0 ? 131_072 : 65_536)
-  }
-
-  /// Products of a few tokens with some rows, each of whose codes is read once: `y[t, n]`, of which
+  /// Products of some tokens with some rows where they lie, each of whose codes is read once:
+  /// `y[t, stride]`, of which
   /// the columns in `part` are overwritten.
-  func multiplyFew(
+  func multiplyInPlace(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
-    inIntegers: Bool
+    stride: Int
   ) {
     let groups = ProductGroups(columns: columns, inputSpan: inputs.span, weightSpan: grid.columns)
-    if inIntegers {
-      unsafe multiplyIntegers(inputs, part, groups, into: y)
+    if unsafe inputs.codes != nil {
+      unsafe multiplyIntegers(inputs, part, groups, into: y, stride: stride)
     } else {
-      unsafe multiplyFloats(inputs, part, groups, into: y)
+      unsafe multiplyFloats(inputs, part, groups, into: y, stride: stride)
     }
   }
 
   private func multiplyIntegers(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
-    into y: UnsafeMutablePointer<Float>
+    into y: UnsafeMutablePointer<Float>, stride: Int
   ) {
     let (k, x, zero, t) = unsafe (columns, inputs.codes!, inputs.zero, inputs.tokens)
+    let inputStride = inputs.stride
     let xScales = inputScales(inputs, groups)
+    let inputSums = unsafe inputs.sums!
     let grid = grid
     unsafe codes.withUnsafeBytes { codes in
       unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups.count) { sums in
@@ -45,14 +40,18 @@ extension QuantizedMatrix {
             let first = grid.index(row: row)
             for token in 0..<t {
               unsafe nibble_group_sums_s8(
-                x + token * k, w, sums.baseAddress!, k, groups.width, zero)
+                x + token * inputStride, w, sums.baseAddress!, k, groups.width, zero)
               var sum: Float = 0
               groups.visit { group, index in
-                unsafe sum +=
-                  Float(sums[group]) * xScales[token * groups.count + group]
-                  * scales[first + index]
+                var exact = unsafe sums[group]
+                if !zeroPoints.isEmpty {
+                  unsafe exact &-=
+                    Int32(zeroPoints[first + index])
+                    &* (inputSums[group * t + token] &- zero * Int32(groups.width))
+                }
+                sum += Float(exact) * xScales[token * groups.count + group] * scales[first + index]
               }
-              unsafe y[token * rows + row] = sum
+              unsafe y[token * stride + row] = sum
             }
           }
         }
@@ -74,7 +73,7 @@ extension QuantizedMatrix {
 
   private func multiplyFloats(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ groups: ProductGroups,
-    into y: UnsafeMutablePointer<Float>
+    into y: UnsafeMutablePointer<Float>, stride: Int
   ) {
     let (k, x, t) = unsafe (columns, inputs.floats, inputs.tokens)
     let grid = grid
@@ -86,7 +85,7 @@ extension QuantizedMatrix {
         let first = grid.index(row: row)
         for token in 0..<t {
           guard !xScales.isEmpty else {
-            unsafe y[token * rows + row] = nibble_dot_f32(x + token * k, w, k)
+            unsafe y[token * stride + row] = nibble_dot_f32(x + token * k, w, k)
             continue
           }
           var sum: Float = 0
@@ -97,7 +96,7 @@ extension QuantizedMatrix {
                 x + token * k + inputs.lowerBound, w + inputs.lowerBound, inputs.count)
               * xScales[token * groups.count + group] * scales[first + index]
           }
-          unsafe y[token * rows + row] = sum
+          unsafe y[token * stride + row] = sum
         }
       }
     }

@@ -1,0 +1,159 @@
+#include "nibble.h"
+#include "variants.h"
+
+#include <string.h>
+
+#define PAGE NIBBLE_CACHE_PAGE
+
+static inline __attribute__((always_inline)) size_t code_bytes(int format, size_t head) {
+  switch (format) {
+    case NIBBLE_CACHE_F32: return 4 * PAGE * head;
+    case NIBBLE_CACHE_F16: return 2 * PAGE * head;
+    case NIBBLE_CACHE_INT4: return PAGE * head / 2;
+    default: return PAGE * head;
+  }
+}
+
+size_t nibble_cache_bytes(int format, size_t head) {
+  const size_t scales = format == NIBBLE_CACHE_F32 || format == NIBBLE_CACHE_F16 ? 0
+                        : format == NIBBLE_CACHE_INT4                            ? 2
+                                                                                 : 1;
+  return code_bytes(format, head) + scales * PAGE * sizeof(float);
+}
+
+static float rounded(float x, float low, float high) {
+  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
+  x = x > low ? x : low;            // NaN too
+  x = x < high ? x : high;
+  return (x + magic) - magic;
+}
+
+void nibble_cache_store(const float *row, void *page, int format, size_t token, size_t head,
+                        int is_key, float fixed) {
+  // Keys lie across: element i of all tokens side by side.
+  const size_t step = is_key ? PAGE : 1, first = is_key ? token : token * head;
+  float *scales = (float *)((char *)page + code_bytes(format, head));
+  if (format == NIBBLE_CACHE_F32) {
+    for (size_t i = 0; i < head; i++) ((float *)page)[first + i * step] = row[i];
+    return;
+  }
+  if (format == NIBBLE_CACHE_F16) {
+    for (size_t i = 0; i < head; i++) ((_Float16 *)page)[first + i * step] = (_Float16)row[i];
+    return;
+  }
+  float low = 0, high = 0;
+  nibble_minmax(row, head, &low, &high);
+  const float peak = high > -low ? high : -low;
+  uint8_t *codes = page;
+  if (format == NIBBLE_CACHE_INT4) {
+    float scale = fixed > 0 ? fixed : (high - low) / 15.0f;
+    if (!(scale > 0)) scale = 1;
+    const float offset = fixed > 0 ? -8 * fixed : low;
+    scales[token] = scale;
+    scales[PAGE + token] = offset;
+    for (size_t i = 0; i < head; i++) {
+      const uint8_t code = (uint8_t)rounded((row[i] - offset) / scale, 0, 15);
+      // Two neighbouring elements of a token share a byte.
+      uint8_t *byte = is_key ? codes + i / 2 * PAGE + token : codes + (token * head + i) / 2;
+      *byte = i % 2 ? (uint8_t)((*byte & 15) | code << 4) : (uint8_t)((*byte & 0xF0) | code);
+    }
+    return;
+  }
+  const float largest = format == NIBBLE_CACHE_INT8 ? 127.0f : 448.0f;
+  float scale = fixed > 0 ? fixed : peak / largest;
+  if (!(scale > 0)) scale = 1;
+  scales[token] = scale;
+  if (format == NIBBLE_CACHE_INT8) {
+    for (size_t i = 0; i < head; i++)
+      codes[first + i * step] = (uint8_t)(int8_t)rounded(row[i] / scale, -127, 127);
+    return;
+  }
+  for (size_t i = 0; i < head; i++) nibble_round_e4m3(row + i, codes + first + i * step, 1, scale);
+}
+
+VARIANTS void nibble_cache_load(const void *page, float *out, int format, size_t head, int is_key) {
+  const size_t count = PAGE * head;
+  const float *scales = (const float *)((const char *)page + code_bytes(format, head));
+  switch (format) {
+    case NIBBLE_CACHE_F32:
+      memcpy(out, page, count * sizeof(float));
+      return;
+    case NIBBLE_CACHE_F16:
+      nibble_f16_to_f32(page, out, count);
+      return;
+    case NIBBLE_CACHE_INT8:
+      for (size_t i = 0; i < count; i++) out[i] = (float)((const int8_t *)page)[i];
+      break;
+    case NIBBLE_CACHE_INT4: {
+      const uint8_t *codes = page;
+      if (is_key) {
+        for (size_t i = 0; i < head / 2; i++) {
+          for (size_t t = 0; t < PAGE; t++) {
+            out[2 * i * PAGE + t] = (float)(codes[i * PAGE + t] & 15);
+            out[(2 * i + 1) * PAGE + t] = (float)(codes[i * PAGE + t] >> 4);
+          }
+        }
+      } else {
+        for (size_t i = 0; i < count / 2; i++) {
+          out[2 * i] = (float)(codes[i] & 15);
+          out[2 * i + 1] = (float)(codes[i] >> 4);
+        }
+      }
+      break;
+    }
+    default: nibble_e4m3_to_f32(page, out, count);
+  }
+  float offsets[PAGE] = {0};
+  if (format == NIBBLE_CACHE_INT4) memcpy(offsets, scales + PAGE, sizeof offsets);
+  if (is_key) {
+    for (size_t i = 0; i < head; i++)
+      for (size_t t = 0; t < PAGE; t++) out[i * PAGE + t] = out[i * PAGE + t] * scales[t] + offsets[t];
+  } else {
+    for (size_t t = 0; t < PAGE; t++)
+      for (size_t i = 0; i < head; i++) out[t * head + i] = out[t * head + i] * scales[t] + offsets[t];
+  }
+}
+
+VARIANTS void nibble_cache_scores(const float *keys, const float *query, float *scores, size_t head) {
+  float sum[PAGE] = {0};
+  for (size_t i = 0; i < head; i++)
+    for (size_t t = 0; t < PAGE; t++) sum[t] += query[i] * keys[i * PAGE + t];
+  memcpy(scores, sum, sizeof sum);
+}
+
+VARIANTS void nibble_cache_mix(const float *values, const float *weights, float *out, size_t count,
+                               size_t head) {
+  for (size_t first = 0; first < head; first += 64) {
+    const size_t width = head - first < 64 ? head - first : 64;
+    float sum[64] = {0};
+    if (width == 64) {
+      for (size_t i = 0; i < 64; i++) sum[i] = out[first + i];
+      for (size_t t = 0; t < count; t++)
+        for (size_t i = 0; i < 64; i++) sum[i] += weights[t] * values[t * head + first + i];
+      memcpy(out + first, sum, sizeof sum);
+    } else {
+      for (size_t t = 0; t < count; t++)
+        for (size_t i = 0; i < width; i++)
+          out[first + i] += weights[t] * values[t * head + first + i];
+    }
+  }
+}
+
+VARIANTS float nibble_cache_weights(float *scores, size_t count, float scale, float *peak) {
+  float most = scores[0];
+  for (size_t i = 1; i < count; i++) most = scores[i] > most ? scores[i] : most;
+  float lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    for (int l = 0; l < LANES; l++) {
+      scores[i + l] = exp_lane((scores[i + l] - most) * scale);
+      lane[l] += scores[i + l];
+    }
+  }
+  for (int l = 0; i < count; i++, l++) {
+    scores[i] = exp_lane((scores[i] - most) * scale);
+    lane[l] += scores[i];
+  }
+  *peak = most * scale;
+  return fold(lane);
+}

@@ -1,0 +1,57 @@
+#ifndef NIBBLE_PANELS_H
+#define NIBBLE_PANELS_H
+
+#include "nibble.h"
+
+/// How the lines of a panel lie, for the kernels of each instruction set.
+///
+/// A unit is 4 neighbouring inputs of 16 outputs: 64 codes, 16 times the 4 of one output. A line is
+/// 64 bytes: one unit of int8 or E4M3 codes, or two units of int4, the first in the low nibbles.
+
+#define PANEL 16
+#define UNIT 4
+#define UNITS_A_TILE 16
+
+static inline size_t panel_tiles(size_t columns) { return (columns + 63) / 64; }
+
+/// Bytes from one panel to the next.
+static inline size_t panel_step(const nibble_panels *w) {
+  return panel_tiles(w->columns) * (w->format == NIBBLE_INT4 ? 512 : 1024);
+}
+
+/// Units before group `g`, an even number.
+static inline size_t unit_of_group(const nibble_panels *w, size_t g) {
+  const size_t end = (w->columns + 7) / 8 * 2, unit = w->group / UNIT * g;
+  return g > 0 && (w->group >= w->columns || unit > end) ? end : unit;
+}
+
+static inline size_t panel_groups(const nibble_panels *w) {
+  return (w->columns + w->group - 1) / w->group;
+}
+
+/// What every code of a format has too much when it is read as an unsigned byte.
+static inline int code_offset(const nibble_panels *w) { return w->format == NIBBLE_INT4 ? 8 : 128; }
+
+/// The specification, by format of the codes.
+void nibble_plain_int8(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                       size_t count, float *y, size_t y_stride);
+void nibble_plain_int4(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                       size_t count, float *y, size_t y_stride);
+void nibble_plain_int8_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                              size_t count, float *y, size_t y_stride);
+void nibble_plain_int4_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                              size_t count, float *y, size_t y_stride);
+void nibble_plain_e4m3_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                              size_t count, float *y, size_t y_stride);
+
+/// The variants of nibble_panels_integers and nibble_panels_floats.
+void nibble_panels_integers_avx512(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                                   size_t count, float *y, size_t y_stride, void *scratch);
+void nibble_panels_floats_avx512(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                                 size_t count, float *y, size_t y_stride);
+void nibble_panels_integers_avxvnni(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                                    size_t count, float *y, size_t y_stride);
+void nibble_panels_integers_neon(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                                 size_t count, float *y, size_t y_stride);
+
+#endif

@@ -1,0 +1,103 @@
+#include "panels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#define NARROW __attribute__((target("avx2,avxvnni,fma")))
+#define INLINE NARROW static inline __attribute__((always_inline))
+
+/// Outputs of half a panel.
+#define HALF 8
+
+INLINE __m256i broadcast4(const int8_t *x) {
+  int32_t unit;
+  memcpy(&unit, x, 4);
+  return _mm256_set1_epi32(unit);
+}
+
+/// The products of 8 outputs, those from `half` on, with `tokens` rows.
+INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t half,
+                       size_t token, int tokens, int is_int4, float *y, size_t y_stride) {
+  const size_t groups = panel_groups(w), scale_count = (groups + w->scale_span - 1) / w->scale_span;
+  const char *codes = (const char *)w->codes + panel * panel_step(w) + half * UNIT;
+  const int8_t *rows = (const int8_t *)x->values + token * x->stride;
+  const __m256i flip = _mm256_set1_epi8((char)0x80), low = _mm256_set1_epi8(15);
+  __m256 total[4];
+  for (size_t g = 0; g < groups; g++) {
+    __m256i sums[4];
+    for (int t = 0; t < tokens; t++) sums[t] = _mm256_setzero_si256();
+    const size_t end = unit_of_group(w, g + 1);
+    for (size_t u = unit_of_group(w, g); u < end; u += 2) {
+      __m256i a, b;
+      if (is_int4) {
+        const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + u * 32));
+        a = _mm256_and_si256(line, low);
+        b = _mm256_and_si256(_mm256_srli_epi16(line, 4), low);
+      } else {
+        a = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(codes + u * 64)), flip);
+        b = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(codes + u * 64 + 64)), flip);
+      }
+      for (int t = 0; t < tokens; t++) {
+        const int8_t *row = rows + t * x->stride + u * UNIT;
+        sums[t] = _mm256_dpbusd_avx_epi32(sums[t], a, broadcast4(row));
+        sums[t] = _mm256_dpbusd_avx_epi32(sums[t], b, broadcast4(row + UNIT));
+      }
+    }
+    const size_t at = (panel * scale_count + g / w->scale_span) * PANEL + half;
+    const __m256 scales = _mm256_loadu_ps(w->scales + at);
+    for (int t = 0; t < tokens; t++) {
+      const int32_t inputs = x->sums[g * x->step + token + t];
+      __m256i sum = _mm256_sub_epi32(sums[t], _mm256_set1_epi32(code_offset(w) * inputs));
+      if (w->zeros)
+        sum = _mm256_sub_epi32(
+            sum, _mm256_mullo_epi32(
+                     _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(w->zeros + at))),
+                     _mm256_set1_epi32(inputs)));
+      if (x->zero != 0)
+        sum = _mm256_sub_epi32(
+            sum, _mm256_mullo_epi32(_mm256_loadu_si256((const __m256i *)(
+                                        w->sums + (panel * groups + g) * PANEL + half)),
+                                    _mm256_set1_epi32(x->zero)));
+      const float scale = x->scales[g / x->scale_span * x->step + token + t];
+      const __m256 value =
+          _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale)), scales);
+      total[t] = g == 0 ? value : _mm256_add_ps(total[t], value);
+    }
+  }
+  const size_t rest = w->outputs - panel * PANEL;
+  for (int t = 0; t < tokens; t++) {
+    float *out = y + (token + t) * y_stride + panel * PANEL + half;
+    if (rest >= half + HALF) {
+      _mm256_storeu_ps(out, total[t]);
+    } else if (rest > half) {
+      float values[HALF];
+      _mm256_storeu_ps(values, total[t]);
+      memcpy(out, values, (rest - half) * sizeof(float));
+    }
+  }
+}
+
+NARROW void nibble_panels_integers_avxvnni(const nibble_inputs *x, const nibble_panels *w,
+                                           size_t first, size_t count, float *y, size_t y_stride) {
+  for (size_t p = first; p < first + count; p++) {
+    for (size_t half = 0; half < PANEL; half += HALF) {
+      size_t t = 0;
+#define RUN(T)                                                                                     \
+  if (w->format == NIBBLE_INT4)                                                                    \
+    half_panel(x, w, p, half, t, T, 1, y, y_stride);                                               \
+  else                                                                                             \
+    half_panel(x, w, p, half, t, T, 0, y, y_stride);
+      for (; t + 4 <= x->tokens; t += 4) {
+        RUN(4)
+      }
+      for (; t < x->tokens; t++) {
+        RUN(1)
+      }
+#undef RUN
+    }
+  }
+}
+
+#endif

@@ -1,0 +1,131 @@
+import Foundation
+import NibbleFormats
+public import NibbleModel
+import NibbleQuantize
+public import NibbleTensor
+
+/// Turns a W8A8S checkpoint into W8A8SC: split for tensor parallelism first, then each rank's codes
+/// compressed.
+///
+/// A layer whose outputs on a rank are no multiple of 128 stays W8A8S, because the published layout
+/// does not say how its last block lies. Embedding, norms and head stand whole in every part.
+public struct AscendCompression: Sendable {
+  /// A layer that stays as it is.
+  public struct Kept: Hashable, Sendable {
+    public var path: String
+    public var outputs: Int
+    /// Numbers of ranks with which it would be compressed.
+    public var fitting: [Int]
+  }
+
+  /// What was done.
+  public struct Report: Hashable, Sendable {
+    public var layers = 0
+    /// Of the codes, before and after, all ranks together.
+    public var bytes = 0
+    public var compressedBytes = 0
+  }
+
+  let checkpoint: Checkpoint
+  let config: DecoderConfig
+  let source: AscendPart
+  let split: AscendSplit
+  /// Roles of the layers to compress.
+  let roles: Set<Role>
+  public let kept: [Kept]
+  let layers: [String: Role]
+
+  public var ranks: Int { split.ranks }
+
+  /// - Parameter overlapsTail: whether layers that 128 does not divide are compressed with a last
+  ///   block that covers rows of its neighbour again, as a consumer's kernel reads them.
+  public init(
+    _ checkpoint: Checkpoint, ranks: Int, overlapsTail: Bool
+  ) throws(ModelError) {
+    guard let description = try AscendDescription(folder: checkpoint.path) else {
+      throw .notAModel(
+        path: checkpoint.path,
+        reason: "there is no \(Ascend.descriptionStem).json; make the model with nibble quantize "
+          + "--recipe w8a8s")
+    }
+    guard description.type == .w8a8s else {
+      throw .unsupported(
+        "\(checkpoint.path): is \(description.type.rawValue); only W8A8S codes are compressed. Make "
+          + "the model with nibble quantize --recipe w8a8s.")
+    }
+    self.checkpoint = checkpoint
+    let config = try checkpoint.decoderConfig()
+    self.config = config
+    source = AscendPart(
+      checkpoint: checkpoint, description: description, path: checkpoint.path)
+    let split = try AscendSplit(config, ranks: ranks)
+    self.split = split
+    let family = config.family
+    let roles = Set(
+      family.linears.map(\.role).filter { overlapsTail || split.dividesIntoBlocks($0) })
+    self.roles = roles
+    var layers: [String: Role] = [:]
+    var kept: [Kept] = []
+    for block in 0..<config.blocks {
+      for linear in family.linears {
+        let path = family.path(of: linear.role, block: block)
+        guard source.type(of: path) == .w8a8s else { continue }
+        layers[path] = linear.role
+        if !roles.contains(linear.role) {
+          kept.append(
+            Kept(
+              path: path, outputs: split.shape(of: linear.role).outputs,
+              fitting: split.fittingRanks(linear.role)))
+        }
+      }
+    }
+    self.layers = layers
+    self.kept = kept
+  }
+
+  /// Writes all parts, config and tokenizer.
+  ///
+  /// - Parameter output: a folder that is missing or empty.
+  public func run(
+    to output: String, on compute: Compute, progress: (_ rank: Int, _ layer: Int) -> Void
+  ) throws -> Report {
+    let target = URL(fileURLWithPath: output).standardizedFileURL.path
+    let manager = FileManager.default
+    if manager.fileExists(atPath: target) {
+      guard (try? manager.contentsOfDirectory(atPath: target))?.isEmpty == true else {
+        throw QuantizeError.outputExists(output)
+      }
+    }
+    let folder = target + ".nibble-partial"
+    guard !manager.fileExists(atPath: folder) else {
+      throw QuantizeError.unfinishedRun(folder, reason: "a compression is not continued")
+    }
+    var report = Report()
+    for rank in 0..<ranks {
+      let part = folder + "/" + AscendParts.name(rank, of: ranks)
+      do {
+        try manager.createDirectory(atPath: part, withIntermediateDirectories: true)
+      } catch { throw FileError("create the folder", part) }
+      try write(rank, to: part, on: compute, &report) { progress(rank, $0) }
+    }
+    try writeCompanions(to: folder)
+    if manager.fileExists(atPath: target) { try manager.removeItem(atPath: target) }
+    do { try manager.moveItem(atPath: folder, toPath: target) } catch {
+      throw FileError("name", target)
+    }
+    return report
+  }
+
+  private func writeCompanions(to folder: String) throws {
+    var config = checkpoint.config
+    config.set("quantize", .string(AscendType.w8a8sc.fileName))
+    config.set("torch_dtype", "float16")
+    try Data((config.text(pretty: true) + "\n").utf8).write(
+      to: URL(fileURLWithPath: folder + "/config.json"))
+    let ours = [Ascend.descriptionStem, "quant_model_weight"]
+    for file in CompanionFiles(of: checkpoint).copied
+    where !ours.contains(where: file.name.hasPrefix) {
+      try FileManager.default.copyItem(atPath: file.path, toPath: folder + "/" + file.name)
+    }
+  }
+}

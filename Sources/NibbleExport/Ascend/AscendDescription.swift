@@ -1,0 +1,100 @@
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleQuantize
+import NibbleTensor
+
+/// The JSON file that says of each tensor what it is.
+struct AscendDescription: Hashable, Sendable {
+  var type: AscendType
+  /// In the order of the modules.
+  private(set) var names: [String] = []
+  private var types: [String: AscendType] = [:]
+
+  init(_ type: AscendType) { self.type = type }
+
+  subscript(name: String) -> AscendType? {
+    get { types[name] }
+    set {
+      if types[name] == nil, newValue != nil { names.append(name) }
+      types[name] = newValue
+    }
+  }
+
+  /// What a plan writes: the embedding, the blocks, the final norm, the head.
+  init(_ plan: Plan, _ type: AscendType) {
+    self.type = type
+    let outside = plan.units.filter { $0.block == nil }
+    let embedding = plan.decoder?.family.embedding ?? "model.embed_tokens"
+    for unit in outside { add(unit) { $0.hasPrefix(embedding + ".") } }
+    for unit in plan.units where unit.block != nil { add(unit) { _ in true } }
+    let head = plan.decoder?.family.head ?? "lm_head"
+    for unit in outside {
+      add(unit) { !$0.hasPrefix(embedding + ".") && !$0.hasPrefix(head + ".") }
+    }
+    for unit in outside { add(unit) { $0.hasPrefix(head + ".") } }
+  }
+
+  private mutating func add(_ unit: Plan.Unit, where isWanted: (String) -> Bool) {
+    let order = unit.layers.filter { isWanted($0.path) }.sorted { Self.precedes($0, $1) }
+    for layer in order {
+      let type = AscendType(layer) ?? .w8a8
+      for suffix in type.suffixes { self["\(layer.path).\(suffix)"] = type.type(of: suffix) }
+    }
+    for copy in unit.copies where isWanted(copy.name) { self[copy.name] = .float }
+  }
+
+  /// In the order in which a block computes its layers.
+  private static func precedes(_ a: Plan.Layer, _ b: Plan.Layer) -> Bool {
+    func rank(_ layer: Plan.Layer) -> Int {
+      layer.role.flatMap { Role.allCases.firstIndex(of: $0) } ?? Role.allCases.count
+    }
+    return rank(a) < rank(b)
+  }
+
+  /// - Parameter version: whether it is the form that names its version first.
+  func text(version: Bool) -> String {
+    var json: JSON = [:]
+    if version { json.set("version", "1.0.0") }
+    json.set("model_quant_type", .string(type.rawValue))
+    for name in names { json.set(name, .string(types[name]?.rawValue ?? "")) }
+    return json.text(pretty: true)
+  }
+}
+
+extension AscendDescription {
+  /// The description in a folder; nil when there is none.
+  init?(folder: String) throws(ModelError) {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    let found = names.filter {
+      $0.hasPrefix(Ascend.descriptionStem) && $0.hasSuffix(".json")
+    }.sorted()
+    // The one with a version first; they say the same.
+    guard let name = found.first(where: { $0 == Ascend.descriptionStem + ".json" }) ?? found.first
+    else { return nil }
+    let path = folder + "/" + name
+    guard let object = try Checkpoint.json(path).object else {
+      throw .notAModel(path: path, reason: "it is not an object of names and types")
+    }
+    guard let main = object["model_quant_type"]?.string, let type = AscendType(rawValue: main)
+    else {
+      throw .config(
+        path: path, field: "model_quant_type",
+        reason: "is \(object["model_quant_type"]?.text() ?? "missing"), which Nibble does not read")
+    }
+    self.init(type)
+    let settings: Set = [
+      "model_quant_type", "version", "group_size", "kv_cache_type", "kv_quant_type",
+      "fa_quant_type", "reduce_quant_type", "metadata",
+    ]
+    for (name, value) in object where !settings.contains(name) {
+      // Scales of a quantized cache are left alone: the cache stays float.
+      if value.string == "C8" { continue }
+      guard let text = value.string, let type = AscendType(rawValue: text) else {
+        throw .config(
+          path: path, field: name, reason: "is \(value.text()), which Nibble does not read")
+      }
+      self[name] = type
+    }
+  }
+}

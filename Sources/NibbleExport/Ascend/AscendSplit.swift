@@ -1,0 +1,78 @@
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+/// What a rank of a tensor-parallel model holds of each layer.
+///
+/// Query, key, value, gate and up share their outputs out among the ranks; output and down their
+/// inputs, and their results are added, so that the integer bias stands on rank 0 alone.
+struct AscendSplit: Hashable, Sendable {
+  let ranks: Int
+  let config: DecoderConfig
+
+  /// - Throws: `ModelError` when heads or feed-forward channels do not divide among the ranks.
+  init(_ config: DecoderConfig, ranks: Int) throws(ModelError) {
+    self.config = config
+    self.ranks = ranks
+    let attention = config.attention
+    guard Self.fits(config, ranks) else {
+      let fitting = (1...attention.keyHeads).filter { Self.fits(config, $0) }
+      throw .unsupported(
+        "\(ranks) ranks do not divide \(attention.heads) heads, \(attention.keyHeads) key heads and "
+          + "\(config.intermediate) feed-forward channels. Use --tp "
+          + fitting.map(String.init).joined(separator: ", ") + ".")
+    }
+  }
+
+  static func fits(_ config: DecoderConfig, _ ranks: Int) -> Bool {
+    [config.attention.heads, config.attention.keyHeads, config.intermediate]
+      .allSatisfy { ranks > 0 && $0.isMultiple(of: ranks) }
+  }
+
+  /// Outputs and inputs of a layer on one rank.
+  func shape(of role: Role) -> (outputs: Int, inputs: Int) {
+    let whole = config.shape(of: role)
+    return Site(of: role).addsUp
+      ? (whole.outputs, whole.inputs / ranks) : (whole.outputs / ranks, whole.inputs)
+  }
+
+  /// Whether blocks of 128 outputs divide the layer's on each rank, as the published layout has it.
+  func dividesIntoBlocks(_ role: Role) -> Bool { shape(of: role).outputs.isMultiple(of: 128) }
+
+  /// The numbers of ranks with which a layer's blocks do lie side by side.
+  func fittingRanks(_ role: Role) -> [Int] {
+    (1...config.attention.keyHeads).filter { count in
+      guard Self.fits(config, count), let split = try? AscendSplit(config, ranks: count) else {
+        return false
+      }
+      return split.dividesIntoBlocks(role)
+    }
+  }
+
+  /// The codes `[n, k]` of one rank.
+  func codes(_ whole: Bytes, of role: Role, rank: Int) -> Bytes {
+    let shape = shape(of: role)
+    guard Site(of: role).addsUp else {
+      let bytes = shape.outputs * shape.inputs
+      return whole[rank * bytes..<(rank + 1) * bytes]
+    }
+    let stride = shape.inputs * ranks
+    let content = whole.array
+    var codes: [UInt8] = []
+    codes.reserveCapacity(shape.outputs * shape.inputs)
+    for row in 0..<shape.outputs {
+      let start = row * stride + rank * shape.inputs
+      codes += content[start..<start + shape.inputs]
+    }
+    return Bytes(codes)
+  }
+
+  /// A vector of one value an output, `width` bytes each.
+  func vector(_ whole: Bytes, width: Int, of role: Role, rank: Int, adds: Bool = false) -> Bytes {
+    guard Site(of: role).addsUp else {
+      let bytes = shape(of: role).outputs * width
+      return whole[rank * bytes..<(rank + 1) * bytes]
+    }
+    return adds && rank > 0 ? Bytes([UInt8](repeating: 0, count: whole.count)) : whole
+  }
+}

@@ -1,0 +1,119 @@
+import CNibble
+
+/// How keys and values are kept.
+public enum KeyValueFormat: String, Sendable, Hashable, Codable, CaseIterable {
+  case f32
+  case f16
+  /// Symmetric, a scale for each token and head: `absmax / 127`.
+  case int8
+  /// A scale and an offset for each token and head: `(max - min) / 15` and the minimum.
+  case int4
+  /// E4M3, a scale for each token and head: `absmax / 448`.
+  case fp8
+
+  var code: Int32 {
+    switch self {
+    case .f32: Int32(NIBBLE_CACHE_F32)
+    case .f16: Int32(NIBBLE_CACHE_F16)
+    case .int8: Int32(NIBBLE_CACHE_INT8)
+    case .int4: Int32(NIBBLE_CACHE_INT4)
+    case .fp8: Int32(NIBBLE_CACHE_E4M3)
+    }
+  }
+
+  /// Bytes of the keys and values of one token in one layer, scales included.
+  public func bytesPerToken(_ attention: Attention) -> Int {
+    2 * attention.keyHeads * nibble_cache_bytes(code, attention.headSize) / KeyValueStore.page
+  }
+}
+
+/// Scales from calibration, which replace those of each token: one for each key head, above zero.
+public struct KeyValueScales: Sendable, Hashable {
+  public var keys: [Float]
+  public var values: [Float]
+
+  public init(keys: [Float], values: [Float]) {
+    self.keys = keys
+    self.values = values
+  }
+}
+
+/// The keys and values of one layer, in pages of 64 tokens.
+///
+/// Reserves its capacity; the system gives memory as tokens come, page by page. A copy is the same
+/// store.
+@safe public final class KeyValueStore: @unchecked Sendable {
+  // Sendable by hand: one caller at a time, as with `Compute`.
+  public let format: KeyValueFormat
+  public let attention: Attention
+  /// Tokens that fit.
+  public let capacity: Int
+  let scales: KeyValueScales?
+  private let memory: UnsafeMutableRawPointer
+  private let pageBytes: Int
+
+  static let page = Int(NIBBLE_CACHE_PAGE)
+
+  public init(
+    _ attention: Attention, capacity: Int, format: KeyValueFormat = .f32,
+    scales: KeyValueScales? = nil
+  ) {
+    precondition(attention.headSize.isMultiple(of: 2), "heads of \(attention.headSize)")
+    self.attention = attention
+    self.capacity = capacity
+    self.format = format
+    self.scales = scales
+    pageBytes = (nibble_cache_bytes(format.code, attention.headSize) + 63) / 64 * 64
+    let pages = (capacity + Self.page - 1) / Self.page
+    unsafe memory = UnsafeMutableRawPointer.allocate(
+      byteCount: max(64, 2 * pages * attention.keyHeads * pageBytes), alignment: 64)
+  }
+
+  deinit { unsafe memory.deallocate() }
+
+  /// The keys or values of one head in the page of `token`.
+  private func address(_ token: Int, _ head: Int, isKey: Bool) -> UnsafeMutableRawPointer {
+    let page = token / Self.page * attention.keyHeads + head
+    return unsafe memory + (2 * page + (isKey ? 0 : 1)) * pageBytes
+  }
+
+  /// Keeps rows `[t, keyHeads · d]` at positions `position...`.
+  public func store(keys: Span<Float>, values: Span<Float>, at position: Int) {
+    let (heads, d) = (attention.keyHeads, attention.headSize)
+    let t = keys.count / (heads * d)
+    precondition(keys.count == t * heads * d && values.count == keys.count, "rows of \(heads * d)")
+    precondition(position >= 0 && position + t <= capacity, "\(position) + \(t) of \(capacity)")
+    unsafe keys.withUnsafeBufferPointer { keys in
+      unsafe values.withUnsafeBufferPointer { values in
+        for token in 0..<t {
+          for head in 0..<heads {
+            let from = (token * heads + head) * d
+            let at = position + token
+            // What lies in a page behind the last token must be finite: products with it count as
+            // zero, and not a number would not.
+            if at % Self.page == 0 {
+              unsafe address(at, head, isKey: true).initializeMemory(
+                as: UInt8.self, repeating: 0, count: pageBytes)
+              unsafe address(at, head, isKey: false).initializeMemory(
+                as: UInt8.self, repeating: 0, count: pageBytes)
+            }
+            unsafe nibble_cache_store(
+              keys.baseAddress! + from, address(at, head, isKey: true), format.code,
+              at % Self.page, d, 1, scales?.keys[head] ?? 0)
+            unsafe nibble_cache_store(
+              values.baseAddress! + from, address(at, head, isKey: false), format.code,
+              at % Self.page, d, 0, scales?.values[head] ?? 0)
+          }
+        }
+      }
+    }
+  }
+
+  /// The page of `token` as floats: keys `[d, 64]`, values `[64, d]`.
+  func load(
+    _ token: Int, _ head: Int, isKey: Bool, into out: UnsafeMutablePointer<Float>
+  ) {
+    unsafe nibble_cache_load(
+      address(token, head, isKey: isKey), out, format.code, attention.headSize, isKey ? 1 : 0)
+  }
+}

@@ -1,0 +1,77 @@
+import CNibble
+
+/// Products of weights in panels with the same inputs, as one batch of tasks.
+struct PanelProduct {
+  /// One weight and where its results go: the outputs in `part`, from a multiple of 16 on.
+  @safe struct Job {
+    let panels: WeightPanels
+    let part: Range<Int>
+    let y: UnsafeMutablePointer<Float>
+    let stride: Int
+
+    var panelCount: Int { (part.count + WeightPanels.height - 1) / WeightPanels.height }
+  }
+
+  /// `y = x · Wᵀ` of every job. Each output is computed alone, so how the work is cut changes nothing.
+  ///
+  /// - Precondition: the weights round inputs alike and are cut into the same groups.
+  static func run(_ inputs: borrowing RoundedInputs, _ jobs: [Job], on compute: Compute) {
+    let (t, k) = (inputs.tokens, inputs.columns)
+    let inIntegers = unsafe inputs.codes != nil
+    let panels = jobs.reduce(0) { $0 + $1.panelCount }
+    let isStep = t <= fewTokens
+    // A step is bound by memory: long runs. Many tokens reuse a panel: slabs that stay in the cache.
+    let panelsAtOnce =
+      isStep ? max(2, (panels + 4 * compute.pool.threads - 1) / (4 * compute.pool.threads)) : 12
+    let tokensAtOnce = isStep ? t : 128
+    let slabs = (t + tokensAtOnce - 1) / tokensAtOnce
+    let scratchBytes = nibble_panels_scratch(k)
+    let scratch =
+      unsafe inIntegers && !isStep
+      ? compute.scratch.take(.panels, scratchBytes * compute.pool.threads) : nil
+    let x = unsafe inputs.panelInputs(groups: jobs[0].panels.groups)
+    let chunks = jobs.reduce(0) { $0 + ($1.panelCount + panelsAtOnce - 1) / panelsAtOnce }
+    compute.pool.run(slabs * chunks) { task, worker in
+      var chunk = task % chunks
+      let token = task / chunks * tokensAtOnce
+      for job in jobs {
+        let mine = (job.panelCount + panelsAtOnce - 1) / panelsAtOnce
+        guard chunk < mine else {
+          chunk -= mine
+          continue
+        }
+        let first = chunk * panelsAtOnce
+        let count = min(panelsAtOnce, job.panelCount - first)
+        let skipped = job.part.lowerBound / WeightPanels.height
+        var rows = unsafe x
+        unsafe rows.advance(
+          to: token, count: min(tokensAtOnce, t - token), of: t, isInteger: inIntegers)
+        unsafe job.panels.withPanels { panels in
+          // As for output 0, which may lie before the part.
+          let y = unsafe job.y + token * job.stride - job.part.lowerBound
+          if inIntegers {
+            let memory = unsafe scratch.map { unsafe $0 + worker * scratchBytes }
+            unsafe nibble_panels_integers(
+              &rows, panels, skipped + first, count, y, job.stride, memory)
+          } else {
+            unsafe nibble_panels_floats(&rows, panels, skipped + first, count, y, job.stride)
+          }
+        }
+        return
+      }
+    }
+  }
+
+  /// Tokens up to which a product reads each code from memory once and is bound by that.
+  static let fewTokens = 8
+}
+
+extension nibble_inputs {
+  /// The rows from `token` on; scales and sums keep their step of `total` tokens.
+  fileprivate mutating func advance(to token: Int, count: Int, of total: Int, isInteger: Bool) {
+    unsafe values = values + token * stride * (isInteger ? 1 : 4)
+    if let scales = unsafe scales { unsafe self.scales = scales + token }
+    if let sums = unsafe sums { unsafe self.sums = sums + token }
+    unsafe tokens = count
+  }
+}

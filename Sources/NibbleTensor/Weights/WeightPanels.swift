@@ -1,0 +1,117 @@
+import CNibble
+
+/// A quantized weight as products read it: cut into panels of 16 outputs whose codes lie in the order
+/// in which a dot product of four int8 pairs takes them, scales and zero points beside them.
+///
+/// As large as the codes themselves, read from start to end once a product, and held by one kernel
+/// for each instruction set (CNibble/panels.c). What the codes were read from can be released.
+@safe final class WeightPanels: @unchecked Sendable {
+  // Sendable by hand: written only by init.
+  let matrix: QuantizedMatrix
+  let groups: ProductGroups
+  let codes: UnsafeMutableRawPointer
+  private let scales: [Float]
+  private let zeros: [Int8]
+  private let sums: [Int32]
+
+  /// Outputs of a panel.
+  static let height = 16
+
+  /// Whether a weight whose scales are constant in such groups can lie in panels.
+  static func hold(_ groups: ProductGroups, columns: Int) -> Bool {
+    groups.count == 1 || groups.width.isMultiple(of: 8)
+  }
+
+  /// - Parameter inputZero: whether inputs have a zero point, which needs the sums of codes.
+  init(_ matrix: QuantizedMatrix, _ groups: ProductGroups, inputZero: Bool, on compute: Compute) {
+    let (n, k, height) = (matrix.rows, matrix.columns, Self.height)
+    precondition(Self.hold(groups, columns: k), "panels of groups of \(groups.width)")
+    self.matrix = matrix
+    self.groups = groups
+    let format = Self.format(matrix.scheme)
+    let bytes = nibble_panel_bytes(n, k, format)
+    unsafe codes = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: 64)
+    let panels = (n + height - 1) / height
+    let (grid, perRow) = (matrix.grid, matrix.grid.perRow)
+    var scales = [Float](repeating: 0, count: panels * perRow * height)
+    var zeros = [Int8](repeating: 0, count: matrix.zeroPoints.isEmpty ? 0 : scales.count)
+    for row in 0..<n {
+      let first = grid.index(row: row)
+      for group in 0..<perRow {
+        let at = (row / height * perRow + group) * height + row % height
+        scales[at] = matrix.scales[first + group]
+        if !zeros.isEmpty { zeros[at] = matrix.zeroPoints[first + group] }
+      }
+    }
+    self.scales = scales
+    self.zeros = zeros
+    let step = nibble_panel_bytes(1, k, format)
+    let rowBytes = k * matrix.scheme.bits / 8
+    let out = unsafe codes
+    compute.ranges(of: panels, grain: 4) { part, _ in
+      let first = part.lowerBound * height
+      unsafe matrix.codes.withUnsafeBytes {
+        unsafe nibble_pack_panels(
+          $0.baseAddress!.assumingMemoryBound(to: UInt8.self) + first * rowBytes,
+          (out + part.lowerBound * step).assumingMemoryBound(to: UInt8.self),
+          min(part.count * height, n - first), k, format)
+      }
+    }
+    sums = inputZero ? Self.codeSums(matrix, groups, panels: panels) : []
+  }
+
+  deinit { unsafe codes.deallocate() }
+
+  /// Sums of `code - zero` over each group, `[panels, groups, 16]`.
+  private static func codeSums(
+    _ matrix: QuantizedMatrix, _ groups: ProductGroups, panels: Int
+  ) -> [Int32] {
+    let k = matrix.columns
+    var sums = [Int32](repeating: 0, count: panels * groups.count * height)
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { values in
+      for row in 0..<matrix.rows {
+        unsafe matrix.decode(row..<row + 1, into: values.baseAddress!, unscaled: true)
+        for group in 0..<groups.count {
+          var sum: Int32 = 0
+          for input in groups.inputs(of: group, columns: k) {
+            unsafe sum += Int32(values[input])
+          }
+          sums[(row / height * groups.count + group) * height + row % height] = sum
+        }
+      }
+    }
+    return sums
+  }
+
+  static func format(_ scheme: WeightScheme) -> Int32 {
+    switch scheme.format {
+    case .int(bits: 4, _): Int32(NIBBLE_INT4)
+    case .int: Int32(NIBBLE_INT8)
+    case .e4m3: Int32(NIBBLE_E4M3)
+    }
+  }
+
+  /// Calls `body` with what the kernels read.
+  func withPanels(_ body: (UnsafePointer<nibble_panels>) -> Void) {
+    unsafe scales.withUnsafeBufferPointer { scales in
+      unsafe zeros.withUnsafeBufferPointer { zeros in
+        unsafe sums.withUnsafeBufferPointer { sums in
+          var panels = unsafe nibble_panels(
+            codes: UnsafePointer(codes.assumingMemoryBound(to: UInt8.self)),
+            outputs: matrix.rows, columns: matrix.columns, group: groups.width,
+            scale_span: groups.perWeightScale, scales: scales.baseAddress!,
+            zeros: zeros.isEmpty ? nil : zeros.baseAddress!,
+            sums: sums.isEmpty ? nil : sums.baseAddress!, format: Self.format(matrix.scheme))
+          unsafe body(&panels)
+        }
+      }
+    }
+  }
+
+  /// Some rows as floats, `[rows, k]`; `unscaled` leaves the scales out.
+  func decode(_ part: Range<Int>, into out: UnsafeMutablePointer<Float>, unscaled: Bool) {
+    unsafe withPanels {
+      unsafe nibble_panels_decode($0, part.lowerBound, part.count, out, unscaled ? 1 : 0)
+    }
+  }
+}

@@ -1,0 +1,98 @@
+import Foundation
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+import Testing
+import TinyModel
+
+@testable import NibbleExport
+@testable import NibbleQuantize
+
+@Suite struct AscendCompressionTests {
+  /// A W8A8S model with blocks that 128 outputs divide at one rank, and some at two.
+  static func write(to folder: URL) throws -> String {
+    var model = TinyModel()
+    model.blocks = 2
+    model.intermediate = 512
+    model.heads = 8
+    model.keyHeads = 4
+    let source = folder.appendingPathComponent("source")
+    try model.write(to: source)
+    let checkpoint = try Checkpoint(path: source.path)
+    var windows = QuantizeRun.Windows()
+    windows.calibration = [(0..<32).map { ($0 * 31) % 128 }]
+    windows.heldOut = [(0..<16).map { ($0 * 5) % 128 }]
+    let plan = try Plan(
+      checkpoint, recipe: .w8a8s, exporter: Ascend(), windows: windows.sizes)
+    let output = folder.appendingPathComponent("sparse").path
+    _ = try QuantizeRun(
+      checkpoint, plan, windows: windows, files: CompanionFiles(of: checkpoint), on: oneThread
+    ).run(to: output, progress: { _ in })
+    return output
+  }
+
+  private static func logits(_ path: String) throws -> Double {
+    let decoder = try LoadedModel(path: path).decoder
+    var windows = EvaluationWindows()
+    windows.length = 16
+    return try Evaluation(
+      decoder, against: nil, tokens: (0..<32).map { ($0 * 37) % 128 }, windows: windows,
+      on: oneThread
+    ) { _, _, _ in }.perplexity
+  }
+
+  @Test(arguments: [1, 2, 4], [false, true])
+  func theJoinedPartsAreTheModel(ranks: Int, overlapsTail: Bool) throws {
+    try inTemporaryFolder { folder in
+      let sparse = try Self.write(to: folder)
+      let output = folder.appendingPathComponent("out").path
+      let compression = try AscendCompression(
+        Checkpoint(path: sparse), ranks: ranks, overlapsTail: overlapsTail)
+      let report = try compression.run(to: output, on: oneThread) { _, _ in }
+      #expect(report.compressedBytes < report.bytes)
+      #expect(compression.kept.isEmpty == overlapsTail)
+      #expect(try Self.logits(output) == Self.logits(sparse))
+      let check = try AscendCheck(path: output, ranks: ranks).run(on: oneThread)
+      #expect(check.faults == [])
+      #expect(check.compressedBlocks > 0)
+      #expect(try AscendCheck(path: output, ranks: 8).run(on: oneThread).faults.count == 1)
+    }
+  }
+
+  @Test func keptLayersNameTheRanksThatWouldDo() throws {
+    try inTemporaryFolder { folder in
+      let sparse = try Self.write(to: folder)
+      let compression = try AscendCompression(
+        Checkpoint(path: sparse), ranks: 4, overlapsTail: false)
+      // 128 query outputs are 32 on each of 4 ranks; gate has 128 there.
+      let query = compression.kept.first { $0.path == "model.layers.0.self_attn.q_proj" }
+      #expect(query?.outputs == 32)
+      #expect(query?.fitting == [1])
+      #expect(!compression.kept.contains { $0.path.hasSuffix("gate_proj") })
+      #expect(throws: ModelError.self) {
+        try AscendCompression(Checkpoint(path: sparse), ranks: 3, overlapsTail: false)
+      }
+    }
+  }
+
+  @Test func aDamagedBlockIsNamed() throws {
+    try inTemporaryFolder { folder in
+      let sparse = try Self.write(to: folder)
+      let output = folder.appendingPathComponent("out").path
+      _ = try AscendCompression(Checkpoint(path: sparse), ranks: 1, overlapsTail: false)
+        .run(to: output, on: oneThread) { _, _ in }
+      let path = output + "/part0-of-1/quant_model_weight_w8a8sc.safetensors"
+      let name = "model.layers.1.mlp.up_proj.weight"
+      let range = try #require(try SafetensorsFile(path: path).entry(name)).range
+      var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+      bytes[range.lowerBound + 4] ^= 1
+      try Data(bytes).write(to: URL(fileURLWithPath: path))
+      do {
+        _ = try LoadedModel(path: output)
+        Issue.record("it was read")
+      } catch { #expect("\(error)".contains(name) && "\(error)".contains("block 0")) }
+      let check = try AscendCheck(path: output, ranks: 1).run(on: oneThread)
+      #expect(check.faults.count == 1)
+    }
+  }
+}

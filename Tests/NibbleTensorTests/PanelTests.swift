@@ -1,0 +1,181 @@
+import CNibble
+import NibbleTensor
+import Testing
+
+/// Each instruction set against the specification in plain C, and that against sums in Int and Double.
+@Suite struct PanelTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    var n: Int
+    var k: Int
+    var group: Int
+    var tokens: Int
+    var hasZeros = false
+    var inputZero: Int32 = 0
+
+    var testDescription: String {
+      "[\(tokens), \(k)] x [\(n), \(k)], groups of \(group), \(hasZeros) \(inputZero)"
+    }
+  }
+
+  static let cases: [Case] = [1, 2, 3, 5, 8, 9, 19].flatMap { tokens in
+    [(33, 576, 64), (48, 40, 8), (16, 72, 24), (5, 96, 96), (17, 1536, 128)].flatMap {
+      n, k, group in
+      [
+        Case(n: n, k: k, group: group, tokens: tokens),
+        Case(n: n, k: k, group: group, tokens: tokens, hasZeros: true, inputZero: -3),
+      ]
+    }
+  }
+
+  /// Codes, scales and inputs of one case, as the kernels read them.
+  private struct Operands {
+    let format: Int32
+    let codes: [UInt8]
+    var packed: [UInt8]
+    let scales: [Float]
+    let zeros: [Int8]
+    let sums: [Int32]
+    var x: [Int8]
+    var floats: [Float]
+    let inputScales: [Float]
+    var inputSums: [Int32]
+    let stride: Int
+
+    init(_ c: Case, _ format: Int32) {
+      var random = SplitMix(state: UInt64(c.n * c.k + c.tokens))
+      self.format = format
+      let panels = (c.n + 15) / 16
+      let groups = (c.k + c.group - 1) / c.group
+      let codes = (0..<c.n * c.k / (format == NIBBLE_INT4 ? 2 : 1)).map { _ in
+        UInt8(truncatingIfNeeded: random.next())
+      }
+      self.codes = codes
+      packed = [UInt8](repeating: 0, count: nibble_panel_bytes(c.n, c.k, format))
+      unsafe nibble_pack_panels(codes, &packed, c.n, c.k, format)
+      scales = (0..<panels * groups * 16).map { _ in Float(random.next() % 1000 + 1) / 4096 }
+      zeros =
+        c.hasZeros ? (0..<panels * groups * 16).map { _ in Int8(random.next() % 16) - 8 } : []
+      sums = (0..<panels * groups * 16).map { _ in Int32(random.next() % 1000) - 500 }
+      stride = (c.k + 63) / 64 * 64
+      x = [Int8](repeating: 0, count: c.tokens * stride)
+      floats = [Float](repeating: 0, count: c.tokens * stride)
+      for token in 0..<c.tokens {
+        for k in 0..<c.k {
+          x[token * stride + k] = Int8(truncatingIfNeeded: Int(random.next() % 255) - 127)
+          floats[token * stride + k] = Float(random.next() % 2000) / 1000 - 1
+        }
+      }
+      inputScales = (0..<groups * c.tokens).map { _ in Float(random.next() % 1000 + 1) / 4096 }
+      inputSums = [Int32](repeating: 0, count: groups * c.tokens)
+      for token in 0..<c.tokens {
+        for group in 0..<groups {
+          inputSums[group * c.tokens + token] = (group * c.group..<min(c.k, (group + 1) * c.group))
+            .reduce(0) { $0 + Int32(x[token * stride + $1]) }
+        }
+      }
+    }
+
+    /// The product on one set; nil without it.
+    func product(_ c: Case, set: Int32, inIntegers: Bool) -> [Float]? {
+      var y = [Float](repeating: .nan, count: c.tokens * c.n)
+      var scratch = [UInt8](repeating: 0, count: nibble_panels_scratch(c.k) + 64)
+      var done: Int32 = 0
+      unsafe packed.withUnsafeBufferPointer { packed in
+        unsafe scales.withUnsafeBufferPointer { scales in
+          unsafe zeros.withUnsafeBufferPointer { zeros in
+            unsafe sums.withUnsafeBufferPointer { sums in
+              unsafe inputScales.withUnsafeBufferPointer { inputScales in
+                unsafe inputSums.withUnsafeBufferPointer { inputSums in
+                  var w = unsafe nibble_panels(
+                    codes: packed.baseAddress!, outputs: c.n, columns: c.k, group: c.group,
+                    scale_span: 1, scales: scales.baseAddress!,
+                    zeros: c.hasZeros ? zeros.baseAddress! : nil,
+                    sums: c.inputZero != 0 ? sums.baseAddress! : nil, format: format)
+                  unsafe scratch.withUnsafeMutableBytes { scratch in
+                    let address = UInt(bitPattern: scratch.baseAddress!)
+                    let aligned = unsafe scratch.baseAddress! + Int((64 - address % 64) % 64)
+                    if inIntegers {
+                      unsafe x.withUnsafeBufferPointer { x in
+                        var inputs = unsafe nibble_inputs(
+                          values: x.baseAddress!, stride: stride, tokens: c.tokens,
+                          scales: inputScales.baseAddress!, scale_span: 1,
+                          sums: inputSums.baseAddress!, step: c.tokens, zero: c.inputZero)
+                        unsafe done = nibble_panels_integers_on(
+                          set, &inputs, &w, 0, (c.n + 15) / 16, &y, c.n, aligned)
+                      }
+                    } else {
+                      unsafe floats.withUnsafeBufferPointer { x in
+                        var inputs = unsafe nibble_inputs(
+                          values: x.baseAddress!, stride: stride, tokens: c.tokens,
+                          scales: inputScales.baseAddress!, scale_span: 1, sums: nil,
+                          step: c.tokens, zero: 0)
+                        unsafe done = nibble_panels_floats_on(
+                          set, &inputs, &w, 0, (c.n + 15) / 16, &y, c.n)
+                      }
+                    }
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+      return done != 0 ? y : nil
+    }
+
+    /// The code of an output and input, from the codes as they were before packing.
+    func code(_ n: Int, _ k: Int, _ columns: Int) -> Int {
+      switch format {
+      case Int32(NIBBLE_INT4): Int(codes[(n * columns + k) / 2] >> (k % 2 == 0 ? 0 : 4) & 15) - 8
+      default: Int(Int8(bitPattern: codes[n * columns + k]))
+      }
+    }
+  }
+
+  private static let sets = [
+    NIBBLE_SET_PLAIN, NIBBLE_SET_AVX_VNNI, NIBBLE_SET_AVX512, NIBBLE_SET_NEON,
+  ]
+
+  @Test(arguments: cases, [NIBBLE_INT8, NIBBLE_INT4])
+  func integersAreThoseOfTheFormulaOnEverySet(_ c: Case, _ format: Int) throws {
+    let operands = Operands(c, Int32(format))
+    let groups = (c.k + c.group - 1) / c.group
+    var expected: [Float] = []
+    for token in 0..<c.tokens {
+      for n in 0..<c.n {
+        var total: Float = 0
+        for group in 0..<groups {
+          let at = (n / 16 * groups + group) * 16 + n % 16
+          var sum = 0
+          for k in group * c.group..<min(c.k, (group + 1) * c.group) {
+            let zero = c.hasZeros ? Int(operands.zeros[at]) : 0
+            sum += Int(operands.x[token * operands.stride + k]) * (operands.code(n, k, c.k) - zero)
+          }
+          sum -= Int(c.inputZero) * Int(operands.sums[at])
+          let value =
+            Float(sum) * operands.inputScales[group * c.tokens + token] * operands.scales[at]
+          total = group == 0 ? value : total + value
+        }
+        expected.append(total)
+      }
+    }
+    for set in Self.sets {
+      guard let y = operands.product(c, set: Int32(set), inIntegers: true) else { continue }
+      #expect(y.bits == expected.bits, "instruction set \(set)")
+    }
+  }
+
+  @Test(arguments: cases, [NIBBLE_INT8, NIBBLE_INT4, NIBBLE_E4M3])
+  func floatsDifferByTheOrderOfTheSum(_ c: Case, _ format: Int) throws {
+    let operands = Operands(c, Int32(format))
+    let plain = try #require(
+      operands.product(c, set: Int32(NIBBLE_SET_PLAIN), inIntegers: false))
+    for set in Self.sets.dropFirst() {
+      guard let y = operands.product(c, set: Int32(set), inIntegers: false) else { continue }
+      let error = zip(y, plain).reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
+      let energy = plain.reduce(0.0) { $0 + Double($1) * Double($1) }
+      // Each sum is within k · 2^-24 of its magnitudes, and errors of many do not all add up.
+      #expect(error.squareRoot() <= 1e-5 * energy.squareRoot(), "instruction set \(set)")
+    }
+  }
+}
