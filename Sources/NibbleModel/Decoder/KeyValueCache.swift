@@ -2,22 +2,23 @@ public import NibbleTensor
 
 /// Keys and values of the tokens seen so far, for every block.
 public struct KeyValueCache: Sendable {
-  public let format: KeyValueFormat
+  public let format: CacheFormat
   public let capacity: Int
   /// Tokens stored.
   public internal(set) var count = 0
   let layers: [KeyValueStore]
 
-  /// - Parameter scales: from calibration, for each block; nil for a scale of each token's own.
+  /// - Parameter scales: from calibration, for each block; used when they were measured for `format`.
+  ///   Otherwise each token has its own.
   public init(
-    _ config: DecoderConfig, capacity: Int, format: KeyValueFormat = .f32,
+    _ config: DecoderConfig, capacity: Int, format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil
   ) {
     self.capacity = capacity
     self.format = format
     layers = (0..<config.blocks).map {
       KeyValueStore(
-        config.attention, capacity: capacity, format: format, scales: scales?[$0])
+        config.attention, capacity: capacity, format: format, scales: scales?[$0].expanded(to: format, heads: config.attention.keyHeads))
     }
   }
 
@@ -25,5 +26,16 @@ public struct KeyValueCache: Sendable {
   public mutating func truncate(to count: Int) {
     precondition(count <= self.count, "\(count) of \(self.count) tokens")
     self.count = count
+  }
+}
+
+extension KeyValueScales {
+  /// A scale for each head; nil when they belong to another format.
+  fileprivate func expanded(to kept: CacheFormat, heads: Int) -> CacheScales? {
+    guard kept.rawValue == format.rawValue else { return nil }
+    func each(_ scales: [Float]) -> [Float] {
+      scales.count == heads ? scales : Array(repeating: scales[0], count: heads)
+    }
+    return CacheScales(keys: each(keys), values: each(values))
   }
 }

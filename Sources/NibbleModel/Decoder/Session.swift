@@ -14,13 +14,15 @@ public struct Session {
   /// - Parameters:
   ///   - capacity: how many tokens the conversation may have.
   ///   - format: how their keys and values are kept.
+  ///   - scales: of each block's keys and values, from calibration.
   public init(
-    _ decoder: Decoder, capacity: Int, keeping format: KeyValueFormat = .f32, on compute: Compute
+    _ decoder: Decoder, capacity: Int, keeping format: CacheFormat = .f32,
+    scales: [KeyValueScales]? = nil, on compute: Compute
   ) throws(ModelError) {
     self.decoder = decoder
     ends = DecoderEnds(decoder)
     pass = try ForwardPass(decoder.config, positions: capacity, on: compute)
-    cache = KeyValueCache(decoder.config, capacity: capacity, format: format)
+    cache = KeyValueCache(decoder.config, capacity: capacity, format: format, scales: scales)
     blocks = decoder.blocks.map {
       var block = $0
       block.packForSteps(on: compute)
