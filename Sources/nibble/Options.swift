@@ -31,13 +31,14 @@ struct ComputeOptions: ParsableArguments {
   func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let auto: Precision = (calibrates || stored == "bfloat16") && Compute.tiles != .none ? .bf16 : .f32
+    let auto: Precision =
+      (calibrates || stored == "bfloat16") && Compute.tiles != .none ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
   }
 }
 
 extension EngineFormat: ExpressibleByArgument {}
-extension KeyValueFormat: ExpressibleByArgument {}
+extension CacheFormat: ExpressibleByArgument {}
 
 struct FormatOptions: ParsableArguments {
   @Option(
@@ -100,7 +101,7 @@ struct RecipeOptions: ParsableArguments {
       Calibrate scales for a cache of keys and values in fp8 (one a block), int8 or int4 (one a key \
       head).
       """)
-  var kv: KeyValueFormat?
+  var kv: CacheFormat?
 
   @Option(
     help: """
@@ -140,7 +141,6 @@ struct RecipeOptions: ParsableArguments {
       : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
     if let per { try per.apply(to: &recipe) }
     if quantizeHead { recipe.quantizesHead = true }
-    try sparse.apply(to: &recipe)
     if let kv { recipe.cache = KeyValueScheme(kv) }
     if let kvRanks {
       guard recipe.cache != nil else {
@@ -148,6 +148,7 @@ struct RecipeOptions: ParsableArguments {
       }
       recipe.cache?.ranks = kvRanks
     }
+    try sparse.apply(to: &recipe)
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }
@@ -183,7 +184,9 @@ enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
           reason: "engines read blocks of fp8 weights only; use --recipe fp8")
       }
       recipe.scheme.weights.granularity = .block(rows: 128, columns: 128)
-      if recipe.scheme.activations != nil { recipe.scheme.activations = .dynamicPerGroup(.e4m3, 128) }
+      if recipe.scheme.activations != nil {
+        recipe.scheme.activations = .dynamicPerGroup(.e4m3, 128)
+      }
     }
   }
 }

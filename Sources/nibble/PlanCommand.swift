@@ -21,6 +21,14 @@ struct PlanCommand: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
+  func validate() throws {
+    guard recipe.sparse.measuredKeepFloat == nil else {
+      throw ValidationError(
+        "--keep-float with a share or auto measures the model, and plan reads headers only. Use "
+          + "quantize --dry-run.")
+    }
+  }
+
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     let recipe = try recipe.resolve()

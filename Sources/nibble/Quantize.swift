@@ -24,12 +24,6 @@ struct Quantize: ParsableCommand {
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var sensitivity: SensitivityText
   @OptionGroup var compute: ComputeOptions
-  @Option(
-    help: """
-      Keep the layers float that cost most (nibble sensitivity): a share of the weights of the linear \
-      layers, such as 5%, or auto, as many as it takes to stay within --max-kl by the estimate.
-      """)
-  var keepFloat: KeepFloat?
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
   var dryRun = false
   @Flag(help: "End with one JSON object on standard output.")
@@ -90,11 +84,11 @@ struct Quantize: ParsableCommand {
   private func chosenRecipe(
     _ checkpoint: Checkpoint, _ files: inout CompanionFiles
   ) throws -> Recipe {
+    let keepFloat = recipe.sparse.measuredKeepFloat
     let recipe = try recipe.resolve()
     guard let keepFloat else { return recipe }
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
-      windows: WindowSizes())
+      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     guard plan.refusals.isEmpty else { throw QuantizeError.refused(plan.refusals) }
     let found = try sensitivity.measure(checkpoint, plan, compute.compute(for: checkpoint))
     let kept = keepFloat.choose(found, maxKL: recipe.maxKL)

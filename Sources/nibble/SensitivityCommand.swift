@@ -30,8 +30,7 @@ struct SensitivityCommand: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
-      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
-      windows: WindowSizes())
+      checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     Interrupt.watch()
     let found = try text.measure(checkpoint, plan, compute.compute(for: checkpoint))
     if json { return Terminal.print(found.json) }
@@ -122,21 +121,31 @@ enum KeepFloat: ExpressibleByArgument, Hashable {
   /// As many as the estimate needs to stay within the recipe's bound.
   case auto
 
+  /// Layers by their paths; nothing is measured.
+  case pattern(String)
+
   init?(argument: String) {
     if argument == "auto" {
       self = .auto
-      return
+    } else if argument.hasSuffix("%") {
+      guard let percent = Double(argument.dropLast()), (0...100).contains(percent) else {
+        return nil
+      }
+      self = .share(percent / 100)
+    } else {
+      self = .pattern(argument)
     }
-    guard argument.hasSuffix("%"), let percent = Double(argument.dropLast()),
-      (0...100).contains(percent)
-    else { return nil }
-    self = .share(percent / 100)
+  }
+
+  var pattern: String? {
+    if case .pattern(let pattern) = self { pattern } else { nil }
   }
 
   func choose(_ found: Sensitivity, maxKL: Double) -> [Sensitivity.Group] {
     switch self {
     case .share(let share): found.kept(share: share)
     case .auto: found.kept(maxKL: maxKL)
+    case .pattern: []
     }
   }
 }

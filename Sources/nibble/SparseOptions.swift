@@ -34,10 +34,20 @@ struct SparseOptions: ParsableArguments {
 
   @Option(
     name: .customLong("keep-float"),
-    help: "Layers to leave float, such as \"*.mlp.down_proj\"; may be given again.")
-  var keepFloat: [String] = []
+    help: """
+      Layers to leave float: a pattern such as "*.mlp.down_proj"; a share of the weights of the linear \
+      layers such as 5%, for those that cost most (nibble sensitivity); or auto, as many of those as it \
+      takes to stay within --max-kl by the estimate. May be given again.
+      """)
+  var keepFloat: [KeepFloat] = []
+
+  /// The one that asks for a measurement.
+  var measuredKeepFloat: KeepFloat? { keepFloat.first { $0.pattern == nil } }
 
   func validate() throws {
+    guard keepFloat.count(where: { $0.pattern == nil }) < 2 else {
+      throw ValidationError("--keep-float: give one share or auto.")
+    }
     if let actMethod, !(1...3).contains(actMethod) {
       throw ValidationError("--act-method is \(actMethod); use 1, 2 or 3.")
     }
@@ -93,6 +103,8 @@ struct SparseOptions: ParsableArguments {
       recipe.inputRange = method
     }
     recipe.exceptions.insert(
-      contentsOf: keepFloat.map { Recipe.Exception(pattern: $0, scheme: nil) }, at: 0)
+      contentsOf: keepFloat.compactMap(\.pattern).map {
+        Recipe.Exception(pattern: $0, scheme: nil)
+      }, at: 0)
   }
 }

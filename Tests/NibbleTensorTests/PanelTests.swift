@@ -18,7 +18,8 @@ import Testing
   }
 
   static let cases: [Case] = [1, 2, 3, 5, 8, 9, 19].flatMap { tokens in
-    [(33, 576, 64), (48, 40, 8), (16, 72, 24), (5, 96, 96), (17, 1536, 128)].flatMap { n, k, group in
+    [(33, 576, 64), (48, 40, 8), (16, 72, 24), (5, 96, 96), (17, 1536, 128)].flatMap {
+      n, k, group in
       [
         Case(n: n, k: k, group: group, tokens: tokens),
         Case(n: n, k: k, group: group, tokens: tokens, hasZeros: true, inputZero: -3),
@@ -131,7 +132,9 @@ import Testing
     }
   }
 
-  private static let sets = [NIBBLE_SET_PLAIN, NIBBLE_SET_AVX_VNNI, NIBBLE_SET_AVX512, NIBBLE_SET_NEON]
+  private static let sets = [
+    NIBBLE_SET_PLAIN, NIBBLE_SET_AVX_VNNI, NIBBLE_SET_AVX512, NIBBLE_SET_NEON,
+  ]
 
   @Test(arguments: cases, [NIBBLE_INT8, NIBBLE_INT4])
   func integersAreThoseOfTheFormulaOnEverySet(_ c: Case, _ format: Int) throws {

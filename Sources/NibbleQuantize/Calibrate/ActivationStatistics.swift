@@ -37,6 +37,9 @@ struct ActivationStatistics: Sendable {
     self.moments = moments
   }
 
+  /// Gives their memory back, once no step needs them.
+  mutating func forgetMoments() { moments = nil }
+
   /// The statistics of the activation divided by `factors`.
   func divided(by factors: [Float], on compute: Compute) -> Self {
     var divided = self

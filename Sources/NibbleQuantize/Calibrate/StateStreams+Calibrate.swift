@@ -102,7 +102,7 @@ extension StateStreams {
   }
 
   /// Bytes of activations that are kept rather than computed twice.
-  static let keptBytes = 256 << 20
+  static let keptBytes = 64 << 20
 }
 
 extension Site {

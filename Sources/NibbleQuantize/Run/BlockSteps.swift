@@ -195,6 +195,7 @@ struct BlockSteps {
           return weights
         }
       case .gptq(let gptq):
+        for site in seen.keys { seen[site]?.forgetMoments() }
         var quantized = block.runnable
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
           var weights: [Role: Weight] = [:]

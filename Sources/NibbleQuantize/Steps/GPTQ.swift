@@ -54,27 +54,30 @@ public struct GPTQ: Hashable, Sendable, Codable {
     _ moments: GramMatrix, damping: Float, order: [Int]?, on compute: Compute
   ) -> UpperFactor {
     let k = moments.channels
-    var matrix = moments.values
-    if let order {
-      for (row, from) in order.enumerated() {
-        for (column, other) in order.enumerated() {
-          matrix[row * k + column] = moments.values[from * k + other]
-        }
-      }
-    }
     var mean: Float = 0
-    for j in 0..<k { mean += matrix[j * k + j] / Float(k) }
+    for j in order ?? Array(0..<k) { mean += moments.values[j * k + j] / Float(k) }
     if mean == 0 { mean = 1 }
     var share = damping
-    if !(mean < 1e30) {
-      matrix = [Float](repeating: 0, count: k * k)
-      (mean, share) = (1, 1)
-    }
+    let measures = mean < 1e30
+    if !measures { (mean, share) = (1, 1) }
     while true {
-      var damped = matrix
+      // Made anew for each attempt, which changes it in place: one matrix beside the moments.
+      var damped = measures ? ordered(moments, order) : [Float](repeating: 0, count: k * k)
       for j in 0..<k { damped[j * k + j] += share * mean }
       if let factor = UpperFactor(of: damped, size: k, on: compute) { return factor }
       share = max(share * 10, 1e-3)
     }
+  }
+
+  private static func ordered(_ moments: GramMatrix, _ order: [Int]?) -> [Float] {
+    guard let order else { return moments.values }
+    let k = moments.channels
+    var matrix = [Float](repeating: 0, count: k * k)
+    for (row, from) in order.enumerated() {
+      for (column, other) in order.enumerated() {
+        matrix[row * k + column] = moments.values[from * k + other]
+      }
+    }
+    return matrix
   }
 }

@@ -40,7 +40,8 @@ extension Attention {
       }
       for query in 0..<shared {
         let line = unsafe scores + query * stretch
-        let part = unsafe memory + ((head * shared + query) * stretches + task % stretches) * partSize
+        let part =
+          unsafe memory + ((head * shared + query) * stretches + task % stretches) * partSize
         for i in 0..<d { unsafe part[i] = 0 }
         unsafe part[d + 1] = nibble_cache_weights(
           line + seen.lowerBound - begin, seen.count, alpha, part + d)

@@ -70,7 +70,9 @@ public enum TileProducts: String, Sendable, Hashable {
 
 /// Memory for intermediate results, grown when needed and kept.
 @safe struct Scratch: ~Copyable {
-  enum Use: Int, CaseIterable { case activations, hidden, gates, weights, scores, sums, rows, panels }
+  enum Use: Int, CaseIterable {
+    case activations, hidden, gates, weights, scores, sums, rows, panels
+  }
 
   private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(
     repeating: nil, count: Use.allCases.count)

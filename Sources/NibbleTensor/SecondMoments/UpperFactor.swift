@@ -15,7 +15,7 @@ public struct UpperFactor: Sendable {
   /// Cholesky's method from the last column to the first, in blocks of columns.
   ///
   /// - Parameter matrix: `[k, k]`, symmetric.
-  public init?(of matrix: [Float], size k: Int, on compute: Compute) {
+  public init?(of matrix: consuming [Float], size k: Int, on compute: Compute) {
     precondition(matrix.count == k * k, "\(matrix.count) values are not [\(k), \(k)]")
     size = k
     var values = matrix

@@ -44,7 +44,8 @@ struct PanelProduct {
         let count = min(panelsAtOnce, job.panelCount - first)
         let skipped = job.part.lowerBound / WeightPanels.height
         var rows = unsafe x
-        unsafe rows.advance(to: token, count: min(tokensAtOnce, t - token), of: t, isInteger: inIntegers)
+        unsafe rows.advance(
+          to: token, count: min(tokensAtOnce, t - token), of: t, isInteger: inIntegers)
         unsafe job.panels.withPanels { panels in
           // As for output 0, which may lie before the part.
           let y = unsafe job.y + token * job.stride - job.part.lowerBound

@@ -5,7 +5,8 @@ extension QuantizedMatrix {
   /// `y[t, stride]`, of which
   /// the columns in `part` are overwritten.
   func multiplyInPlace(
-    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>, stride: Int
+    _ inputs: borrowing RoundedInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
+    stride: Int
   ) {
     let groups = ProductGroups(columns: columns, inputSpan: inputs.span, weightSpan: grid.columns)
     if unsafe inputs.codes != nil {

@@ -181,7 +181,7 @@ extension PreparedWeight {
     if unsafe jobs.count == weights.count {
       PanelProduct.run(inputs.rounded, jobs, on: compute)
     } else {
-      for unsafe (weight, y) in unsafe weights {
+      for unsafe(weight, y) in unsafe weights {
         unsafe weight.multiply(inputs, into: y, on: compute)
       }
     }
