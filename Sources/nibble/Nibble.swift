@@ -22,7 +22,7 @@ import NibbleTensor
     version: NibbleVersion.current,
     subcommands: [
       Pull.self, Inspect.self, PlanCommand.self, CalibrateCommand.self, Quantize.self, Eval.self,
-      Run.self, Chat.self,
+      Run.self, Chat.self, BenchCommand.self,
       Tokenize.self, LogitsCommand.self,
     ])
 

@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct HelpTests {
   static let commands = [
-    "pull", "inspect", "plan", "quantize", "eval", "run", "chat", "tokenize", "logits",
+    "pull", "inspect", "plan", "quantize", "eval", "run", "chat", "bench", "tokenize", "logits",
   ]
 
   @Test func helpNamesEveryCommandAndEveryExitStatus() throws {

@@ -15,8 +15,14 @@ public struct Plan: Sendable {
     public var sourceBytes: Int
     /// The float format of the model, for what stays float beside the codes.
     public var modelFormat: FloatFormat
+    /// The source tensor that it is made of, when that is another's: the embedding for a head that was
+    /// tied to it.
+    public var sharedTensor: String?
     /// What is written, by name.
     public var tensors: [SafetensorsLayout.Tensor] = []
+
+    /// The source tensor that it is made of.
+    public var tensor: String { sharedTensor ?? path + ".weight" }
 
     public var outputBytes: Int {
       tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }
@@ -83,6 +89,7 @@ public struct Plan: Sendable {
     }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
+    sorter.untieHead()
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
     for exception in recipe.exceptions
     where !sorter.linearPaths.contains(where: exception.matches) {
@@ -94,7 +101,7 @@ public struct Plan: Sendable {
     if recipe.quantizesHead, !sorter.quantizesHead {
       throw .recipeOption(
         recipe: recipe.name, option: "--quantize-head",
-        reason: "the head is the embedding, which stays float, or there is none")
+        reason: "an exception keeps the head float, or there is none that Nibble knows")
     }
     let (units, shards) = try Self.split(sorter.units, shardSize: shardSize)
     self.units = units

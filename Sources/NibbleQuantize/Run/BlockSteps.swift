@@ -29,7 +29,7 @@ struct BlockSteps {
       let source: FloatMatrix
       do {
         source = try checkpoint.matrix(
-          layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
+          layer.tensor, rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let noise = matrix.signalToNoise(against: source, on: compute)
       let inputs = layer.scheme.activations.map { InputRounding($0) }
