@@ -6,7 +6,7 @@ public import NibbleTensor
 /// A model opened by its path, whatever format it is in, ready to run.
 public struct LoadedModel: Sendable {
   public let checkpoint: Checkpoint
-  public let decoder: Decoder
+  public private(set) var decoder: Decoder
   /// The scales of each block's cache of keys and values; nil when none were calibrated.
   public let cacheScales: [CacheScales]?
 
@@ -52,13 +52,24 @@ public struct LoadedModel: Sendable {
       if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
         throw QuantizeError.alreadyQuantized(path: path, method: method)
       }
-      let config = try checkpoint.decoderConfig()
+      var config = try checkpoint.decoderConfig()
+      let untiesHead = recipe.quantizesHead && config.tiesHead
+      if untiesHead { config.tiesHead = false }
       cacheScales = nil
       decoder = try Decoder(
-        config, from: RoundedSource(checkpoint, config.family, recipe: recipe, on: compute))
+        config,
+        from: RoundedSource(
+          checkpoint, config.family, recipe: recipe, untyingHead: untiesHead, on: compute))
     } catch let error as QuantizeError { throw error } catch let error as ModelError {
       throw .model(error)
     } catch { preconditionFailure("\(error)") }
+  }
+
+  /// The same with the head rounded to int8: ``Decoder/quantizeHead(on:)``.
+  public func withQuantizedHead(on compute: Compute) throws(ModelError) -> LoadedModel {
+    var model = self
+    try model.decoder.quantizeHead(on: compute)
+    return model
   }
 
   /// The tokenizer, which must fit the model's vocabulary.

@@ -6,7 +6,7 @@ import NibbleModel
 struct Chat: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Talk with a model.",
-    discussion: "Commands: /reset forgets the conversation, /quit ends it, /help lists them.")
+    discussion: "Ctrl-C stops an answer. Commands:\n\(ChatCommand.list)")
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String
@@ -19,19 +19,30 @@ struct Chat: ParsableCommand {
   func run() throws {
     let assistant = try Assistant(model, load, compute)
     var generator = try assistant.generator(generation)
-    var messages = assistant.opening(generation.system)
+    var conversation = Conversation(system: generation.system)
+    // Held until the end: it is what sees Ctrl-C.
+    let interrupt = AnswerInterrupt()
     Terminal.note("talking with \(model); /help lists the commands, /quit ends")
     while let line = prompt() {
-      switch line.trimmingCharacters(in: .whitespaces) {
-      case "": continue
-      case "/quit", "/exit": return
-      case "/reset": messages = assistant.opening(generation.system)
-      case "/help": Terminal.note("/reset forgets the conversation, /quit ends it")
-      case let command where command.hasPrefix("/"):
-        Terminal.note("no such command: \(command); /help lists them")
-      default:
-        messages.append(ChatMessage(role: "user", content: line))
-        try reply(assistant, &generator, &messages)
+      switch ChatCommand(line) {
+      case .nothing: continue
+      case .quit: return
+      case .help: Terminal.note(ChatCommand.list)
+      case .mistaken(let what): Terminal.note(what)
+      case .system(let text?): conversation.system = text
+      case .system(nil): Terminal.note(conversation.system ?? "the model is told nothing first")
+      case .clear: conversation.clear()
+      case .undo: if !conversation.undo() { Terminal.note("there is no question to take back") }
+      case .save(let file): save(conversation, file)
+      case .regenerate:
+        guard conversation.reopen() else {
+          Terminal.note("there is no answer to give again")
+          continue
+        }
+        try reply(assistant, &generator, &conversation, interrupt)
+      case .say(let text):
+        conversation.ask(text)
+        try reply(assistant, &generator, &conversation, interrupt)
       }
     }
   }
@@ -41,37 +52,47 @@ struct Chat: ParsableCommand {
     return readLine()
   }
 
+  private func save(_ conversation: Conversation, _ file: String) {
+    do {
+      try Data((conversation.json.text(pretty: true) + "\n").utf8).write(
+        to: URL(fileURLWithPath: file), options: .withoutOverwriting)
+      Terminal.note("wrote \(file)")
+    } catch {
+      Terminal.note("\(file) was not written: \(error.localizedDescription); give another name")
+    }
+  }
+
   private func reply(
-    _ assistant: Assistant, _ generator: inout Generator, _ messages: inout [ChatMessage]
+    _ assistant: Assistant, _ generator: inout Generator, _ conversation: inout Conversation,
+    _ interrupt: AnswerInterrupt
   ) throws {
-    let ids = try assistant.tokens(messages)
+    let ids = try assistant.tokens(conversation.messages)
     let room = generator.session.capacity - ids.count
     guard room > 0 else {
-      messages.removeLast()
+      _ = conversation.undo()
       return Terminal.note(
-        "the conversation fills the context of \(generator.session.capacity) tokens; /reset starts over"
-      )
+        "the conversation fills the context of \(generator.session.capacity) tokens; /undo or /clear "
+          + "makes room")
     }
-    let clock = ContinuousClock()
-    let start = clock.now
     var written = ""
+    interrupt.begin()
+    defer { interrupt.end() }
     let answer = try generator.answer(
       to: ids, limit: min(generation.maxTokens, room), sampling: generation.sampling,
       stops: generation.stop
     ) { piece in
       written += piece
       if !json { Terminal.write(piece) }
-      return true
+      return !interrupt.isRequested
     }
-    let seconds = (clock.now - start) / .seconds(1)
-    messages.append(ChatMessage(role: "assistant", content: written))
+    conversation.answer(written)
     if json {
-      Terminal.print(["text": .string(written), "end": .string(answer.end.rawValue)])
+      var object: JSON = ["text": .string(written), "end": .string(answer.end.rawValue)]
+      object.add(generator.speed)
+      Terminal.print(object)
     } else {
       Terminal.write("\n")
-      Terminal.note(
-        "\(answer.tokens.count) tokens, \(Terminal.number(Double(answer.tokens.count) / seconds, 1)) a second"
-      )
+      Terminal.note(generator.speed.text)
     }
   }
 }

@@ -21,8 +21,16 @@ struct GenerationOptions: ParsableArguments {
   @Option(
     help: "Tokens of prompt and answer at most. Default: what the model was made for, up to 8192.")
   var context: Int?
-  @Option(help: "What the model is told first.")
+  @Option(
+    name: [.long, .customLong("meta-instruction")],
+    help: "What the model is told first.")
   var system: String?
+  @Option(
+    help: """
+      Guess up to so many tokens ahead from the text so far; the same text, sooner where it repeats \
+      the prompt, as summaries and edits do. Default: none.
+      """)
+  var promptLookup: Int?
 
   var sampling: Sampling {
     var sampling = Sampling()
@@ -39,6 +47,9 @@ struct GenerationOptions: ParsableArguments {
     if let fault = sampling.fault { throw ValidationError("\(fault).") }
     guard (1...1 << 24).contains(maxTokens) else {
       throw ValidationError("--max-tokens is \(maxTokens); use 1 or more.")
+    }
+    if let promptLookup, !(1...64).contains(promptLookup) {
+      throw ValidationError("--prompt-lookup is \(promptLookup); use 1 to 64.")
     }
     if let context, !(2...1 << 24).contains(context) {
       throw ValidationError("--context is \(context); use 2 or more.")

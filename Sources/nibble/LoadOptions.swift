@@ -13,8 +13,25 @@ struct LoadOptions: ParsableArguments {
       """)
   var quantize: String?
 
+  @Flag(
+    help: """
+      Round the head to int8 as the model is loaded, whatever the scheme of its layers; a head that is \
+      quantized already stays.
+      """)
+  var quantizeHead = false
+
+  /// The options as they were given, for another process.
+  var arguments: [String] {
+    (quantize.map { ["--quantize", $0] } ?? []) + (quantizeHead ? ["--quantize-head"] : [])
+  }
+
   /// The model, and the arithmetic that suits it.
   func load(_ path: String, _ compute: ComputeOptions) throws -> (LoadedModel, Compute) {
+    let (loaded, computing) = try layers(path, compute)
+    return (quantizeHead ? try loaded.withQuantizedHead(on: computing) : loaded, computing)
+  }
+
+  private func layers(_ path: String, _ compute: ComputeOptions) throws -> (LoadedModel, Compute) {
     guard let quantize else {
       let loaded = try LoadedModel(path: path)
       return (loaded, compute.compute(for: loaded.checkpoint))

@@ -23,7 +23,7 @@ import NibbleTensor
     subcommands: [
       Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, CalibrateCommand.self,
       Quantize.self, CompressCommand.self, CheckCommand.self, ReportCommand.self, Eval.self,
-      Run.self, Chat.self,
+      Run.self, Chat.self, BenchCommand.self,
       Tokenize.self, LogitsCommand.self,
     ])
 

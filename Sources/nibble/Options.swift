@@ -26,6 +26,11 @@ struct ComputeOptions: ParsableArguments {
     }
   }
 
+  /// The options as they were given, for another process.
+  var arguments: [String] {
+    (threads.map { ["--threads", "\($0)"] } ?? []) + ["--precision", precision]
+  }
+
   /// - Parameter calibrates: whether text runs through the model for statistics, for which bf16 is
   ///   exact enough.
   func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
@@ -111,7 +116,11 @@ struct RecipeOptions: ParsableArguments {
       """)
   var kvRanks: Int?
 
-  @Flag(help: "Quantize the head too; it stays float otherwise.")
+  @Flag(
+    help: """
+      Quantize the head too, to eight bits with a scale a channel; a head that is the embedding gets \
+      weights of its own. It stays float otherwise.
+      """)
   var quantizeHead = false
 
   @OptionGroup var sparse: SparseOptions

@@ -19,6 +19,8 @@ struct Run: ParsableCommand {
   @OptionGroup var load: LoadOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var compute: ComputeOptions
+  @Flag(help: "Say on standard error how fast it went.")
+  var speed = false
   @Flag(help: "Print one JSON object instead of the text.")
   var json = false
 
@@ -42,14 +44,17 @@ struct Run: ParsableCommand {
       return true
     }
     if json {
-      Terminal.print([
+      var object: JSON = [
         "text": .string(written), "prompt_tokens": JSON(ids.count),
         "tokens": .array(answer.tokens.map { JSON($0) }), "end": .string(answer.end.rawValue),
         "seconds": .number((clock.now - start) / .seconds(1)),
         "first_text_seconds": firstPiece.map { .number(($0 - start) / .seconds(1)) } ?? .null,
-      ])
+      ]
+      object.add(generator.speed)
+      Terminal.print(object)
     } else {
       Terminal.write("\n")
+      if speed { Terminal.note(generator.speed.text) }
     }
   }
 }
@@ -91,13 +96,18 @@ struct Assistant {
     guard prompt < limit else {
       throw ModelError.tooManyTokens(prompt, limit: limit, what: "the context holds")
     }
-    return try Generator(loaded.decoder, tokenizer: tokenizer, capacity: capacity, on: computing)
+    return try generator(capacity, options)
   }
 
   /// Room for a whole conversation.
   func generator(_ options: GenerationOptions) throws -> Generator {
-    try Generator(
-      loaded.decoder, tokenizer: tokenizer,
-      capacity: options.context ?? min(loaded.decoder.config.context, 8192), on: computing)
+    try generator(options.context ?? min(loaded.decoder.config.context, 8192), options)
+  }
+
+  private func generator(_ capacity: Int, _ options: GenerationOptions) throws -> Generator {
+    var generator = try Generator(
+      loaded.decoder, tokenizer: tokenizer, capacity: capacity, on: computing)
+    generator.promptLookup = options.promptLookup.map { PromptLookup(tokens: $0) }
+    return generator
   }
 }

@@ -271,7 +271,10 @@ import TinyModel
       let config = exporter.config([:], try tinyPlan(recipe, in: folder))["quantization_config"]
       let group = config?["config_groups"]?["group_0"]
       #expect(config?["format"] == "pack-quantized" && group?["format"] == "pack-quantized")
-      #expect(config?["ignore"] == [])
+      #expect(config?["ignore"] == [] && group?["targets"] == ["Linear"])
+      let head = config?["config_groups"]?["group_1"]
+      #expect(head?["targets"] == ["lm_head"] && head?["weights"]?["num_bits"] == 8)
+      #expect(head?["weights"]?["strategy"] == "channel" && head?["input_activations"] == .null)
       #expect(group?["input_activations"] == .null)
       #expect(
         group?["weights"] == [

@@ -16,10 +16,11 @@ import TinyModel
       try model.write(in: source, config: [:])
       var setting = TinyRun()
       setting.recipe.quantizesHead = true
-      // Either the plan refuses, or the head is among the layers.
-      if let plan = try? setting.plan(source), plan.refusals.isEmpty {
-        #expect(plan.layers.contains { $0.role == nil })
-      }
+      let plan = try setting.plan(source)
+      let head = try #require(plan.layers.first { $0.path == "lm_head" })
+      #expect(head.tensor == "model.embed_tokens.weight" && head.scheme == Recipe.w8a8.scheme)
+      setting.recipe.exceptions = [Recipe.Exception(pattern: "lm_head", scheme: nil)]
+      #expect(throws: QuantizeError.self) { try setting.plan(source) }
     }
   }
 

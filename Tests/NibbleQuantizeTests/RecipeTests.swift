@@ -71,6 +71,8 @@ import TinyModel
   private static let head: Recipe = {
     var recipe = Recipe.w8a8Static
     recipe.quantizesHead = true
+    // No calibration sees what enters the head.
+    recipe.exceptions = [Recipe.Exception(pattern: "lm_head", scheme: recipe.scheme)]
     return recipe
   }()
 

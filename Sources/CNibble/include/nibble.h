@@ -319,4 +319,15 @@ void nibble_return_freed_buffers(void);
 /// Makes a library that uses OpenMP run on the calling thread alone, from this thread on.
 void nibble_use_one_openmp_thread(void);
 
+// MARK: limits of this machine (limits.c)
+
+/// Exclusive or of the words, all of which are read, in order, once.
+uint64_t nibble_read_stream(const void *data, size_t words);
+/// Products and sums in registers, `rounds` of them as fast as they go on one thread: returns how many
+/// operations that was, a product and a sum being two; 0 where the processor has no such instruction.
+/// bf16 and int8 go through tiles where there is AMX.
+double nibble_peak_f32(size_t rounds);
+double nibble_peak_bf16(size_t rounds);
+double nibble_peak_int8(size_t rounds);
+
 #endif

@@ -8,6 +8,10 @@ extension CompressedTensors {
     let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
     let ignored = plan.keptFloat.filter { $0.isLinear }.map(\.path)
     var config = source
+    // A head with codes of its own is no longer the embedding.
+    if quantizesHead, source["tie_word_embeddings"]?.bool == true {
+      config.set("tie_word_embeddings", false)
+    }
     config.set(
       "quantization_config",
       Self.quantizationConfig(

@@ -9,7 +9,7 @@ public struct Decoder: Sendable {
   /// `[hidden]`
   public let finalNorm: [Float]
   /// `[vocabulary, hidden]`
-  public let head: Weight
+  public internal(set) var head: Weight
 
   public init(_ config: DecoderConfig, from source: some WeightSource) throws(ModelError) {
     let ends = try DecoderEnds(config, from: source)

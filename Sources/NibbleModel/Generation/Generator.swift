@@ -23,6 +23,11 @@ public struct Generator {
   public private(set) var session: Session
   /// Tokens the session has read.
   public private(set) var history: [Int] = []
+  /// How long the last answer took.
+  public private(set) var speed = GenerationSpeed()
+  /// Guesses tokens ahead; nil reads each token by itself. The text is the same.
+  public var promptLookup: PromptLookup?
+  private var ahead: TokensAhead?
 
   public init(
     _ decoder: Decoder, tokenizer: Tokenizer, capacity: Int, on compute: Compute
@@ -41,7 +46,13 @@ public struct Generator {
     emit: (String) -> Bool
   ) throws(ModelError) -> Answer {
     if let fault = sampling.fault { throw .unsupported("\(fault)") }
+    if promptLookup != nil, let fault = PromptLookup.fault(session.decoder) {
+      throw .unsupported(fault)
+    }
     guard !prompt.isEmpty else { throw .unsupported("the prompt has no tokens") }
+    let clock = ContinuousClock()
+    let start = clock.now
+    speed = GenerationSpeed()
     var logits = try read(prompt)
     var sampler = Sampler(sampling)
     var text = StopFilter(stops: stops)
@@ -51,6 +62,8 @@ public struct Generator {
     var end = End.tokenLimit
     while tokens.count < limit {
       let token = sampler.choose(logits, history: history)
+      if speed.tokens == 0 { speed.firstToken = clock.now - start }
+      speed.tokens += 1
       if ends.contains(token) {
         end = .endOfText
         break
@@ -65,10 +78,10 @@ public struct Generator {
         end = .stopString
         break
       }
-      guard tokens.count < limit, session.count + 1 < session.capacity else { break }
-      logits = try session.append([token])
-      history.append(token)
+      guard tokens.count < limit, history.count + 1 < session.capacity else { break }
+      logits = try advance(token)
     }
+    speed.rest = clock.now - start - speed.firstToken
     if end != .stopString, end != .stopped {
       let rest = text.append(decoder.flush()) + text.flush()
       if !rest.isEmpty { _ = emit(rest) }
@@ -80,8 +93,30 @@ public struct Generator {
     let common = zip(history, prompt).prefix { $0 == $1 }.count
     let kept = min(common, prompt.count - 1)
     session.truncate(to: min(kept, session.count))
+    (speed.promptTokens, speed.readTokens) = (prompt.count, prompt.count - session.count)
+    ahead = nil
     let logits = try session.append(Array(prompt[session.count...]))
     history = prompt
     return logits
+  }
+
+  /// Logits after one more token, which may have been read ahead.
+  private mutating func advance(_ token: Int) throws(ModelError) -> [Float] {
+    history.append(token)
+    if ahead?.accept(token) == true, let row = ahead?.row {
+      speed.guessedRight += 1
+      return row
+    }
+    session.truncate(to: history.count - 1)
+    ahead = nil
+    let room = session.capacity - history.count
+    let guess = promptLookup?.guess(after: history, atMost: room) ?? []
+    guard !guess.isEmpty else { return try session.append([token]) }
+    speed.guessed += guess.count
+    let states = try session.states(after: [token] + guess)
+    var next = TokensAhead(guess, logits: [])
+    session.withLogits(states, 0..<guess.count + 1) { next = TokensAhead(guess, logits: $0) }
+    ahead = next
+    return next.row
   }
 }

@@ -17,8 +17,14 @@ public struct Plan: Sendable {
     public var modelFormat: FloatFormat
     /// Whether its codes are made to be compressed: few of them are large.
     public var isSparse = false
+    /// The source tensor that it is made of, when that is another's: the embedding for a head that was
+    /// tied to it.
+    public var sharedTensor: String?
     /// What is written, by name.
     public var tensors: [SafetensorsLayout.Tensor] = []
+
+    /// The source tensor that it is made of.
+    public var tensor: String { sharedTensor ?? path + ".weight" }
 
     public var outputBytes: Int {
       tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }
@@ -87,6 +93,7 @@ public struct Plan: Sendable {
     }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
+    sorter.untieHead()
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
     for exception in recipe.exceptions
     where !sorter.linearPaths.contains(where: exception.matches) {
@@ -98,7 +105,7 @@ public struct Plan: Sendable {
     if recipe.quantizesHead, !sorter.quantizesHead {
       throw .recipeOption(
         recipe: recipe.name, option: "--quantize-head",
-        reason: "the head is the embedding, which stays float, or there is none")
+        reason: "an exception keeps the head float, or there is none that Nibble knows")
     }
     let (units, shards) = try Self.split(
       Self.withCaches(sorter.units, recipe, exporter, decoder), shardSize: shardSize)

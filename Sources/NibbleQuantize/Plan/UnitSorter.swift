@@ -50,6 +50,24 @@ struct UnitSorter {
     if let block { blocks[block] = unit } else { outside = unit }
   }
 
+  /// Makes a head of its own from the embedding, when the head is to be quantized and shares it: the
+  /// embedding stays float.
+  mutating func untieHead() {
+    guard recipe.quantizesHead, !quantizesHead, let decoder, decoder.tiesHead,
+      let scheme = recipe.headScheme(of: decoder.family.head),
+      let embedding = outside.copies.first(where: {
+        $0.name == decoder.family.embedding + ".weight"
+      }), let format = embedding.dtype.floatFormat, embedding.shape.count == 2
+    else { return }
+    linearPaths.append(decoder.family.head)
+    var layer = Plan.Layer(
+      path: decoder.family.head, role: nil, outputs: embedding.shape[0],
+      inputs: embedding.shape[1], scheme: scheme, sourceBytes: 0, modelFormat: format)
+    layer.sharedTensor = embedding.name
+    layer.tensors = exporter.tensors(of: layer)
+    outside.layers.append(layer)
+  }
+
   /// Every linear and norm the family needs must be there, with its shape.
   func check(_ decoder: DecoderConfig, _ checkpoint: Checkpoint) throws(QuantizeError) {
     for block in 0..<decoder.blocks {
@@ -119,7 +137,7 @@ struct UnitSorter {
       return nil
     }
     linearPaths.append(path)
-    guard let scheme = recipe.scheme(of: path) else {
+    guard let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path) else {
       keptFloat.append(
         Plan.KeptFloat(path: path, reason: "the recipe keeps it float", isLinear: true))
       return nil

@@ -7,7 +7,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var scheme: LinearScheme
   /// In order; the last one rounds.
   public var steps: [Step] = [.round(Round())]
-  /// The head too; embeddings always stay float.
+  /// The head too, untied from the embedding if it must be; embeddings always stay float.
   public var quantizesHead = false
   /// How the cache of keys and values is scaled; nil: not at all.
   public var cache: KeyValueScheme?
@@ -50,6 +50,17 @@ public struct Recipe: Hashable, Sendable, Codable {
   func scheme(of path: String) -> LinearScheme? {
     for exception in exceptions where exception.matches(path) { return exception.scheme }
     return scheme
+  }
+
+  /// The scheme of the head, when it is quantized: eight bits in the layers' format, a scale a channel,
+  /// and if theirs are rounded, inputs with a scale a token. The head is where rounding shows most.
+  func headScheme(of path: String) -> LinearScheme? {
+    for exception in exceptions where exception.matches(path) { return exception.scheme }
+    let format: WeightScheme.Format =
+      scheme.weights.format == .e4m3 ? .e4m3 : .int(bits: 8, symmetric: true)
+    return LinearScheme(
+      weights: WeightScheme(format: format, granularity: .channel),
+      activations: scheme.activations.map { .dynamicPerToken($0.format) })
   }
 
   private var schemes: [LinearScheme] { [scheme] + exceptions.compactMap(\.scheme) }
@@ -106,10 +117,10 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
     default: break
     }
-    if quantizesHead, schemes.contains(where: { $0.activations?.isStatic ?? false }) {
+    if quantizesHead, headScheme(of: "lm_head")?.activations?.isStatic ?? false {
       return
-        "the head's inputs have no range from calibration; use dynamic activations, or keep the "
-        + "head float"
+        "the head's inputs have no range from calibration; use dynamic activations in the exception "
+        + "that matches lm_head, or keep the head float"
     }
     if last.searches, schemes.contains(where: { $0.weights.granularity.sharesRows }) {
       return "a searched scale belongs to one row, and \(scheme.weights) shares scales between rows"

@@ -28,7 +28,7 @@ struct BlockSteps {
       let source: FloatMatrix
       do {
         source = try checkpoint.matrix(
-          layer.path + ".weight", rows: layer.outputs, columns: layer.inputs)
+          layer.tensor, rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let matrix: QuantizedMatrix
       if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.role != nil {

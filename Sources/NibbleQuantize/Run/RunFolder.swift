@@ -32,7 +32,13 @@ final class RunFolder {
     do {
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     } catch { throw .format(.file(FileError("create the folder", path))) }
-    let isNew = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).isEmpty
+    var names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    if names.contains(CompanionFiles.reportName), !names.contains(Self.journalName) {
+      // A run that was killed while it published: what is left cannot be checked, so it starts over.
+      for name in names { unsafe unlink(path + "/" + name) }
+      names = []
+    }
+    let isNew = names.isEmpty
     let journalPath = path + "/" + Self.journalName
     if !isNew, !FileManager.default.fileExists(atPath: journalPath) {
       throw .unfinishedRun(path, reason: "it has no journal, so it is not Nibble's")

@@ -57,7 +57,7 @@ struct ShardOutput {
       throw .model(error)
     } catch let error as QuantizeError { throw error } catch { preconditionFailure("\(error)") }
     for layer in unit.layers {
-      if let bytes = try? checkpoint.bytes(of: layer.path + ".weight") { bytes.release() }
+      if let bytes = try? checkpoint.bytes(of: layer.tensor) { bytes.release() }
     }
     return hexadecimal(hash.finalize())
   }

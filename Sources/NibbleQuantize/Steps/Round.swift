@@ -14,7 +14,7 @@ public struct Round: Hashable, Sendable, Codable {
     to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, sharedPeak: Float,
     on compute: Compute
   ) throws(QuantizeError) -> QuantizedMatrix {
-    let name = layer.path + ".weight"
+    let name = layer.tensor
     do {
       return try QuantizedMatrix(
         rounding: checkpoint.matrix(name, rows: layer.outputs, columns: layer.inputs),

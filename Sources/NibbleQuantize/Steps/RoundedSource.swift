@@ -8,10 +8,14 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
   private let family: Family
   private let recipe: Recipe
   private let compute: Compute
+  /// Whether the head is made of the embedding.
+  private let untiesHead: Bool
 
+  /// - Parameter untyingHead: whether the source's head is its embedding, and the recipe rounds it.
   /// - Throws: when the recipe learns from text, which there is none of when a model is loaded.
   public init(
-    _ source: Source, _ family: Family, recipe: Recipe, on compute: Compute
+    _ source: Source, _ family: Family, recipe: Recipe, untyingHead: Bool = false,
+    on compute: Compute
   ) throws(QuantizeError) {
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
     guard !recipe.needsCalibration else {
@@ -23,14 +27,16 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     self.family = family
     self.recipe = recipe
     self.compute = compute
+    untiesHead = untyingHead
   }
 
   public func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight {
-    let weight = try source.weight(path, outputs: outputs, inputs: inputs)
     let isHead = path == family.head
+    let weight = try source.weight(
+      isHead && untiesHead ? family.embedding : path, outputs: outputs, inputs: inputs)
     guard case .float(let matrix) = weight,
       isHead ? recipe.quantizesHead : path.hasPrefix(family.blockPrefix),
-      let scheme = recipe.scheme(of: path)
+      let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path)
     else { return weight }
     guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {
       throw .unsupported("\(path): [\(outputs), \(inputs)] does not fit \(scheme.weights)")

@@ -1,0 +1,53 @@
+import Foundation
+public import NibbleTensor
+
+/// Measures one model in this process, which should have done nothing else before.
+public struct BenchRound {
+  private let settings: BenchSettings
+
+  public init(_ settings: BenchSettings) { self.settings = settings }
+
+  /// Reads the prompt for the first time, with all that a first time costs; reads it again for the
+  /// prefill figure; writes tokens after the context for the decode figure.
+  ///
+  /// - Parameters:
+  ///   - start: system uptime when the process was started, in seconds.
+  ///   - load: what must be done before a prompt can be read.
+  public func run(
+    since start: Double, load: () throws -> (Decoder, Compute)
+  ) throws -> BenchFigures {
+    let clock = ContinuousClock()
+    let (decoder, compute) = try load()
+    let ready = ProcessInfo.processInfo.systemUptime
+    let vocabulary = decoder.config.vocabulary
+    let prompt = settings.tokens(settings.promptTokens, vocabulary: vocabulary)
+    var session = try Session(decoder, capacity: settings.capacity, on: compute)
+    var token = try likeliest(after: prompt, &session)
+    let first = ProcessInfo.processInfo.systemUptime
+    session.truncate(to: 0)
+    let prefill = try clock.measure { token = try likeliest(after: prompt, &session) }
+    session.truncate(to: 0)
+    if settings.context > 0 {
+      _ = try session.states(after: settings.tokens(settings.context, vocabulary: vocabulary))
+    }
+    // Once untimed: products of one token have memory of their own.
+    _ = try session.append([token])
+    session.truncate(to: settings.context)
+    let decode = try clock.measure {
+      for _ in 0..<settings.decodeTokens {
+        token = try likeliest(after: [token], &session)
+      }
+    }
+    return BenchFigures(
+      prefill: Double(settings.promptTokens) / (prefill / .seconds(1)),
+      decode: Double(settings.decodeTokens) / (decode / .seconds(1)),
+      firstToken: first - start, loading: ready - start,
+      peakBytes: ProcessMemory.peakResidentBytes,
+      work: DecoderWork(decoder, precision: compute.precision))
+  }
+
+  private func likeliest(after tokens: [Int], _ session: inout Session) throws(ModelError) -> Int {
+    let logits = try session.append(tokens)
+    return Logits.argmax(logits.span)
+  }
+}

@@ -1,0 +1,65 @@
+public import NibbleTensor
+
+/// What a decoder has to read and multiply, whoever does it: the figures that a machine's limits are
+/// held against.
+public struct DecoderWork: Hashable, Sendable {
+  /// Bytes of weights that a written token reads: all blocks and the head.
+  public var weightBytes: Int
+  /// Bytes of keys and values that a written token reads of each token before it.
+  public var cacheBytesPerPosition: Double
+  /// Operations of a token in the linear layers of the blocks, a product and a sum being two.
+  public var blockOperations: Double
+  /// Operations of a row of logits.
+  public var headOperations: Double
+  /// Operations of a token's attention for each token before it.
+  public var attentionOperations: Double
+  /// What most products multiply.
+  public var arithmetic: MachineLimits.Arithmetic
+
+  /// - Parameter cacheBytesPerValue: of a key or value in the cache, scales counted.
+  public init(_ decoder: Decoder, cacheBytesPerValue: Double = 4, precision: Precision) {
+    let config = decoder.config
+    let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
+    let norms = (2 * decoder.blocks.count + 1) * config.hidden
+    weightBytes = (linears + [decoder.head]).reduce(4 * norms) { $0 + $1.storedBytes }
+    let width = config.attention.keyHeads * config.attention.headSize
+    cacheBytesPerPosition = 2 * cacheBytesPerValue * Double(width * config.blocks)
+    blockOperations = linears.reduce(0) { $0 + 2 * Double($1.rows) * Double($1.columns) }
+    headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
+    attentionOperations =
+      4 * Double(config.attention.heads * config.attention.headSize * config.blocks)
+    let integers = linears.filter(\.multipliesIntegers).count
+    arithmetic =
+      2 * integers > linears.count ? .int8 : precision == .bf16 ? .bf16 : .f32
+  }
+
+  /// Operations to read a prompt and know the token after it.
+  public func operations(prompt tokens: Int) -> Double {
+    let t = Double(tokens)
+    return t * blockOperations + t * (t + 1) / 2 * attentionOperations + headOperations
+  }
+
+  /// Bytes of keys and values that a token reads, over the tokens written.
+  public func cacheBytes(_ settings: BenchSettings) -> Double {
+    cacheBytesPerPosition * (Double(settings.context) + Double(settings.decodeTokens + 1) / 2)
+  }
+}
+
+extension Weight {
+  /// Bytes of values, or of codes, scales and zero points.
+  var storedBytes: Int {
+    switch self {
+    case .float(let matrix): matrix.bytes.count
+    case .quantized(let matrix, _):
+      matrix.codes.count + 4 * matrix.scales.count + matrix.zeroPoints.count
+    }
+  }
+
+  /// Whether codes are multiplied with int8 codes.
+  var multipliesIntegers: Bool {
+    guard case .quantized(let matrix, let inputs) = self, matrix.scheme.format != .e4m3 else {
+      return false
+    }
+    return inputs?.scheme.format == .int8
+  }
+}
