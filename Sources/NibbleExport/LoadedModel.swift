@@ -72,6 +72,14 @@ public struct LoadedModel: Sendable {
     return model
   }
 
+  /// The same with float activations of integer weights rounded as it runs:
+  /// ``Decoder/running(floatActivations:)``.
+  public func running(floatActivations choice: FloatActivations) -> LoadedModel {
+    var model = self
+    model.decoder = decoder.running(floatActivations: choice)
+    return model
+  }
+
   /// The tokenizer, which must fit the model's vocabulary.
   public func tokenizer() throws(ModelError) -> Tokenizer {
     guard let tokenizer = try checkpoint.tokenizer() else {

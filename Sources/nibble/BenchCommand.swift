@@ -95,7 +95,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   private func oneRound(since start: Double) throws {
-    let figures = try BenchRound(settings).run(since: start) {
+    let figures = try BenchRound(settings).run(since: start, keeping: load.kv ?? .f16) {
       let (loaded, computing) = try load.load(model, compute)
       _ = try loaded.checkpoint.tokenizer()
       return (loaded.decoder, computing)

@@ -49,7 +49,7 @@ struct Eval: ParsableCommand {
   }
 
   func run() throws {
-    let (loaded, computing) = try load.load(model, compute)
+    let (loaded, computing) = try load.load(model, compute, measures: true)
     let base = try against.map { try LoadedModel(path: $0) }
     let tokenizer = try loaded.tokenizer()
     if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
@@ -72,7 +72,8 @@ struct Eval: ParsableCommand {
     let clock = ContinuousClock()
     let start = clock.now
     let evaluation = try Evaluation(
-      loaded.decoder, against: base?.decoder, tokens: tokens, windows: part, on: computing
+      loaded.decoder, against: base?.decoder, tokens: tokens, windows: part,
+      keeping: load.kv ?? .f32, on: computing
     ) { done, total, perplexity in
       let elapsed = (clock.now - start) / .seconds(1)
       let left = elapsed / Double(done) * Double(total - done)

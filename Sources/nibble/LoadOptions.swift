@@ -1,8 +1,8 @@
-import ArgumentParser
+public import ArgumentParser
 import NibbleExport
-import NibbleModel
+public import NibbleModel
 import NibbleQuantize
-import NibbleTensor
+public import NibbleTensor
 
 /// How a model is loaded to run.
 struct LoadOptions: ParsableArguments {
@@ -20,24 +20,50 @@ struct LoadOptions: ParsableArguments {
       """)
   var quantizeHead = false
 
+  @Option(
+    help: """
+      What integer weights multiply when their scheme leaves activations float: float, or int8 in groups       of 64, in integers. Default: int8, but float in eval.
+      """)
+  var activations: FloatActivations?
+
+  @Option(
+    help: """
+      How keys and values are kept: f32, f16, int8, int4 or fp8; calibrated scales of the checkpoint are       used when they are for that format. Default: f16, but f32 in eval.
+      """)
+  var kv: KeyValueFormat?
+
   /// The options as they were given, for another process.
   var arguments: [String] {
     (quantize.map { ["--quantize", $0] } ?? []) + (quantizeHead ? ["--quantize-head"] : [])
+      + (activations.map { ["--activations", $0.rawValue] } ?? [])
+      + (kv.map { ["--kv", $0.rawValue] } ?? [])
   }
 
   /// The model, and the arithmetic that suits it.
-  func load(_ path: String, _ compute: ComputeOptions) throws -> (LoadedModel, Compute) {
-    let (loaded, computing) = try layers(path, compute)
-    return (quantizeHead ? try loaded.withQuantizedHead(on: computing) : loaded, computing)
+  ///
+  /// - Parameter measures: whether the model is measured rather than run: nothing is then rounded that
+  ///   its scheme leaves float, unless asked for.
+  func load(
+    _ path: String, _ compute: ComputeOptions, measures: Bool = false
+  ) throws -> (LoadedModel, Compute) {
+    var (loaded, computing) = try layers(path, compute, measures: measures)
+    if quantizeHead { loaded = try loaded.withQuantizedHead(on: computing) }
+    let choice = activations ?? (measures ? .float : .int8)
+    return (loaded.running(floatActivations: choice), computing)
   }
 
-  private func layers(_ path: String, _ compute: ComputeOptions) throws -> (LoadedModel, Compute) {
+  private func layers(
+    _ path: String, _ compute: ComputeOptions, measures: Bool
+  ) throws -> (LoadedModel, Compute) {
     guard let quantize else {
       let loaded = try LoadedModel(path: path)
-      return (loaded, compute.compute(for: loaded.checkpoint))
+      return (loaded, compute.compute(for: loaded.checkpoint, runs: !measures))
     }
     let recipe = try RecipeOptions.recipe(named: quantize)
-    let computing = compute.compute(for: try Checkpoint(path: path))
+    let computing = compute.compute(for: try Checkpoint(path: path), runs: !measures)
     return (try LoadedModel(path: path, rounding: recipe, on: computing), computing)
   }
 }
+
+extension FloatActivations: ExpressibleByArgument {}
+extension KeyValueFormat: ExpressibleByArgument {}

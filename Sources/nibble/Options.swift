@@ -12,8 +12,8 @@ struct ComputeOptions: ParsableArguments {
 
   @Option(
     help: """
-      Arithmetic of float products: f32, bf16, or auto (bf16 when the weights are bf16 or a recipe \
-      calibrates, and the processor multiplies bf16; else f32).
+      Arithmetic of float products: f32, bf16, or auto (bf16 when the weights are bf16, a recipe \
+      calibrates or a quantized model answers, and the processor multiplies bf16; else f32).
       """)
   var precision = "auto"
 
@@ -31,13 +31,20 @@ struct ComputeOptions: ParsableArguments {
     (threads.map { ["--threads", "\($0)"] } ?? []) + ["--precision", precision]
   }
 
-  /// - Parameter calibrates: whether text runs through the model for statistics, for which bf16 is
-  ///   exact enough.
-  func compute(for checkpoint: Checkpoint, calibrates: Bool = false) -> Compute {
+  /// - Parameters:
+  ///   - calibrates: whether text runs through the model for statistics, for which bf16 is exact
+  ///     enough.
+  ///   - runs: whether the model answers rather than is measured, for which bf16 is exact enough beside
+  ///     quantized weights.
+  func compute(
+    for checkpoint: Checkpoint, calibrates: Bool = false, runs: Bool = false
+  ) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let auto: Precision =
-      (calibrates || stored == "bfloat16") && Compute.tiles != .none ? .bf16 : .f32
+    let isQuantized =
+      checkpoint.config["quantization_config"] != nil || checkpoint.config["quantize"] != nil
+    let suits = calibrates || stored == "bfloat16" || runs && isQuantized
+    let auto: Precision = suits && Compute.tiles != .none ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
   }
 }

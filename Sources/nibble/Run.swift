@@ -65,9 +65,11 @@ struct Assistant {
   let tokenizer: Tokenizer
   let template: ChatTemplate?
   private let computing: Compute
+  private let kept: KeyValueFormat
 
   init(_ path: String, _ load: LoadOptions, _ compute: ComputeOptions) throws {
     (loaded, computing) = try load.load(path, compute)
+    kept = load.kv ?? .f16
     tokenizer = try loaded.tokenizer()
     template = try loaded.checkpoint.chatTemplate()
   }
@@ -106,7 +108,8 @@ struct Assistant {
 
   private func generator(_ capacity: Int, _ options: GenerationOptions) throws -> Generator {
     var generator = try Generator(
-      loaded.decoder, tokenizer: tokenizer, capacity: capacity, on: computing)
+      loaded.decoder, tokenizer: tokenizer, capacity: capacity, keeping: kept,
+      scales: loaded.cacheScales, on: computing)
     generator.promptLookup = options.promptLookup.map { PromptLookup(tokens: $0) }
     return generator
   }

@@ -13,15 +13,17 @@ public struct BenchRound {
   /// - Parameters:
   ///   - start: system uptime when the process was started, in seconds.
   ///   - load: what must be done before a prompt can be read.
+  ///   - format: how keys and values are kept.
   public func run(
-    since start: Double, load: () throws -> (Decoder, Compute)
+    since start: Double, keeping format: KeyValueFormat = .f16, load: () throws -> (Decoder, Compute)
   ) throws -> BenchFigures {
     let clock = ContinuousClock()
     let (decoder, compute) = try load()
     let ready = ProcessInfo.processInfo.systemUptime
     let vocabulary = decoder.config.vocabulary
     let prompt = settings.tokens(settings.promptTokens, vocabulary: vocabulary)
-    var session = try Session(decoder, capacity: settings.capacity, on: compute)
+    var session = try Session(
+      decoder, capacity: settings.capacity, keeping: format, on: compute)
     var token = try likeliest(after: prompt, &session)
     let first = ProcessInfo.processInfo.systemUptime
     session.truncate(to: 0)
@@ -43,7 +45,7 @@ public struct BenchRound {
       decode: Double(settings.decodeTokens) / (decode / .seconds(1)),
       firstToken: first - start, loading: ready - start,
       peakBytes: ProcessMemory.peakResidentBytes,
-      work: DecoderWork(decoder, precision: compute.precision))
+      work: DecoderWork(decoder, keeping: format, precision: compute.precision))
   }
 
   private func likeliest(after tokens: [Int], _ session: inout Session) throws(ModelError) -> Int {

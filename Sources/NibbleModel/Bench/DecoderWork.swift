@@ -16,14 +16,13 @@ public struct DecoderWork: Hashable, Sendable {
   /// What most products multiply.
   public var arithmetic: MachineLimits.Arithmetic
 
-  /// - Parameter cacheBytesPerValue: of a key or value in the cache, scales counted.
-  public init(_ decoder: Decoder, cacheBytesPerValue: Double = 4, precision: Precision) {
+  /// - Parameter format: how keys and values are kept.
+  public init(_ decoder: Decoder, keeping format: KeyValueFormat, precision: Precision) {
     let config = decoder.config
     let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
     let norms = (2 * decoder.blocks.count + 1) * config.hidden
     weightBytes = (linears + [decoder.head]).reduce(4 * norms) { $0 + $1.storedBytes }
-    let width = config.attention.keyHeads * config.attention.headSize
-    cacheBytesPerPosition = 2 * cacheBytesPerValue * Double(width * config.blocks)
+    cacheBytesPerPosition = Double(format.bytesPerToken(config.attention) * config.blocks)
     blockOperations = linears.reduce(0) { $0 + 2 * Double($1.rows) * Double($1.columns) }
     headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
     attentionOperations =

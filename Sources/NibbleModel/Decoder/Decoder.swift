@@ -5,7 +5,7 @@ public struct Decoder: Sendable {
   public let config: DecoderConfig
   /// `[vocabulary, hidden]`
   public let embedding: Weight
-  public let blocks: [Block]
+  public internal(set) var blocks: [Block]
   /// `[hidden]`
   public let finalNorm: [Float]
   /// `[vocabulary, hidden]`

@@ -30,10 +30,12 @@ public struct Generator {
   private var ahead: TokensAhead?
 
   public init(
-    _ decoder: Decoder, tokenizer: Tokenizer, capacity: Int, on compute: Compute
+    _ decoder: Decoder, tokenizer: Tokenizer, capacity: Int, keeping format: KeyValueFormat = .f32,
+    scales: [CacheScales]? = nil, on compute: Compute
   ) throws(ModelError) {
     self.tokenizer = tokenizer
-    session = try Session(decoder, capacity: capacity, on: compute)
+    session = try Session(
+      decoder, capacity: capacity, keeping: format, scales: scales, on: compute)
   }
 
   /// Continues `prompt`, whose common start with what was read before is not read again.

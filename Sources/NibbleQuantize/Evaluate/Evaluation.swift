@@ -84,10 +84,12 @@ extension Evaluation {
   /// Scores `tokens` with a model, and with `base` beside it when given.
   public init(
     _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
-    on compute: Compute, progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
+    keeping format: KeyValueFormat = .f32, on compute: Compute,
+    progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
   ) throws(ModelError) {
     let cut = try windows.cut(tokens)
-    var session = try Session(decoder, capacity: windows.length, on: compute)
+    var session = try Session(
+      decoder, capacity: windows.length, keeping: format, on: compute)
     var other: Session? =
       if let base { try Session(base, capacity: windows.length, on: compute) } else { nil }
     var meter = LossMeter()
