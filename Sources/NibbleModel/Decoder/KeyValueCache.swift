@@ -18,7 +18,8 @@ public struct KeyValueCache: Sendable {
     self.format = format
     layers = (0..<config.blocks).map {
       KeyValueStore(
-        config.attention, capacity: capacity, format: format, scales: scales?[$0].expanded(to: format, heads: config.attention.keyHeads))
+        config.attention, capacity: capacity, format: format,
+        scales: scales?[$0].expanded(to: format, heads: config.attention.keyHeads))
     }
   }
 
