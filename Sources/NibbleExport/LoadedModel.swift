@@ -8,7 +8,7 @@ public struct LoadedModel: Sendable {
   public let checkpoint: Checkpoint
   public private(set) var decoder: Decoder
   /// The scales of each block's cache of keys and values; nil when none were calibrated.
-  public let cacheScales: [CacheScales]?
+  public let cacheScales: [KeyValueScales]?
 
   /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   public init(path: String) throws(ModelError) {

@@ -30,7 +30,7 @@ struct LoadOptions: ParsableArguments {
     help: """
       How keys and values are kept: f32, f16, int8, int4 or fp8; calibrated scales of the checkpoint are       used when they are for that format. Default: f16, but f32 in eval.
       """)
-  var kv: KeyValueFormat?
+  var kv: CacheFormat?
 
   /// The options as they were given, for another process.
   var arguments: [String] {
@@ -66,4 +66,4 @@ struct LoadOptions: ParsableArguments {
 }
 
 extension FloatActivations: ExpressibleByArgument {}
-extension KeyValueFormat: ExpressibleByArgument {}
+extension CacheFormat: ExpressibleByArgument {}

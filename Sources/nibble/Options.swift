@@ -50,7 +50,7 @@ struct ComputeOptions: ParsableArguments {
 }
 
 extension EngineFormat: ExpressibleByArgument {}
-extension CacheFormat: ExpressibleByArgument {}
+extension KeyValueFormat: ExpressibleByArgument {}
 
 struct FormatOptions: ParsableArguments {
   @Option(
@@ -113,7 +113,7 @@ struct RecipeOptions: ParsableArguments {
       Calibrate scales for a cache of keys and values in fp8 (one a block), int8 or int4 (one a key \
       head).
       """)
-  var kv: CacheFormat?
+  var kv: KeyValueFormat?
 
   @Option(
     help: """
@@ -157,6 +157,7 @@ struct RecipeOptions: ParsableArguments {
       : try Recipe.preset(recipe, group: group, symmetric: asymmetric ? false : nil)
     if let per { try per.apply(to: &recipe) }
     if quantizeHead { recipe.quantizesHead = true }
+    try sparse.apply(to: &recipe)
     if let kv { recipe.cache = KeyValueScheme(kv) }
     if let kvRanks {
       guard recipe.cache != nil else {
@@ -164,7 +165,6 @@ struct RecipeOptions: ParsableArguments {
       }
       recipe.cache?.ranks = kvRanks
     }
-    try sparse.apply(to: &recipe)
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }

@@ -65,7 +65,7 @@ struct Assistant {
   let tokenizer: Tokenizer
   let template: ChatTemplate?
   private let computing: Compute
-  private let kept: KeyValueFormat
+  private let kept: CacheFormat
 
   init(_ path: String, _ load: LoadOptions, _ compute: ComputeOptions) throws {
     (loaded, computing) = try load.load(path, compute)

@@ -37,7 +37,7 @@ import TinyModel
     ).run(to: output, progress: { _ in })
   }
 
-  private func recipe(_ base: Recipe, _ format: CacheFormat, ranks: Int? = nil) -> Recipe {
+  private func recipe(_ base: Recipe, _ format: KeyValueFormat, ranks: Int? = nil) -> Recipe {
     var recipe = base
     if case .group = recipe.scheme.weights.granularity {
       recipe.scheme.weights.granularity = .group(32)
@@ -85,7 +85,7 @@ import TinyModel
   }
 
   private func expect(
-    _ scales: CacheScales, from peaks: (keys: [Double], values: [Double]), within: Double,
+    _ scales: KeyValueScales, from peaks: (keys: [Double], values: [Double]), within: Double,
     _ what: String
   ) {
     let codes: [String: Double] = ["fp8": 448, "int8": 127, "int4": 7]
@@ -100,8 +100,8 @@ import TinyModel
     }
   }
 
-  @Test(arguments: CacheFormat.allCases)
-  func scalesAreThoseOfRotatedKeysAndOfValues(_ format: CacheFormat) throws {
+  @Test(arguments: KeyValueFormat.allCases)
+  func scalesAreThoseOfRotatedKeysAndOfValues(_ format: KeyValueFormat) throws {
     try inTemporaryFolder { folder in
       let source = folder.path + "/source"
       try model().write(to: URL(fileURLWithPath: source))
@@ -259,7 +259,7 @@ import TinyModel
       var asymmetric = try Recipe.preset("w4a16", group: 32, symmetric: false)
       var fp8 = Recipe.fp8
       fp8.scheme.weights.granularity = .tensor
-      for format in CacheFormat.allCases {
+      for format in KeyValueFormat.allCases {
         asymmetric.cache = KeyValueScheme(format)
         #expect(try refusals(asymmetric, .awq).count == 1)
         #expect(try refusals(recipe(.w8a8, format), .compressedTensors).isEmpty)

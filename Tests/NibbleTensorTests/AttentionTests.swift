@@ -45,7 +45,7 @@ import Testing
   }
 
   private func attend(
-    _ c: Case, _ inputs: Inputs, threads: Int, keeping format: KeyValueFormat = .f32
+    _ c: Case, _ inputs: Inputs, threads: Int, keeping format: CacheFormat = .f32
   ) -> [Float] {
     let attention = Attention(
       heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize, window: c.window)
@@ -109,8 +109,8 @@ import Testing
   /// what the scores' errors shift between values below 1.
   @Test(
     arguments: cases,
-    [(KeyValueFormat.f16, Float(0.004)), (.int8, 0.06), (.fp8, 0.25), (.int4, 0.6)])
-  func formatsLoseLittle(_ c: Case, _ kept: (format: KeyValueFormat, bound: Float)) {
+    [(CacheFormat.f16, Float(0.004)), (.int8, 0.06), (.fp8, 0.25), (.int4, 0.6)])
+  func formatsLoseLittle(_ c: Case, _ kept: (format: CacheFormat, bound: Float)) {
     guard c.headSize.isMultiple(of: 2) else { return }
     let inputs = Inputs(c, seed: 41)
     let exact = attend(c, inputs, threads: 2)

@@ -23,7 +23,7 @@ extension CompressedTensors {
   /// The scheme of most layers targets the class `Linear`; each other one names its layers, which
   /// readers prefer to a class.
   static func quantizationConfig(
-    _ all: [Plan.Layer], ignoring ignored: [String], cache: CacheFormat? = nil
+    _ all: [Plan.Layer], ignoring ignored: [String], cache: KeyValueFormat? = nil
   ) -> JSON {
     var schemes: [LinearScheme] = []
     for layer in all where !schemes.contains(layer.scheme) { schemes.append(layer.scheme) }

@@ -5,12 +5,12 @@ import NibbleTensor
 /// `k_scale` and `v_scale` of an attention module, as compressed-tensors and AutoFP8 name them.
 enum CacheTensors {
   /// `[1]`, or `[heads, 1, 1]` with a scale a head.
-  static func shape(_ format: CacheFormat, keyHeads: Int) -> [Int] {
+  static func shape(_ format: KeyValueFormat, keyHeads: Int) -> [Int] {
     format.isPerHead ? [keyHeads, 1, 1] : [1]
   }
 
   static func layout(
-    _ format: CacheFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor] {
     ["k_scale", "v_scale"].map {
       SafetensorsLayout.Tensor(
@@ -18,7 +18,7 @@ enum CacheTensors {
     }
   }
 
-  static func encode(_ scales: CacheScales, of path: String) -> [String: Bytes] {
+  static func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] {
     [
       "\(path).k_scale": Bytes(FloatFormat.f32.encode(scales.keys.span)),
       "\(path).v_scale": Bytes(FloatFormat.f32.encode(scales.values.span)),
@@ -27,15 +27,15 @@ enum CacheTensors {
 
   /// The scales of every block. One that is missing is an error: an engine would take 1 for it.
   static func read(
-    _ format: CacheFormat, of checkpoint: Checkpoint, _ config: DecoderConfig
-  ) throws(ModelError) -> [CacheScales] {
-    var blocks: [CacheScales] = []
+    _ format: KeyValueFormat, of checkpoint: Checkpoint, _ config: DecoderConfig
+  ) throws(ModelError) -> [KeyValueScales] {
+    var blocks: [KeyValueScales] = []
     let shape = shape(format, keyHeads: config.attention.keyHeads)
     for block in 0..<config.blocks {
       let path = config.family.attentionPath(block: block)
       let keys = try checkpoint.scales(path + ".k_scale", shape)
       let values = try checkpoint.scales(path + ".v_scale", shape)
-      guard let scales = CacheScales(format, keys: keys, values: values) else {
+      guard let scales = KeyValueScales(format, keys: keys, values: values) else {
         throw .unsupported("\(path): the scales of its cache are not above zero")
       }
       blocks.append(scales)

@@ -5,17 +5,17 @@ public import NibbleTensor
 
 extension CompressedTensors {
   public func cacheTensors(
-    _ format: CacheFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor] {
     CacheTensors.layout(format, keyHeads: keyHeads, of: path)
   }
 
-  public func encode(_ scales: CacheScales, of path: String) -> [String: Bytes] {
+  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] {
     CacheTensors.encode(scales, of: path)
   }
 
   /// `kv_cache_scheme`: the arguments of a quantization, with a scale a tensor or a head.
-  static func scheme(_ format: CacheFormat) -> JSON {
+  static func scheme(_ format: KeyValueFormat) -> JSON {
     [
       "num_bits": format == .int4 ? 4 : 8, "type": format == .fp8 ? "float" : "int",
       "symmetric": true, "strategy": format.isPerHead ? "attn_head" : "tensor",
@@ -24,7 +24,7 @@ extension CompressedTensors {
   }
 
   /// The format that a `kv_cache_scheme` asks for; nil for one that has no calibrated scales here.
-  static func cacheFormat(_ scheme: JSON) -> CacheFormat? {
+  static func cacheFormat(_ scheme: JSON) -> KeyValueFormat? {
     let isStatic = !(scheme["dynamic"]?.bool ?? false)
     guard isStatic, scheme["symmetric"]?.bool ?? true else { return nil }
     switch (scheme["type"]?.string, scheme["num_bits"]?.int, scheme["strategy"]?.string) {

@@ -5,12 +5,12 @@ public import NibbleTensor
 
 extension FP8 {
   public func cacheTensors(
-    _ format: CacheFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor] {
     format == .fp8 ? CacheTensors.layout(format, keyHeads: keyHeads, of: path) : []
   }
 
-  public func encode(_ scales: CacheScales, of path: String) -> [String: Bytes] {
+  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] {
     scales.format == .fp8 ? CacheTensors.encode(scales, of: path) : [:]
   }
 }

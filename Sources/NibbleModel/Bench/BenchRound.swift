@@ -15,7 +15,7 @@ public struct BenchRound {
   ///   - load: what must be done before a prompt can be read.
   ///   - format: how keys and values are kept.
   public func run(
-    since start: Double, keeping format: KeyValueFormat = .f16, load: () throws -> (Decoder, Compute)
+    since start: Double, keeping format: CacheFormat = .f16, load: () throws -> (Decoder, Compute)
   ) throws -> BenchFigures {
     let clock = ContinuousClock()
     let (decoder, compute) = try load()

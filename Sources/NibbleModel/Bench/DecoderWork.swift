@@ -17,7 +17,7 @@ public struct DecoderWork: Hashable, Sendable {
   public var arithmetic: MachineLimits.Arithmetic
 
   /// - Parameter format: how keys and values are kept.
-  public init(_ decoder: Decoder, keeping format: KeyValueFormat, precision: Precision) {
+  public init(_ decoder: Decoder, keeping format: CacheFormat, precision: Precision) {
     let config = decoder.config
     let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
     let norms = (2 * decoder.blocks.count + 1) * config.hidden

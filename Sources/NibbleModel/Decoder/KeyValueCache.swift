@@ -2,7 +2,7 @@ public import NibbleTensor
 
 /// Keys and values of the tokens seen so far, for every block.
 public struct KeyValueCache: Sendable {
-  public let format: KeyValueFormat
+  public let format: CacheFormat
   public let capacity: Int
   /// Tokens stored.
   public internal(set) var count = 0
@@ -11,14 +11,15 @@ public struct KeyValueCache: Sendable {
   /// - Parameter scales: from calibration, for each block; used when they were measured for `format`.
   ///   Otherwise each token has its own.
   public init(
-    _ config: DecoderConfig, capacity: Int, format: KeyValueFormat = .f32,
-    scales: [CacheScales]? = nil
+    _ config: DecoderConfig, capacity: Int, format: CacheFormat = .f32,
+    scales: [KeyValueScales]? = nil
   ) {
     self.capacity = capacity
     self.format = format
     layers = (0..<config.blocks).map {
       KeyValueStore(
-        config.attention, capacity: capacity, format: format, scales: scales?[$0].perHead(for: format, config.attention.keyHeads))
+        config.attention, capacity: capacity, format: format,
+        scales: scales?[$0].expanded(to: format, heads: config.attention.keyHeads))
     }
   }
 
@@ -29,9 +30,13 @@ public struct KeyValueCache: Sendable {
   }
 }
 
-extension CacheScales {
-  /// Nil when they were measured for another format.
-  fileprivate func perHead(for kept: KeyValueFormat, _ keyHeads: Int) -> KeyValueScales? {
-    kept.rawValue == format.rawValue ? perHead(keyHeads) : nil
+extension KeyValueScales {
+  /// A scale for each head; nil when they belong to another format.
+  fileprivate func expanded(to kept: CacheFormat, heads: Int) -> CacheScales? {
+    guard kept.rawValue == format.rawValue else { return nil }
+    func each(_ scales: [Float]) -> [Float] {
+      scales.count == heads ? scales : Array(repeating: scales[0], count: heads)
+    }
+    return CacheScales(keys: each(keys), values: each(values))
   }
 }

@@ -16,8 +16,8 @@ public struct Session {
   ///   - format: how their keys and values are kept.
   ///   - scales: of each block's keys and values, from calibration.
   public init(
-    _ decoder: Decoder, capacity: Int, keeping format: KeyValueFormat = .f32,
-    scales: [CacheScales]? = nil, on compute: Compute
+    _ decoder: Decoder, capacity: Int, keeping format: CacheFormat = .f32,
+    scales: [KeyValueScales]? = nil, on compute: Compute
   ) throws(ModelError) {
     self.decoder = decoder
     ends = DecoderEnds(decoder)

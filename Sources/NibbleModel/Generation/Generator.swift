@@ -30,8 +30,8 @@ public struct Generator {
   private var ahead: TokensAhead?
 
   public init(
-    _ decoder: Decoder, tokenizer: Tokenizer, capacity: Int, keeping format: KeyValueFormat = .f32,
-    scales: [CacheScales]? = nil, on compute: Compute
+    _ decoder: Decoder, tokenizer: Tokenizer, capacity: Int, keeping format: CacheFormat = .f32,
+    scales: [KeyValueScales]? = nil, on compute: Compute
   ) throws(ModelError) {
     self.tokenizer = tokenizer
     session = try Session(

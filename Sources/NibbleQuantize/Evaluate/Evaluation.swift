@@ -84,7 +84,7 @@ extension Evaluation {
   /// Scores `tokens` with a model, and with `base` beside it when given.
   public init(
     _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
-    keeping format: KeyValueFormat = .f32, on compute: Compute,
+    keeping format: CacheFormat = .f32, on compute: Compute,
     progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
   ) throws(ModelError) {
     let cut = try windows.cut(tokens)

@@ -50,12 +50,12 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
   /// `scale = absmax / largest code`, of all heads or of each.
   ///
   /// No scale is subnormal. Source: AutoFP8 for fp8, lmdeploy 0.2.6 `kv_qparams` for int8.
-  public func scales(_ format: CacheFormat) -> CacheScales? {
+  public func scales(_ format: KeyValueFormat) -> KeyValueScales? {
     func scales(_ peaks: [Float]) -> [Float] {
       let peaks = format.isPerHead ? peaks : [peaks.max() ?? 0]
       return peaks.map { max($0 / format.largestCode, .leastNormalMagnitude) }
     }
-    return CacheScales(format, keys: scales(keys.peaks), values: scales(values.peaks))
+    return KeyValueScales(format, keys: scales(keys.peaks), values: scales(values.peaks))
   }
 
   /// The heads of one of `ranks` tensor-parallel ranks; ranks share heads when there are more of them.

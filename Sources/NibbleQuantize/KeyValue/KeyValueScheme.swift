@@ -2,12 +2,12 @@ public import NibbleModel
 
 /// What a recipe makes of the cache of keys and values.
 public struct KeyValueScheme: Hashable, Sendable, Codable {
-  public var format: CacheFormat
+  public var format: KeyValueFormat
   /// Tensor-parallel ranks of an old engine that reads scales from files beside the weights; nil
   /// writes none.
   public var ranks: Int?
 
-  public init(_ format: CacheFormat, ranks: Int? = nil) {
+  public init(_ format: KeyValueFormat, ranks: Int? = nil) {
     self.format = format
     self.ranks = ranks
   }

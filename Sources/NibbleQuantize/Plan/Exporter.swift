@@ -31,34 +31,24 @@ public protocol Exporter: Sendable {
   func config(_ source: JSON, _ plan: Plan) -> JSON
   /// What scales are rounded to before they are stored.
   func scaleFormat(of layer: Plan.Layer) -> FloatFormat
+  /// What static scales of inputs are rounded to before they are stored.
+  func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat
   /// The tensors that hold the scales of a block's cache; none when the format has no place for them.
   ///
   /// - Parameter path: the block's attention, such as `model.layers.3.self_attn`.
   func cacheTensors(
-    _ format: CacheFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, keyHeads: Int, of path: String
   ) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
-  func encode(_ scales: CacheScales, of path: String) -> [String: Bytes]
+  func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes]
   /// Files beside the weights that hold the scales of the cache, for engines that read them there.
   ///
   /// - Parameter ranges: of each block.
   func cacheFiles(_ ranges: [KeyValueRanges], _ plan: Plan) -> [(name: String, bytes: [UInt8])]
-  /// What static scales of inputs are rounded to before they are stored.
-  func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat
 }
 
 extension Exporter {
   public func notes(_ plan: Plan) -> [String] { [] }
-
-  public func cacheTensors(
-    _ format: CacheFormat, keyHeads: Int, of path: String
-  ) -> [SafetensorsLayout.Tensor] { [] }
-
-  public func encode(_ scales: CacheScales, of path: String) -> [String: Bytes] { [:] }
-
-  public func cacheFiles(
-    _ ranges: [KeyValueRanges], _ plan: Plan
-  ) -> [(name: String, bytes: [UInt8])] { [] }
   public func stem(of plan: Plan) -> String { "model" }
   public func companions(of plan: Plan) -> [(name: String, text: String)] { [] }
   public func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat { .f32 }
@@ -67,4 +57,14 @@ extension Exporter {
   ) -> [String: Bytes] {
     encode(matrix, inputs: inputs, of: layer)
   }
+
+  public func cacheTensors(
+    _ format: KeyValueFormat, keyHeads: Int, of path: String
+  ) -> [SafetensorsLayout.Tensor] { [] }
+
+  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] { [:] }
+
+  public func cacheFiles(
+    _ ranges: [KeyValueRanges], _ plan: Plan
+  ) -> [(name: String, bytes: [UInt8])] { [] }
 }

@@ -57,7 +57,7 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "kv_cache", "input_range",
+      "quantize_head", "input_range", "kv_cache",
     ])
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
@@ -66,7 +66,6 @@ extension Recipe {
       maxKL: try fields.number("max_kl") ?? 0.1)
     if steps.isEmpty { steps = [.round(Round())] }
     quantizesHead = try fields.flag("quantize_head") ?? false
-    cache = try fields.node("kv_cache").map(KeyValueScheme.init)
     if let name = try fields.text("input_range") {
       guard let method = InputRangeMethod(rawValue: name) else {
         throw RecipeFault(
@@ -75,6 +74,7 @@ extension Recipe {
       }
       inputRange = method
     }
+    cache = try fields.node("kv_cache").map(KeyValueScheme.init)
     exceptions = try fields.list("exceptions").map { node in
       let fields = try RecipeFields(node, "an exception")
       try fields.allow(["layers", "weights", "activations", "keep"])
@@ -266,7 +266,7 @@ extension KeyValueScheme {
       name = try fields.text("format")
       ranks = try fields.count("ranks", in: 1...1024)
     }
-    guard let format = name.flatMap(CacheFormat.init(rawValue:)) else {
+    guard let format = name.flatMap(KeyValueFormat.init(rawValue:)) else {
       throw RecipeFault("format of kv_cache is \(name ?? "missing"); use fp8, int8 or int4")
     }
     self.format = format

@@ -69,13 +69,13 @@ public struct CompanionFiles: Sendable {
         throw error
       } catch { preconditionFailure("\(error)") }
     }
+    for file in plan.exporter.companions(of: plan) {
+      try folder.write(Array(file.text.utf8), to: file.name)
+    }
     if plan.recipe.cache?.ranks != nil {
       for file in plan.exporter.cacheFiles(entries.compactMap(\.cache), plan) {
         try folder.write(file.bytes, to: file.name)
       }
-    }
-    for file in plan.exporter.companions(of: plan) {
-      try folder.write(Array(file.text.utf8), to: file.name)
     }
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")

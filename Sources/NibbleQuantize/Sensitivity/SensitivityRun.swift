@@ -105,12 +105,12 @@ public struct SensitivityRun {
     _ states: [[Float]], _ decoder: Decoder, _ pass: ForwardPass
   ) -> [[Float]] {
     let config = decoder.config
-    let head = PreparedWeight(decoder.head)
     return states.map { states in
       let rows = states.count / config.hidden - 1
       var logits = [Float](repeating: 0, count: rows * config.vocabulary)
       pass.logits(
-        Array(states.prefix(rows * config.hidden)), norm: decoder.finalNorm, head: head,
+        Array(states.prefix(rows * config.hidden)), norm: decoder.finalNorm,
+        head: PreparedWeight(decoder.head),
         into: &logits)
       return logits
     }

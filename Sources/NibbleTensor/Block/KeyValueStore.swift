@@ -1,7 +1,7 @@
 import CNibble
 
 /// How keys and values are kept.
-public enum KeyValueFormat: String, Sendable, Hashable, Codable, CaseIterable {
+public enum CacheFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32
   case f16
   /// Symmetric, a scale for each token and head: `absmax / 127`.
@@ -28,7 +28,7 @@ public enum KeyValueFormat: String, Sendable, Hashable, Codable, CaseIterable {
 }
 
 /// Scales from calibration, which replace those of each token: one for each key head, above zero.
-public struct KeyValueScales: Sendable, Hashable {
+public struct CacheScales: Sendable, Hashable {
   public var keys: [Float]
   public var values: [Float]
 
@@ -44,19 +44,19 @@ public struct KeyValueScales: Sendable, Hashable {
 /// store.
 @safe public final class KeyValueStore: @unchecked Sendable {
   // Sendable by hand: one caller at a time, as with `Compute`.
-  public let format: KeyValueFormat
+  public let format: CacheFormat
   public let attention: Attention
   /// Tokens that fit.
   public let capacity: Int
-  let scales: KeyValueScales?
+  let scales: CacheScales?
   private let memory: UnsafeMutableRawPointer
   private let pageBytes: Int
 
   static let page = Int(NIBBLE_CACHE_PAGE)
 
   public init(
-    _ attention: Attention, capacity: Int, format: KeyValueFormat = .f32,
-    scales: KeyValueScales? = nil
+    _ attention: Attention, capacity: Int, format: CacheFormat = .f32,
+    scales: CacheScales? = nil
   ) {
     precondition(attention.headSize.isMultiple(of: 2), "heads of \(attention.headSize)")
     self.attention = attention

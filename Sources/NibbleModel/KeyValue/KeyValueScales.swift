@@ -1,7 +1,5 @@
-public import NibbleTensor
-
 /// What keys and values become in a cache whose scales were calibrated.
-public enum CacheFormat: String, Hashable, Sendable, Codable, CaseIterable {
+public enum KeyValueFormat: String, Hashable, Sendable, Codable, CaseIterable {
   /// FP8 E4M3, one scale for the keys of a block and one for its values.
   case fp8
   /// Symmetric codes in -127...127, a scale a key head.
@@ -25,13 +23,13 @@ public enum CacheFormat: String, Hashable, Sendable, Codable, CaseIterable {
 /// The scales of one block's cache: `key = code · keys[h]` after rotation, `value = code · values[h]`.
 ///
 /// `[1]`, for all heads, or `[keyHeads]`; finite and above zero.
-public struct CacheScales: Hashable, Sendable, Codable {
-  public let format: CacheFormat
+public struct KeyValueScales: Hashable, Sendable, Codable {
+  public let format: KeyValueFormat
   public let keys: [Float]
   public let values: [Float]
 
   /// Nil when a scale is not finite or not above zero, or when there are not as many keys as values.
-  public init?(_ format: CacheFormat, keys: [Float], values: [Float]) {
+  public init?(_ format: KeyValueFormat, keys: [Float], values: [Float]) {
     guard keys.count == values.count, !keys.isEmpty, format.isPerHead || keys.count == 1,
       (keys + values).allSatisfy({ $0.isFinite && $0 > 0 })
     else { return nil }
@@ -40,16 +38,8 @@ public struct CacheScales: Hashable, Sendable, Codable {
     self.values = values
   }
 
-  /// One scale a key head, as a running cache takes them.
-  public func perHead(_ keyHeads: Int) -> KeyValueScales {
-    func spread(_ scales: [Float]) -> [Float] {
-      scales.count == 1 ? [Float](repeating: scales[0], count: keyHeads) : scales
-    }
-    return KeyValueScales(keys: spread(keys), values: spread(values))
-  }
-
   /// How many scales keys have, and values: 1 or one a head.
-  public static func count(_ format: CacheFormat, keyHeads: Int) -> Int {
+  public static func count(_ format: KeyValueFormat, keyHeads: Int) -> Int {
     format.isPerHead ? keyHeads : 1
   }
 }
