@@ -23,6 +23,7 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "The GGUF file that llama-bench runs.")
   var gguf: String?
   @Option(
+    parsing: .unconditional,
     help: "Options for llama-bench in one word, such as \"-fa 1 -ctk q8_0 -ctv q8_0\".")
   var llamaOptions = ""
   @Option(help: "Tokens of the prompt that is read.")

@@ -57,17 +57,23 @@ import Testing
 
   @Test func anInterruptStopsTheAnswerAndNotTheProgram() throws {
     try inTemporaryFolder { folder in
-      let source = try model(folder)
+      let (source, text) = (try model(folder), folder + "/text")
+      try write("", text)
       let chat = try Call(
         ["chat", source, "--max-tokens", "90000", "--context", "100000"],
-        input: "One\n/save \(folder)/saved.json\n/quit\n", output: folder + "/text")
-      try write("", folder + "/text")
-      for _ in 0..<1000 where try files(folder)["text"]?.isEmpty ?? true { usleep(10_000) }
+        input: "One\n/save \(folder)/saved.json\n/quit\n", output: text)
+      for _ in 0..<3000 where try Data(contentsOf: URL(fileURLWithPath: text)).isEmpty {
+        usleep(10_000)
+      }
       chat.send(SIGINT)
       let outcome = try chat.wait()
       #expect(outcome.status == 0, "\(outcome)")
-      let saved = try files(folder)["saved.json"]
-      #expect(saved.map { !$0.isEmpty } ?? false, "\(outcome)")
+      let saved = try JSON(
+        parsing: Array(Data(contentsOf: URL(fileURLWithPath: folder + "/saved.json"))))
+      #expect(saved.array?.count == 2, "\(outcome)")
+      // Each token is a byte: fewer than were asked for.
+      let written = saved.array?.last?["content"]?.string?.utf8.count ?? 0
+      #expect((1..<80_000).contains(written), "\(written)")
       #expect(outcome.errors.contains("a second"))
     }
   }
