@@ -38,7 +38,13 @@ void nibble_cache_store(const float *row, void *page, int format, size_t token, 
     return;
   }
   if (format == NIBBLE_CACHE_F16) {
-    for (size_t i = 0; i < head; i++) ((_Float16 *)page)[first + i * step] = (_Float16)row[i];
+    uint16_t halves[64];
+    for (size_t start = 0; start < head; start += 64) {
+      const size_t count = head - start < 64 ? head - start : 64;
+      nibble_f32_to_f16(row + start, halves, count);
+      for (size_t i = 0; i < count; i++)
+        ((uint16_t *)page)[first + (start + i) * step] = halves[i];
+    }
     return;
   }
   float low = 0, high = 0;

@@ -21,12 +21,11 @@ INLINE __mmask16 outputs_of(const nibble_panels *w, size_t panel) {
   return rest >= PANEL ? 0xFFFF : (__mmask16)((1u << rest) - 1);
 }
 
-/// What the unsigned sums of one group and one token become: the sum of (x - zero) * (code - zero).
-INLINE __m512i corrected(__m512i sum, const nibble_inputs *x, const nibble_panels *w, size_t panel,
-                         size_t g, size_t groups, size_t token) {
+/// The sum of x * code of one group and one token becomes that of (x - zero) * (code - zero).
+INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_panels *w,
+                             size_t panel, size_t g, size_t groups, size_t token) {
   const size_t at = (panel * groups + g) * PANEL;
   const int32_t inputs = x->sums[g * x->step + token];
-  sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(code_offset(w) * inputs));
   if (w->zeros) {
     const size_t scales = (groups + w->scale_span - 1) / w->scale_span;
     const __m128i zeros = _mm_loadu_si128(
@@ -87,7 +86,10 @@ INLINE void few_integers(const nibble_inputs *x, const nibble_panels *w, size_t 
               sums);
     const __m512 scales = scales_of(w, p, g, groups);
     for (int t = 0; t < tokens; t++) {
-      const __m512i sum = corrected(sums[t], x, w, p, g, groups, token + t);
+      const __m512i offset =
+          _mm512_set1_epi32(code_offset(w) * x->sums[g * x->step + token + t]);
+      const __m512i sum = without_zeros(_mm512_sub_epi32(sums[t], offset), x, w, p, g, groups,
+                                        token + t);
       const __m512 value = _mm512_mul_ps(
           _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(input_scale(x, g, token + t))),
           scales);
@@ -129,8 +131,10 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
   _Alignas(64) float total[ROWS * PANELS][PANEL];
   for (size_t g = 0; g < groups; g++) {
     __m512i sums[ROWS][PANELS];
+    // What unsigned codes add too much is taken away before.
     for (int r = 0; r < rows; r++)
-      for (int p = 0; p < panels; p++) sums[r][p] = _mm512_setzero_si512();
+      for (int p = 0; p < panels; p++)
+        sums[r][p] = _mm512_set1_epi32(-code_offset(w) * x->sums[g * x->step + token + r]);
     const size_t end = unit_of_group(w, g + 1);
     for (size_t u = unit_of_group(w, g); u < end; u++) {
       __m512i lines[PANELS];
@@ -146,12 +150,10 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
     for (int p = 0; p < panels; p++) scales[p] = scales_of(w, panel + p, g, groups);
     for (int r = 0; r < rows; r++) {
       const __m512 scale = _mm512_set1_ps(input_scale(x, g, token + r));
-      const __m512i offset =
-          _mm512_set1_epi32(code_offset(w) * x->sums[g * x->step + token + r]);
       for (int p = 0; p < panels; p++) {
-        const __m512i sum = is_symmetric
-                                ? _mm512_sub_epi32(sums[r][p], offset)
-                                : corrected(sums[r][p], x, w, panel + p, g, groups, token + r);
+        const __m512i sum =
+            is_symmetric ? sums[r][p]
+                         : without_zeros(sums[r][p], x, w, panel + p, g, groups, token + r);
         __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales[p]);
         if (g > 0) value = _mm512_add_ps(_mm512_load_ps(total[r * PANELS + p]), value);
         if (g + 1 < groups)

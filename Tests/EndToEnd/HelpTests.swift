@@ -3,8 +3,8 @@ import Testing
 
 @Suite struct HelpTests {
   static let commands = [
-    "pull", "inspect", "plan", "sensitivity", "calibrate", "quantize", "compress", "check", "report",
-    "eval", "run", "chat", "bench", "tokenize", "logits",
+    "pull", "inspect", "plan", "sensitivity", "calibrate", "quantize", "compress", "check",
+    "report", "eval", "run", "chat", "bench", "tokenize", "logits",
   ]
 
   @Test func helpNamesEveryCommandAndEveryExitStatus() throws {

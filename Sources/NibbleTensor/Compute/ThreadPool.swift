@@ -46,6 +46,9 @@ import Synchronization
     // `body` and `tasks` change only while no worker is busy; `generation` publishes them.
     private var body: ((Int, Int) -> Void)?
     private var tasks = 0
+    /// Looks at a counter before a thread sleeps: some tenths of a millisecond, longer than what the
+    /// caller does by itself between two batches of a step.
+    private static let patience = 400_000
     private let generation = Atomic<Int>(0)
     private let next = Atomic<Int>(0)
     private let busy = Atomic<Int>(0)
@@ -83,7 +86,7 @@ import Synchronization
       var spins = 0
       while busy.load(ordering: .acquiring) > 0 {
         spins += 1
-        if spins > 4096 { sched_yield() }
+        if spins > Self.patience { sched_yield() }
       }
       body = nil
     }
@@ -92,7 +95,7 @@ import Synchronization
       var seen = 0
       while true {
         var spins = 0
-        while generation.load(ordering: .acquiring) == seen, spins < 20_000 {
+        while generation.load(ordering: .acquiring) == seen, spins < Self.patience {
           if stopped.load(ordering: .relaxed) { return }
           spins += 1
         }

@@ -13,6 +13,13 @@ public enum ProcessMemory {
 
   /// The most bytes that were ever resident, mapped files counted while their pages were in use.
   public static var peakResidentBytes: Int {
+    // Linux counts to a process what its parent held when it was started, but for this line.
+    if let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+      let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
+      let kilobytes = line.split(whereSeparator: \.isWhitespace).compactMap({ Int($0) }).first
+    {
+      return kilobytes * 1024
+    }
     var usage = rusage()
     #if canImport(Glibc)
       let who = RUSAGE_SELF.rawValue
