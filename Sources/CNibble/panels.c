@@ -58,13 +58,9 @@ static inline __attribute__((always_inline)) float e4m3_value(int code) {
   return value * 0x1p120f;
 }
 
-static size_t scale_count(const nibble_panels *w) {
-  return (panel_groups(w) + w->scale_span - 1) / w->scale_span;
-}
-
 VARIANTS void nibble_panels_decode(const nibble_panels *w, size_t first, size_t rows, float *out,
                                    int unscaled) {
-  const size_t groups = panel_groups(w), scales = scale_count(w);
+  const size_t groups = panel_groups(w), scales = panel_scales(w, groups);
   for (size_t r = first; r < first + rows; r++, out += w->columns) {
     const uint8_t *panel = w->codes + r / PANEL * panel_step(w);
     for (size_t g = 0; g < groups; g++) {
@@ -96,7 +92,7 @@ VARIANTS void nibble_sums_s8(const int8_t *x, int32_t *sums, size_t count, size_
 static inline __attribute__((always_inline)) void plain_integers(
     const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count, float *y,
     size_t y_stride, int format) {
-  const size_t groups = panel_groups(w), scales = scale_count(w);
+  const size_t groups = panel_groups(w), scales = panel_scales(w, groups);
   for (size_t p = first; p < first + count; p++) {
     const uint8_t *panel = w->codes + p * panel_step(w);
     const size_t outputs = w->outputs - p * PANEL < PANEL ? w->outputs - p * PANEL : PANEL;
@@ -136,7 +132,7 @@ VARIANTS void nibble_plain_int4(const nibble_inputs *x, const nibble_panels *w, 
 static inline __attribute__((always_inline)) void plain_floats(
     const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count, float *y,
     size_t y_stride, int format) {
-  const size_t groups = panel_groups(w), scales = scale_count(w);
+  const size_t groups = panel_groups(w), scales = panel_scales(w, groups);
   for (size_t p = first; p < first + count; p++) {
     const uint8_t *panel = w->codes + p * panel_step(w);
     const size_t outputs = w->outputs - p * PANEL < PANEL ? w->outputs - p * PANEL : PANEL;

@@ -29,6 +29,11 @@ static inline size_t panel_groups(const nibble_panels *w) {
   return (w->columns + w->group - 1) / w->group;
 }
 
+/// Scales of one output, of `groups` groups.
+static inline size_t panel_scales(const nibble_panels *w, size_t groups) {
+  return (groups + w->scale_span - 1) / w->scale_span;
+}
+
 /// What every code of a format has too much when it is read as an unsigned byte.
 static inline int code_offset(const nibble_panels *w) { return w->format == NIBBLE_INT4 ? 8 : 128; }
 

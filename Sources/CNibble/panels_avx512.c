@@ -27,7 +27,7 @@ INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_p
   const size_t at = (panel * groups + g) * PANEL;
   const int32_t inputs = x->sums[g * x->step + token];
   if (w->zeros) {
-    const size_t scales = (groups + w->scale_span - 1) / w->scale_span;
+    const size_t scales = panel_scales(w, groups);
     const __m128i zeros = _mm_loadu_si128(
         (const __m128i *)(w->zeros + (panel * scales + g / w->scale_span) * PANEL));
     sum = _mm512_sub_epi32(
@@ -40,7 +40,7 @@ INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_p
 }
 
 INLINE __m512 scales_of(const nibble_panels *w, size_t panel, size_t g, size_t groups) {
-  const size_t scales = (groups + w->scale_span - 1) / w->scale_span;
+  const size_t scales = panel_scales(w, groups);
   return _mm512_loadu_ps(w->scales + (panel * scales + g / w->scale_span) * PANEL);
 }
 
@@ -246,7 +246,7 @@ INLINE __m512 codes_as_floats(__m512i line, int format, int j, int high, __m512i
 INLINE void few_floats(const nibble_inputs *x, const nibble_panels *w, size_t p, float *y,
                        size_t y_stride, size_t token, int tokens, int format) {
   const size_t groups = panel_groups(w);
-  const size_t scale_count = (groups + w->scale_span - 1) / w->scale_span;
+  const size_t scale_count = panel_scales(w, groups);
   const float *rows = (const float *)x->values + token * x->stride;
   const char *codes = (const char *)w->codes + p * panel_step(w);
   __m512 total[2];

@@ -20,7 +20,7 @@ INLINE __m256i broadcast4(const int8_t *x) {
 /// The products of 8 outputs, those from `half` on, with `tokens` rows.
 INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t half,
                        size_t token, int tokens, int is_int4, float *y, size_t y_stride) {
-  const size_t groups = panel_groups(w), scale_count = (groups + w->scale_span - 1) / w->scale_span;
+  const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
   const char *codes = (const char *)w->codes + panel * panel_step(w) + half * UNIT;
   const int8_t *rows = (const int8_t *)x->values + token * x->stride;
   const __m256i flip = _mm256_set1_epi8((char)0x80), low = _mm256_set1_epi8(15);

@@ -12,7 +12,7 @@
 static inline __attribute__((always_inline)) void quarter_panel(
     const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t quarter, size_t token,
     int tokens, int is_int4, float *y, size_t y_stride) {
-  const size_t groups = panel_groups(w), scale_count = (groups + w->scale_span - 1) / w->scale_span;
+  const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
   const uint8_t *codes = w->codes + panel * panel_step(w) + quarter * UNIT;
   const int8_t *rows = (const int8_t *)x->values + token * x->stride;
   float32x4_t total[4];

@@ -53,12 +53,4 @@ extension Weight {
       matrix.codes.count + 4 * matrix.scales.count + matrix.zeroPoints.count
     }
   }
-
-  /// Whether codes are multiplied with int8 codes.
-  var multipliesIntegers: Bool {
-    guard case .quantized(let matrix, let inputs) = self, matrix.scheme.format != .e4m3 else {
-      return false
-    }
-    return inputs?.scheme.format == .int8
-  }
 }

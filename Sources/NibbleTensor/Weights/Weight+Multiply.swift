@@ -30,6 +30,9 @@ extension Weight {
     return groups.width < limit ? groups : nil
   }
 
+  /// Whether codes are multiplied with int8 codes.
+  public var multipliesIntegers: Bool { integerGroups != nil }
+
   /// The float product of many tokens, when scales change along the inputs.
   var grouped: GroupedProduct? {
     guard case .quantized(let matrix, let rounding?) = self, integerGroups == nil else {
