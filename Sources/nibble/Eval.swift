@@ -73,7 +73,7 @@ struct Eval: ParsableCommand {
     let start = clock.now
     let evaluation = try Evaluation(
       loaded.decoder, against: base?.decoder, tokens: tokens, windows: part,
-      keeping: load.kv ?? .f32, on: computing
+      keeping: load.kv ?? .f32, scales: loaded.cacheScales, on: computing
     ) { done, total, perplexity in
       let elapsed = (clock.now - start) / .seconds(1)
       let left = elapsed / Double(done) * Double(total - done)

@@ -22,13 +22,15 @@ struct LoadOptions: ParsableArguments {
 
   @Option(
     help: """
-      What integer weights multiply when their scheme leaves activations float: float, or int8 in groups       of 64, in integers. Default: int8, but float in eval.
+      What integer weights multiply when their scheme leaves activations float: float, or int8 in groups \
+      of 64, in integers. Default: int8, but float in eval.
       """)
   var activations: FloatActivations?
 
   @Option(
     help: """
-      How keys and values are kept: f32, f16, int8, int4 or fp8; calibrated scales of the checkpoint are       used when they are for that format. Default: f16, but f32 in eval.
+      How keys and values are kept: f32, f16, int8, int4 or fp8; calibrated scales of the checkpoint are \
+      used when they are for that format. Default: f16, but f32 in eval.
       """)
   var kv: CacheFormat?
 

@@ -75,6 +75,30 @@ import TinyModel
     }
   }
 
+  /// The verdict is that of the model with the cache that it will have.
+  @Test(arguments: KeyValueFormat.allCases)
+  func theVerdictCountsTheCache(_ format: KeyValueFormat) throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try Self.model().write(in: source, config: [:])
+      var run = Self.run(.w8a8Smooth)
+      let plain = try #require(run.run(source, to: folder + "/plain").verdict).kl
+      run.recipe.cache = KeyValueScheme(format)
+      let verdict = try #require(run.run(source, to: output).verdict)
+      let (model, base) = (try LoadedModel(path: output), try LoadedModel(path: source))
+      var windows = EvaluationWindows()
+      windows.length = 16
+      let found = try #require(
+        Evaluation(
+          model.decoder, against: base.decoder, tokens: run.windows.heldOut.flatMap(\.self),
+          windows: windows, keeping: format.cache, scales: model.cacheScales,
+          on: Compute(threads: 1, precision: .f32)
+        ) { _, _, _ in }.comparison)
+      #expect(abs(found.kl - verdict.kl) <= 1e-6 + 1e-4 * verdict.kl, "\(found.kl), \(verdict.kl)")
+      #expect(abs(verdict.kl - plain) > 1e-6, "\(verdict.kl), \(plain)")
+    }
+  }
+
   @Test(arguments: Recipe.presets.filter(\.needsCalibration).map(\.name))
   func threadsAndStopsDoNotChangeAByte(_ name: String) throws {
     try inTemporaryFolder { folder in

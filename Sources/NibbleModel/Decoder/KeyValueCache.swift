@@ -18,8 +18,7 @@ public struct KeyValueCache: Sendable {
     self.format = format
     layers = (0..<config.blocks).map {
       KeyValueStore(
-        config.attention, capacity: capacity, format: format,
-        scales: scales?[$0].expanded(to: format, heads: config.attention.keyHeads))
+        config.attention, capacity: capacity, format: format, calibrated: scales?[$0])
     }
   }
 
@@ -30,10 +29,33 @@ public struct KeyValueCache: Sendable {
   }
 }
 
+extension KeyValueStore {
+  /// - Parameter calibrated: used when they were measured for `format`. Otherwise each token has its
+  ///   own scales.
+  public convenience init(
+    _ attention: Attention, capacity: Int, format: CacheFormat, calibrated: KeyValueScales?
+  ) {
+    self.init(
+      attention, capacity: capacity, format: format,
+      scales: calibrated?.expanded(to: format, heads: attention.keyHeads))
+  }
+}
+
+extension KeyValueFormat {
+  /// How a cache of this format is kept.
+  public var cache: CacheFormat {
+    switch self {
+    case .fp8: .fp8
+    case .int8: .int8
+    case .int4: .int4
+    }
+  }
+}
+
 extension KeyValueScales {
   /// A scale for each head; nil when they belong to another format.
   fileprivate func expanded(to kept: CacheFormat, heads: Int) -> CacheScales? {
-    guard kept.rawValue == format.rawValue else { return nil }
+    guard kept == format.cache else { return nil }
     func each(_ scales: [Float]) -> [Float] {
       scales.count == heads ? scales : Array(repeating: scales[0], count: heads)
     }

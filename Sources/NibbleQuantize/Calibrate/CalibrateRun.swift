@@ -1,3 +1,4 @@
+import Foundation
 public import NibbleModel
 public import NibbleTensor
 
@@ -41,7 +42,7 @@ public struct CalibrateRun {
       let ends = try DecoderEnds(config, from: checkpoint)
       var streams = try StateStreams(
         calibration: windows, heldOut: [], needs: .statistics, config: config, ends: ends,
-        on: compute)
+        in: URL(fileURLWithPath: path).deletingLastPathComponent().path, on: compute)
       ends.embedding.release()
       let writer = try StatisticsWriter(
         config, model: StatisticsFile.fingerprint(of: checkpoint),

@@ -82,14 +82,18 @@ public struct Evaluation: Sendable, Hashable {
 
 extension Evaluation {
   /// Scores `tokens` with a model, and with `base` beside it when given.
+  ///
+  /// - Parameters:
+  ///   - format: how the model, not `base`, keeps keys and values.
+  ///   - scales: the calibrated ones of a cache, for each block; used when they are of `format`.
   public init(
     _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
-    keeping format: CacheFormat = .f32, on compute: Compute,
+    keeping format: CacheFormat = .f32, scales: [KeyValueScales]? = nil, on compute: Compute,
     progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
   ) throws(ModelError) {
     let cut = try windows.cut(tokens)
     var session = try Session(
-      decoder, capacity: windows.length, keeping: format, on: compute)
+      decoder, capacity: windows.length, keeping: format, scales: scales, on: compute)
     var other: Session? =
       if let base { try Session(base, capacity: windows.length, on: compute) } else { nil }
     var meter = LossMeter()

@@ -72,9 +72,15 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     steps =
       recipe.needsCalibration
       ? Self.steps(blocks, decoder, windows.calibration, recipe.needs) : 0
+    // Streams of more than some bytes are on disk.
     let streams = recipe.needsCalibration ? recipe.needs.streams : 2
-    let tokens = windows.calibration.reduce(0, +) * streams + 2 * windows.heldOut.reduce(0, +)
-    states = 4 * decoder.hidden * tokens
+    let (calibrated, measured) = (
+      4 * decoder.hidden * windows.calibration.reduce(0, +),
+      4 * decoder.hidden * windows.heldOut.reduce(0, +)
+    )
+    states =
+      streams * min(calibrated + measured, WindowStates.heldBytes)
+      + (2 - streams) * min(measured, WindowStates.heldBytes)
     // The head's mapped pages are in memory while it multiplies.
     logits = 2 * 4 * logitRows * decoder.vocabulary + 2 * decoder.vocabulary * decoder.hidden
     if !isMapped {

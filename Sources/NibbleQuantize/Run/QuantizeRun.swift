@@ -80,7 +80,7 @@ public struct QuantizeRun {
     try checkCalibration()
     let folder = try RunFolder(
       output: output, source: checkpoint.path, fingerprint: fingerprint())
-    var streams = try startStreams()
+    var streams = try startStreams(in: folder.path)
     let resumed = try resume(folder, &streams)
     for (index, unit) in plan.units.prefix(resumed).enumerated() {
       progress(
@@ -149,17 +149,16 @@ public struct QuantizeRun {
     }
   }
 
-  private func startStreams() throws(QuantizeError) -> StateStreams? {
+  private func startStreams(in folder: String) throws(QuantizeError) -> StateStreams? {
     guard let config = plan.decoder, !windows.heldOut.isEmpty || plan.recipe.needsCalibration else {
       return nil
     }
-    do {
-      let ends = try DecoderEnds(config, from: checkpoint)
-      defer { ends.embedding.release() }
-      return try StateStreams(
-        calibration: windows.calibration, heldOut: windows.heldOut, needs: needs,
-        config: config, ends: ends, on: compute)
-    } catch { throw .model(error) }
+    let ends: DecoderEnds
+    do { ends = try DecoderEnds(config, from: checkpoint) } catch { throw .model(error) }
+    defer { ends.embedding.release() }
+    return try StateStreams(
+      calibration: windows.calibration, heldOut: windows.heldOut, needs: needs,
+      config: config, ends: ends, in: folder, on: compute)
   }
 
   /// How many units need not be done again: those whose bytes are as the journal says, up to one
@@ -230,7 +229,8 @@ public struct QuantizeRun {
     }
     // Windows that only calibrate have moved on already.
     let measured = needs.isEmpty ? all : calibration.upperBound..<all.upperBound
-    return streams?.run(source: source, quantized: quantized, over: measured)
+    let cache = plan.recipe.cache.flatMap { outcome.cache?.scales($0.format) }
+    return streams?.run(source: source, quantized: quantized, cache: cache, over: measured)
   }
 
   private func verdict(

@@ -138,20 +138,32 @@ final class RunFolder {
     }
   }
 
-  /// Writes a file of the finished model and waits for the disk.
   func write(_ bytes: [UInt8], to name: String) throws(QuantizeError) {
+    try write(CollectionOfOne(bytes), to: name)
+  }
+
+  /// Writes a file, part by part, and waits for the disk; returns its SHA-256.
+  @discardableResult
+  func write(
+    _ parts: some Sequence<[UInt8]>, to name: String
+  ) throws(QuantizeError) -> String {
     let file = unsafe open(path + "/" + name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw .format(.file(FileError("create", path + "/" + name))) }
     defer { close(file) }
-    var done = 0
-    while done < bytes.count {
-      let count = unsafe bytes.withUnsafeBytes {
-        unsafe Foundation.write(file, $0.baseAddress! + done, $0.count - done)
+    var hash = SHA256()
+    for bytes in parts {
+      var done = 0
+      while done < bytes.count {
+        let count = unsafe bytes.withUnsafeBytes {
+          unsafe Foundation.write(file, $0.baseAddress! + done, $0.count - done)
+        }
+        guard count > 0 else { throw .format(.file(FileError("write", path + "/" + name))) }
+        done += count
       }
-      guard count > 0 else { throw .format(.file(FileError("write", path + "/" + name))) }
-      done += count
+      hash.update(data: bytes)
     }
     guard fsync(file) == 0 else { throw .format(.file(FileError("flush", path + "/" + name))) }
+    return hexadecimal(hash.finalize())
   }
 
   func remove(_ name: String) { unsafe unlink(path + "/" + name) }

@@ -16,9 +16,8 @@ struct StateStreams {
   let windows: [[Int]]
   /// How many of the windows, at the end, are held out for the verdict.
   let heldOut: Int
-  /// `[window][t, hidden]`
-  var source: [[Float]]
-  var quantized: [[Float]]
+  var source: WindowStates
+  var quantized: WindowStates
   var pass: ForwardPass
   /// What calibration saw of the keys and values of the last block that it watched.
   var keyValues = KeyValueRecord()
@@ -26,27 +25,38 @@ struct StateStreams {
   var calibration: Range<Int> { 0..<windows.count - heldOut }
 
   /// Starts at the embedding.
+  ///
+  /// - Parameter folder: where states that are too many for memory are kept, in files without a name.
   init(
     calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderConfig,
-    ends: DecoderEnds, on compute: Compute
-  ) throws(ModelError) {
+    ends: DecoderEnds, in folder: String, on compute: Compute
+  ) throws(QuantizeError) {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
-    source = []
-    for window in windows { source.append(try ends.states(of: window)) }
-    quantized = source
-    for index in calibration.indices where !needs.isEmpty {
-      if needs.isDisjoint(with: .sourceStates) { source[index] = [] }
-      if !needs.contains(.quantized) { quantized[index] = [] }
+    let sizes = windows.map { $0.count * config.hidden }
+    func followed(_ isFollowed: Bool) -> [Int] {
+      isFollowed || needs.isEmpty
+        ? sizes : sizes.enumerated().map { $0.offset < calibration.count ? 0 : $0.element }
     }
-    pass = try ForwardPass(
-      config, positions: windows.map(\.count).max() ?? 1, on: compute)
+    source = try WindowStates(sizes: followed(!needs.isDisjoint(with: .sourceStates)), in: folder)
+    quantized = try WindowStates(sizes: followed(needs.contains(.quantized)), in: folder)
+    do {
+      for (index, window) in windows.enumerated() {
+        let states = try ends.states(of: window)
+        if source.sizes[index] > 0 { source[index] = states }
+        if quantized.sizes[index] > 0 { quantized[index] = states }
+      }
+      pass = try ForwardPass(
+        config, positions: windows.map(\.count).max() ?? 1, on: compute)
+    } catch { throw .model(error) }
   }
 
   /// Runs both blocks over some windows; returns the relative error of the quantized stream,
   /// `sqrt(Σ(x - x̂)² / Σx²)`.
+  ///
+  /// - Parameter cache: how the quantized block keeps keys and values; nil keeps them as they are.
   mutating func run(
-    source block: Block, quantized other: Block, over range: Range<Int>
+    source block: Block, quantized other: Block, cache: KeyValueScales?, over range: Range<Int>
   ) -> Double {
     var (error, signal) = (0.0, 0.0)
     var (block, other) = (block, other)
@@ -58,7 +68,12 @@ struct StateStreams {
       let capacity = windows[index].count
       let store = KeyValueStore(pass.config.attention, capacity: capacity)
       pass.run(block, on: &source[index], from: 0, keeping: store)
-      pass.run(other, on: &quantized[index], from: 0, keeping: store)
+      let otherStore =
+        cache.map {
+          KeyValueStore(
+            pass.config.attention, capacity: capacity, format: $0.format.cache, calibrated: $0)
+        } ?? store
+      pass.run(other, on: &quantized[index], from: 0, keeping: otherStore)
       let (left, right) = (quantized[index], source[index])
       let energy = errorEnergy(of: left.span, against: right.span)
       error += energy.error
@@ -81,6 +96,7 @@ struct StateStreams {
     var base: [Float] = []
     for index in windows.indices.suffix(heldOut) {
       let window = windows[index]
+      let (sourceStates, quantizedStates) = (source[index], quantized[index])
       for start in stride(from: 0, to: window.count - 1, by: logitRows) {
         let rows = start..<min(start + logitRows, window.count - 1)
         let values = rows.lowerBound * width..<rows.upperBound * width
@@ -88,9 +104,9 @@ struct StateStreams {
           logits = [Float](repeating: 0, count: rows.count * vocabulary)
           base = logits
         }
-        pass.logits(Array(source[index][values]), norm: norm, head: head, into: &base)
+        pass.logits(Array(sourceStates[values]), norm: norm, head: head, into: &base)
         pass.logits(
-          Array(quantized[index][values]), norm: norm, head: quantizedHead, into: &logits)
+          Array(quantizedStates[values]), norm: norm, head: quantizedHead, into: &logits)
         meter.add(
           pass.compute.compare(
             logits.span, to: base.span, targets: rows.map { window[$0 + 1] }))
@@ -101,28 +117,41 @@ struct StateStreams {
 
   /// Writes both streams; returns the file's SHA-256.
   func spill(to folder: RunFolder, unit: Int) throws(QuantizeError) -> String {
-    var bytes: [UInt8] = []
-    for window in source + quantized { bytes += FloatFormat.f32.encode(window.span) }
-    try folder.write(bytes, to: Self.fileName(unit))
-    return hexadecimal(SHA256.hash(data: bytes))
+    let parts = (0..<2 * windows.count).lazy.map { index in
+      FloatFormat.f32.encode(
+        (index < windows.count ? source[index] : quantized[index - windows.count]).span)
+    }
+    return try folder.write(parts, to: Self.fileName(unit))
   }
 
-  /// Reads both streams back; false, and nothing changes, when the file is not what was written.
+  /// Reads both streams back; false when the file is not what was written.
   mutating func restore(from folder: RunFolder, unit: Int, sha256: String) -> Bool {
     guard let file = try? MappedFile(path: folder.path + "/" + Self.fileName(unit)) else {
       return false
     }
-    let bytes = Bytes(file, 0..<file.count)
-    let hash = unsafe bytes.withUnsafeBytes { unsafe SHA256.hash(data: $0) }
-    let sizes = (source + quantized).map(\.count)
-    guard hexadecimal(hash) == sha256, bytes.count == 4 * sizes.reduce(0, +) else { return false }
-    var at = 0
-    let states = sizes.map { count in
-      defer { at += 4 * count }
-      return FloatFormat.f32.decode(bytes[at..<at + 4 * count])
+    var end = 0
+    let parts = (source.sizes + quantized.sizes).map { size in
+      defer { end += 4 * size }
+      return end..<end + 4 * size
     }
-    source = Array(states.prefix(source.count))
-    quantized = Array(states.suffix(quantized.count))
+    guard end == file.count else { return false }
+    var hash = SHA256()
+    for part in parts {
+      let bytes = Bytes(file, part)
+      unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+      bytes.release()
+    }
+    guard hexadecimal(hash.finalize()) == sha256 else { return false }
+    for (index, part) in parts.enumerated() where !part.isEmpty {
+      let bytes = Bytes(file, part)
+      let states = FloatFormat.f32.decode(bytes)
+      if index < windows.count {
+        source[index] = states
+      } else {
+        quantized[index - windows.count] = states
+      }
+      bytes.release()
+    }
     return true
   }
 
