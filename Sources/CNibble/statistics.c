@@ -66,6 +66,29 @@ VARIANTS float nibble_scaled_peak(const float *x, const float *factor, size_t co
   return peak;
 }
 
+VARIANTS double nibble_rounding_energy(const float *x, const float *factor, const float *weight,
+                                       size_t count, float largest) {
+  const float peak = nibble_scaled_peak(x, factor, count);
+  if (!(peak > 0)) return 0;
+  const float step = peak / largest, codes = largest / peak;
+  float lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int l = 0; l < LANES; l++) {
+      float v = x[i + l] * factor[i + l] * codes;
+      float error = (v - nearbyintf(v)) * step;
+      lane[l] += error * error * weight[i + l];
+    }
+  for (int l = 0; i < count; i++, l++) {
+    float v = x[i] * factor[i] * codes;
+    float error = (v - nearbyintf(v)) * step;
+    lane[l] += error * error * weight[i];
+  }
+  double sum = 0;
+  for (int l = 0; l < LANES; l++) sum += lane[l];
+  return sum;
+}
+
 VARIANTS void nibble_multiply(float *y, const float *factor, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] *= factor[i];
 }

@@ -10,14 +10,19 @@ public struct LoadedModel: Sendable {
   /// The scales of each block's cache of keys and values; nil when none were calibrated.
   public let cacheScales: [KeyValueScales]?
 
-  /// - Parameter path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
-  public init(path: String) throws(ModelError) {
+  /// - Parameters:
+  ///   - path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
+  ///   - keepsCompressed: whether the codes of a W8A8SC model stay compressed in memory, and each
+  ///     product decompresses them.
+  public init(path: String, keepsCompressed: Bool = false) throws(ModelError) {
     let parts = AscendParts.folders(of: path)
     checkpoint = try Checkpoint(path: path, weights: parts.first ?? path)
     let config = try checkpoint.decoderConfig()
     if checkpoint.config["quantize"]?.string != nil {
       decoder = try Decoder(
-        config, from: AscendReader(checkpoint, config.family, parts: parts))
+        config,
+        from: AscendReader(
+          checkpoint, config.family, parts: parts, keepsCompressed: keepsCompressed))
       cacheScales = nil
       return
     }

@@ -12,6 +12,8 @@ public enum ModelError: Error, Hashable, Sendable {
   case tensorType(String, found: String, expected: String)
   case nonFinite(tensor: String, index: Int)
   case tooManyTokens(Int, limit: Int, what: String)
+  /// The keys and values of so many tokens are over a limit, in words, under which fewer fit.
+  case cacheTooSmall(tokens: Int, fitting: Int, bytesPerToken: Int, limit: String)
   case tokenOutsideVocabulary(Int, vocabulary: Int)
   case unsupported(String)
 }
@@ -40,6 +42,9 @@ extension ModelError: CustomStringConvertible {
         + "float16 weights overflowed when they were saved."
     case .tooManyTokens(let count, let limit, let what):
       "\(count) tokens, but \(what) \(limit). Use a shorter text or window."
+    case .cacheTooSmall(let count, let fitting, let bytes, let limit):
+      "the keys and values of \(count) tokens, \(bytes) bytes each, are over \(limit), which holds "
+        + "\(fitting) tokens. Use at most so many (--context), a smaller --kv, or a higher limit."
     case .tokenOutsideVocabulary(let id, let vocabulary):
       "token \(id) is outside the vocabulary of \(vocabulary). The tokenizer belongs to another model."
     case .unsupported(let reason): reason

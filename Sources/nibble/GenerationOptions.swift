@@ -22,13 +22,21 @@ struct GenerationOptions: ParsableArguments {
     help: "Tokens of prompt and answer at most. Default: what the model was made for, up to 8192.")
   var context: Int?
   @Option(
+    help: """
+      Share of the memory that is free beside the weights which keys and values may take, above 0 and up \
+      to 1. Default: 0.8.
+      """)
+  var cacheMaxEntryCount: Double?
+  @Option(help: "Most memory for keys and values instead, such as 500MB.")
+  var cacheBytes: String?
+  @Option(
     name: [.long, .customLong("meta-instruction")],
     help: "What the model is told first.")
   var system: String?
   @Option(
     help: """
       Guess up to so many tokens ahead from the text so far; the same text, sooner where it repeats \
-      the prompt, as summaries and edits do. Default: none.
+      the prompt, as summaries and edits do. At most 3 where activations are rounded. Default: none.
       """)
   var promptLookup: Int?
 
@@ -43,6 +51,11 @@ struct GenerationOptions: ParsableArguments {
     return sampling
   }
 
+  func cacheLimit() throws -> CacheLimit {
+    if let cacheBytes { return .bytes(try ByteSize.bytes(cacheBytes, "--cache-bytes")) }
+    return cacheMaxEntryCount.map { .shareOfFreeMemory($0) } ?? .standard
+  }
+
   func validate() throws {
     if let fault = sampling.fault { throw ValidationError("\(fault).") }
     guard (1...1 << 24).contains(maxTokens) else {
@@ -54,5 +67,14 @@ struct GenerationOptions: ParsableArguments {
     if let context, !(2...1 << 24).contains(context) {
       throw ValidationError("--context is \(context); use 2 or more.")
     }
+    if let share = cacheMaxEntryCount {
+      guard share > 0, share <= 1 else {
+        throw ValidationError("--cache-max-entry-count is \(share); use a share such as 0.5.")
+      }
+      guard cacheBytes == nil else {
+        throw ValidationError("--cache-max-entry-count and --cache-bytes both limit; give one.")
+      }
+    }
+    _ = try cacheLimit()
   }
 }

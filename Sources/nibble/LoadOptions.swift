@@ -20,6 +20,13 @@ struct LoadOptions: ParsableArguments {
       """)
   var quantizeHead = false
 
+  @Flag(
+    help: """
+      Keep the weights of a W8A8SC model compressed in memory; each product decompresses them, which \
+      takes far longer.
+      """)
+  var compressedWeights = false
+
   @Option(
     help: """
       What integer weights multiply when their scheme leaves activations float: float, or int8 in groups \
@@ -37,6 +44,7 @@ struct LoadOptions: ParsableArguments {
   /// The options as they were given, for another process.
   var arguments: [String] {
     (quantize.map { ["--quantize", $0] } ?? []) + (quantizeHead ? ["--quantize-head"] : [])
+      + (compressedWeights ? ["--compressed-weights"] : [])
       + (activations.map { ["--activations", $0.rawValue] } ?? [])
       + (kv.map { ["--kv", $0.rawValue] } ?? [])
   }
@@ -58,7 +66,7 @@ struct LoadOptions: ParsableArguments {
     _ path: String, _ compute: ComputeOptions, measures: Bool
   ) throws -> (LoadedModel, Compute) {
     guard let quantize else {
-      let loaded = try LoadedModel(path: path)
+      let loaded = try LoadedModel(path: path, keepsCompressed: compressedWeights)
       return (loaded, compute.compute(for: loaded.checkpoint, runs: !measures))
     }
     let recipe = try RecipeOptions.recipe(named: quantize)

@@ -94,19 +94,30 @@ struct Assistant {
   /// Room for a prompt and its answer.
   func generator(for prompt: Int, _ options: GenerationOptions) throws -> Generator {
     let limit = options.context ?? min(loaded.decoder.config.context, 8192)
-    let capacity = min(limit, prompt + options.maxTokens)
     guard prompt < limit else {
       throw ModelError.tooManyTokens(prompt, limit: limit, what: "the context holds")
     }
-    return try generator(capacity, options)
+    let wanted = min(limit, prompt + options.maxTokens)
+    return try generator(wanted, needed: wanted, options)
   }
 
   /// Room for a whole conversation.
   func generator(_ options: GenerationOptions) throws -> Generator {
-    try generator(options.context ?? min(loaded.decoder.config.context, 8192), options)
+    let wanted = options.context ?? min(loaded.decoder.config.context, 8192)
+    return try generator(wanted, needed: options.context ?? 1, options)
   }
 
-  private func generator(_ capacity: Int, _ options: GenerationOptions) throws -> Generator {
+  /// - Parameters:
+  ///   - wanted: tokens to have room for.
+  ///   - needed: those without which there is no use.
+  private func generator(
+    _ wanted: Int, needed: Int, _ options: GenerationOptions
+  ) throws -> Generator {
+    let capacity = try options.cacheLimit().capacity(
+      wanted: wanted, needed: needed, loaded.decoder, keeping: kept)
+    if capacity < wanted {
+      Terminal.note("the memory for keys and values holds \(capacity) tokens")
+    }
     var generator = try Generator(
       loaded.decoder, tokenizer: tokenizer, capacity: capacity, keeping: kept,
       scales: loaded.cacheScales, on: computing)

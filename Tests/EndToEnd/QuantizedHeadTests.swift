@@ -61,7 +61,13 @@ import TinyModel
       #expect((ahead["guessed_tokens"]?.int ?? 0) > 0)
       let rounded = try nibble(
         "run", source, text, "--raw", "--quantize-head", "--prompt-lookup", "4")
-      #expect(rounded.status == 65 && rounded.errors.contains("--prompt-lookup"))
+      #expect(rounded.status == 65 && rounded.errors.contains("Use --prompt-lookup 3"))
+      let options = [
+        "--raw", "--quantize-head", "--quantize", "w8a8", "--max-tokens", "60", "--json",
+      ]
+      let one = try Call(["run", source, text] + options).wait().json()
+      let three = try Call(["run", source, text, "--prompt-lookup", "3"] + options).wait().json()
+      #expect(one["tokens"] == three["tokens"] && (three["guessed_tokens"]?.int ?? 0) > 0)
     }
   }
 }

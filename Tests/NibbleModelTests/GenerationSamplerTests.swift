@@ -88,6 +88,53 @@ struct Seeded: RandomNumberGenerator {
     #expect(Set(frequencies(logits, sampling { $0.minP = p }).keys) == Set(kept))
   }
 
+  /// Of a large vocabulary only the likely part is sorted; the choice is that of sorting it all.
+  @Test(arguments: [0.3, 1, 4] as [Float])
+  func aLargeVocabularyIsDrawnFromAsASortedOne(_ temperature: Float) {
+    let settings: [(inout Sampling) -> Void] = [
+      { _ in }, { $0.topK = 40 }, { $0.topK = 3000 }, { $0.topP = 0.9 }, { $0.topP = 0.9999999 },
+      { $0.minP = 0.05 }, { $0.minP = 1e-9 }, { ($0.topK, $0.topP, $0.minP) = (500, 0.8, 1e-4) },
+    ]
+    for (number, change) in settings.enumerated() {
+      var sampling = sampling(change)
+      (sampling.temperature, sampling.seed) = (temperature, UInt64(number))
+      var sampler = Sampler(sampling)
+      var random = Seeded(state: UInt64(number))
+      for draw in 0..<60 {
+        let logits = logits(4000, seed: UInt64(draw)).map { $0 * $0 * $0 / 2 }
+        let point = Double(random.next() >> 11) * 0x1p-53
+        #expect(
+          sampler.choose(logits, history: []) == sorted(logits, sampling, point), "\(number)")
+      }
+    }
+  }
+
+  /// The choice at `point`, by sorting everything.
+  private func sorted(_ logits: [Float], _ sampling: Sampling, _ point: Double) -> Int {
+    let peak = logits.max()!
+    var kept = logits.indices.map { id in
+      (id: id, weight: exp(Double((logits[id] - peak) / sampling.temperature)))
+    }
+    kept.sort { $0.weight == $1.weight ? $0.id < $1.id : $0.weight > $1.weight }
+    if let topK = sampling.topK { kept = Array(kept.prefix(topK)) }
+    if sampling.topP < 1 {
+      let mass = kept.reduce(0) { $0 + $1.weight }
+      var sum = 0.0
+      kept = Array(
+        kept.prefix { candidate in
+          defer { sum += candidate.weight }
+          return sum < Double(sampling.topP) * mass
+        })
+    }
+    kept.removeAll { $0.weight < Double(sampling.minP) }
+    var left = point * kept.reduce(0) { $0 + $1.weight }
+    for candidate in kept {
+      left -= candidate.weight
+      if left < 0 { return candidate.id }
+    }
+    return kept.last!.id
+  }
+
   @Test func theSameSeedDrawsTheSameAndAnotherDrawsAnother() {
     let logits = logits(50, seed: 9)
     func draws(_ seed: UInt64) -> [Int] {

@@ -56,7 +56,7 @@ import TinyModel
       let bench = try bench(folder)
       var seen = try bench.statistics(of: bench.source)
       var block = bench.block
-      let factors = try noise(bench, block, site, seen).factors(strength: strength)
+      let factors = try noise(bench, block, site, seen).factors(Migration(strength: strength))
       block.fold(factors, into: site, &seen, on: bench.compute)
       let fresh = try bench.statistics(of: block.runnable)
       let x = shared(try #require(fresh[site]).columns.peaks, block, site)
@@ -72,7 +72,7 @@ import TinyModel
       }
       if strength == 0.5 {
         // Smoothed already: nothing is left to move.
-        for factor in try noise(bench, block, site, fresh).factors(strength: 0.5) {
+        for factor in try noise(bench, block, site, fresh).factors(Migration(strength: 0.5)) {
           #expect(abs(factor - 1) < 1e-3)
         }
       }
@@ -118,7 +118,7 @@ import TinyModel
       #expect(smoothed < 0.9 * plain, "\(smoothed) of \(plain)")
       // No strength would have done better.
       for step in 0...20 {
-        let other = before.total(before.factors(strength: Float(step) / 20))
+        let other = before.total(before.factors(Migration(strength: Float(step) / 20)))
         #expect(smoothed <= other * 1.001)
       }
       let change = relativeError(

@@ -20,7 +20,10 @@ import Testing
     _ windows: some Sequence<[Int]>, _ keeps: TokenSample.Choice, capacity: Int
   ) -> TokenSample {
     var sample = TokenSample(channels: 3, capacity: capacity, keeps: keeps)
-    for window in windows { sample.add(activation(window, 3), window: WindowIdentity(window)) }
+    let compute = Compute(threads: 2, precision: .f32)
+    for window in windows {
+      sample.add(activation(window, 3), window: WindowIdentity(window), on: compute)
+    }
     return sample
   }
 
@@ -53,7 +56,7 @@ import Testing
     }
     let peaks = rows.map { row in row.map(abs).max() ?? 0 }.sorted(by: >)
     let kept = sample(windows, .loudest, capacity: 12).values
-    #expect(kept.rowPeaks == Array(peaks.prefix(12)))
+    #expect(kept.rowPeaks() == Array(peaks.prefix(12)))
     for row in 0..<12 { #expect(rows.contains(Array(kept.values[row * 3..<row * 3 + 3]))) }
   }
 
@@ -63,7 +66,8 @@ import Testing
     for window in 0..<200 {
       sample.add(
         (0..<length).map(Float.init),
-        window: WindowIdentity(someTokens(length, below: 50, seed: UInt64(window))))
+        window: WindowIdentity(someTokens(length, below: 50, seed: UInt64(window))),
+        on: Compute(threads: 1, precision: .f32))
     }
     // 2000 of 20000 positions, uniform in 0..<100: the mean has a deviation of 0.65.
     let values = sample.values.values

@@ -54,8 +54,8 @@ import Testing
     let split = c.position * c.keyHeads * c.headSize
     for (rows, at) in [(0..<split, 0), (split..<inputs.keys.count, c.position)] {
       store.store(
-        keys: inputs.keys.span.extracting(rows), values: inputs.values.span.extracting(rows), at: at
-      )
+        keys: inputs.keys.span.extracting(rows), values: inputs.values.span.extracting(rows),
+        at: at, on: Compute(threads: threads, precision: .f32))
     }
     var out = [Float](repeating: .nan, count: inputs.queries.count)
     var span = out.mutableSpan

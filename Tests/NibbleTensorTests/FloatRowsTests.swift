@@ -49,7 +49,7 @@ import Testing
     var rows = FloatRows(values, columns: k)
     #expect(rows.rows == n && rows.columns == k)
     #expect(
-      rows.rowPeaks == (0..<n).map { values[$0 * k..<($0 + 1) * k].map(abs).max() ?? 0 })
+      rows.rowPeaks() == (0..<n).map { values[$0 * k..<($0 + 1) * k].map(abs).max() ?? 0 })
     rows.scaleColumns(by: across, on: oneThread)
     #expect(rows.values == values.indices.map { values[$0] * across[$0 % k] })
     rows.scaleRows(by: down)
@@ -57,6 +57,26 @@ import Testing
     let before = rows.values
     rows.add(FloatRows(values, columns: k), times: -0.5, on: oneThread)
     for i in values.indices { #expect(abs(rows.values[i] - (before[i] - values[i] / 2)) < 1e-6) }
+  }
+
+  @Test(arguments: [(1, 1), (3, 16), (5, 41)])
+  func roundingEnergyIsThatOfRowsRoundedByThemselves(_ n: Int, _ k: Int) {
+    var random = SplitMix(state: UInt64(k))
+    let values = (0..<n * k).map { $0 / k == 1 ? 0 : Float.random(in: -2...2, using: &random) }
+    let factors = (0..<k).map { _ in Float.random(in: 0.5...2, using: &random) }
+    let weights = (0..<k).map { _ in Float.random(in: 0...3, using: &random) }
+    var expected = 0.0
+    for row in 0..<n {
+      let scaled = (0..<k).map { Double(values[row * k + $0] * factors[$0]) }
+      let step = (scaled.map(abs).max() ?? 0) / 7
+      for (c, x) in scaled.enumerated() where step > 0 {
+        let error = x - (x / step).rounded(.toNearestOrEven) * step
+        expected += error * error * Double(weights[c])
+      }
+    }
+    let found = FloatRows(values, columns: k).roundingEnergy(
+      scaledBy: factors, weights: weights, largest: 7)
+    #expect(abs(found - expected) <= 1e-4 * expected + 1e-9, "\(found), \(expected)")
   }
 
   @Test(arguments: [(31, 31, 31), (70, 64, 16), (5, 72, 32), (3, 200, 128), (1, 1, 1)])

@@ -73,6 +73,10 @@ void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size
                               float *high, double *magnitude, double *energy);
 /// max over i of |x[i]| * factor[i]
 float nibble_scaled_peak(const float *x, const float *factor, size_t count);
+/// sum of weight[j] * e[j]^2, where e is the error of x[j] * factor[j] rounded to the codes
+/// -largest...largest of the row's own scale.
+double nibble_rounding_energy(const float *x, const float *factor, const float *weight,
+                              size_t count, float largest);
 /// y[i] *= factor[i]
 void nibble_multiply(float *y, const float *factor, size_t count);
 

@@ -27,9 +27,22 @@ struct AscendLayer: Sendable {
       byInputs ? (outputs, inputs / parts.count) : (outputs / parts.count, inputs)
     var pieces: [Bytes] = []
     var numbers: [AscendDequantization] = []
+    var compressed: [CompressedCodes] = []
     for part in parts {
-      pieces.append(try part.codes(path, outputs: n, inputs: k, on: reader.compute))
       numbers.append(try part.numbers(path, outputs: n))
+      if reader.keepsCompressed, part.type(of: path) == .w8a8sc {
+        compressed.append(try part.compressedCodes(path, outputs: n, inputs: k))
+      } else {
+        pieces.append(try part.codes(path, outputs: n, inputs: k, on: reader.compute))
+      }
+    }
+    if compressed.count == parts.count {
+      do {
+        pieces = [
+          Bytes(
+            try CompressedRows(compressed, joinsInputs: byInputs, on: reader.compute))
+        ]
+      } catch { throw parts[0].damage(path + ".weight", error) }
     }
     guard numbers.allSatisfy({ $0.inputs == numbers[0].inputs }),
       !byInputs || numbers.allSatisfy({ $0.deqScale == numbers[0].deqScale })
@@ -41,14 +54,14 @@ struct AscendLayer: Sendable {
       return
     }
     if byInputs {
-      codes = Self.joinColumns(pieces, rows: outputs)
+      codes = pieces.count == 1 ? pieces[0] : Self.joinColumns(pieces, rows: outputs)
       self.numbers = AscendDequantization(
         inputs: numbers[0].inputs, deqScale: numbers[0].deqScale,
         quantBias: (0..<outputs).map { row in
           Int32(clamping: numbers.reduce(0) { $0 + Int($1.quantBias[row]) })
         })
     } else {
-      codes = Bytes(pieces.flatMap(\.array))
+      codes = pieces.count == 1 ? pieces[0] : Bytes(pieces.flatMap(\.array))
       self.numbers = AscendDequantization(
         inputs: numbers[0].inputs, deqScale: numbers.flatMap(\.deqScale),
         quantBias: numbers.flatMap(\.quantBias))

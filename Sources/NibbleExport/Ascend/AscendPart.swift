@@ -24,6 +24,19 @@ struct AscendPart: Sendable {
     guard type(of: path) == .w8a8sc else {
       return try checkpoint.bytes(name, .i8, [outputs, inputs])
     }
+    let compressed = try compressedCodes(path, outputs: outputs, inputs: inputs)
+    do { return try compressed.decompressed(on: compute) } catch { throw damage(name, error) }
+  }
+
+  func damage(_ name: String, _ fault: CompressedFault) -> ModelError {
+    .unsupported("\(path): \(name): \(fault). The file is damaged; compress the model again.")
+  }
+
+  /// The codes as they are stored.
+  func compressedCodes(
+    _ path: String, outputs: Int, inputs: Int
+  ) throws(ModelError) -> CompressedCodes {
+    let name = path + ".weight"
     let info = try checkpoint.integers(path + ".info", .i64, count: 5)
     guard info == AscendPart.info(outputs: outputs, inputs: inputs) else {
       throw .unsupported(
@@ -41,13 +54,9 @@ struct AscendPart: Sendable {
       }
       return try checkpoint.bytes(of: name).array
     }
-    let compressed = CompressedCodes(
+    return CompressedCodes(
       grid: FractalGrid(outputs: outputs, inputs: inputs), data: try vector(name),
       index: try vector(path + ".index"))
-    do { return try compressed.decompressed(on: compute) } catch {
-      throw .unsupported(
-        "\(self.path): \(name): \(error). The file is damaged; compress the model again.")
-    }
   }
 
   /// Tile sizes, inputs, outputs, direction.

@@ -10,14 +10,20 @@ public struct AscendReader: WeightSource {
   private let last = LastLayer()
   /// Decompresses; readers are asked for one tensor at a time.
   let compute = Compute(precision: .f32)
+  /// Whether compressed codes stay compressed in memory.
+  let keepsCompressed: Bool
 
   /// - Parameters:
   ///   - checkpoint: with config.json; its weights are those of the only part, or the first.
   ///   - folders: of the parts of a compressed model, in order; empty for others.
+  ///   - keepsCompressed: whether compressed codes stay so in memory, and each product decompresses
+  ///     them.
   public init(
-    _ checkpoint: Checkpoint, _ family: Family, parts folders: [String] = []
+    _ checkpoint: Checkpoint, _ family: Family, parts folders: [String] = [],
+    keepsCompressed: Bool = false
   ) throws(ModelError) {
     self.family = family
+    self.keepsCompressed = keepsCompressed
     var parts: [AscendPart] = []
     for folder in folders.isEmpty ? [checkpoint.path] : folders {
       guard let description = try AscendDescription(folder: folder) else {

@@ -20,8 +20,7 @@ public struct DecoderWork: Hashable, Sendable {
   public init(_ decoder: Decoder, keeping format: CacheFormat, precision: Precision) {
     let config = decoder.config
     let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
-    let norms = (2 * decoder.blocks.count + 1) * config.hidden
-    weightBytes = (linears + [decoder.head]).reduce(4 * norms) { $0 + $1.storedBytes }
+    weightBytes = decoder.weightBytes
     cacheBytesPerPosition = Double(format.bytesPerToken(config.attention) * config.blocks)
     blockOperations = linears.reduce(0) { $0 + 2 * Double($1.rows) * Double($1.columns) }
     headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
@@ -44,13 +43,22 @@ public struct DecoderWork: Hashable, Sendable {
   }
 }
 
+extension Decoder {
+  /// Bytes of the weights that a written token reads: all blocks, their norms and the head.
+  public var weightBytes: Int {
+    let linears = blocks.flatMap { block in block.linears.values.map(\.weight) }
+    let norms = (2 * blocks.count + 1) * config.hidden
+    return (linears + [head]).reduce(4 * norms) { $0 + $1.storedBytes }
+  }
+}
+
 extension Weight {
   /// Bytes of values, or of codes, scales and zero points.
   var storedBytes: Int {
     switch self {
     case .float(let matrix): matrix.bytes.count
     case .quantized(let matrix, _):
-      matrix.codes.count + 4 * matrix.scales.count + matrix.zeroPoints.count
+      matrix.codes.storedCount + 4 * matrix.scales.count + matrix.zeroPoints.count
     }
   }
 }

@@ -57,19 +57,23 @@ struct BlockArithmetic: Sendable {
     return linear
   }
 
+  /// `silu(gate) · up` into `gate`.
   func gate(_ block: Block, _ x: [Float], into gate: inout [Float], up: inout [Float]) {
     let linears = (linear(block, .gate), linear(block, .up))
     var g = gate.mutableSpan
+    if linears.0.bias == nil, linears.1.bias == nil,
+      compute.runsGated(
+        linears.0.prepared, linears.1.prepared, tokens: x.count / config.hidden)
+    {
+      compute.gated(x.span, gate: linears.0.prepared, up: linears.1.prepared, into: &g)
+      return
+    }
     var u = up.mutableSpan
     PreparedWeight.multiply(
       x.span, by: (linears.0.prepared, linears.1.prepared), into: &g, &u, on: compute)
     if let bias = linears.0.bias { compute.addBias(bias.span, to: &g) }
     if let bias = linears.1.bias { compute.addBias(bias.span, to: &u) }
-  }
-
-  func multiply(_ gate: inout [Float], afterSiLUBy up: [Float]) {
-    var out = gate.mutableSpan
-    compute.siluMultiply(&out, by: up.span)
+    compute.siluMultiply(&g, by: u.span)
   }
 
   func add(_ x: [Float], to states: inout [Float]) {
@@ -86,7 +90,7 @@ struct BlockArithmetic: Sendable {
     _ store: KeyValueStore, from position: Int, _ queries: [Float], keys: [Float],
     values: [Float], into y: inout [Float]
   ) {
-    store.store(keys: keys.span, values: values.span, at: position)
+    store.store(keys: keys.span, values: values.span, at: position, on: compute)
     var out = y.mutableSpan
     config.attention.attend(queries.span, store, from: position, into: &out, on: compute)
   }

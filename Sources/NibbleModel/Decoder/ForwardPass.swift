@@ -28,13 +28,33 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], from position: Int,
     keeping store: KeyValueStore
   ) {
+    run(block, on: &states, from: position, keeping: store, isWatched: false) { _, _ in }
+  }
+
+  /// The same over a whole sequence; `watch` sees what enters the linears of each site, `[t, k]`, and
+  /// does not keep it.
+  public mutating func run(
+    _ block: Block, on states: inout [Float], watch: (Site, _ activation: [Float]) -> Void
+  ) {
+    let store = KeyValueStore(config.attention, capacity: states.count / config.hidden)
+    run(block, on: &states, from: 0, keeping: store, isWatched: true, watch: watch)
+  }
+
+  private mutating func run(
+    _ block: Block, on states: inout [Float], from position: Int,
+    keeping store: KeyValueStore, isWatched: Bool, watch: (Site, [Float]) -> Void
+  ) {
     memory.resize(tokens: states.count / config.hidden, config)
     attend(block, states, from: position, keeping: store)
+    watch(.attention, memory.normed)
+    watch(.output, memory.attended)
     arithmetic.apply(block, .output, memory.attended, into: &memory.result)
     arithmetic.add(memory.result, to: &states)
     arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
-    if !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
+    watch(.feedForward, memory.normed)
+    if isWatched || !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
       gate(block)
+      watch(.down, memory.gate)
       arithmetic.apply(block, .down, memory.gate, into: &memory.result)
     }
     arithmetic.add(memory.result, to: &states)
@@ -67,8 +87,7 @@ public struct ForwardPass: Sendable {
     }
   }
 
-  /// Keys, rotated, and values `[t, keyHeads · d]` of the sequence whose activation at `output` was
-  /// computed last.
+  /// Keys, rotated, and values `[t, keyHeads · d]` of the sequence that was attended to last.
   public var keysAndValues: (keys: [Float], values: [Float]) { (memory.keys, memory.values) }
 
   /// `states += linear(activation)`, for the output and down projections.
@@ -98,9 +117,7 @@ public struct ForwardPass: Sendable {
 
   /// Gate, up: `silu(gate) · up` of `memory.normed` into `memory.gate`.
   private mutating func gate(_ block: Block) {
-    let run = arithmetic
-    run.gate(block, memory.normed, into: &memory.gate, up: &memory.up)
-    run.multiply(&memory.gate, afterSiLUBy: memory.up)
+    arithmetic.gate(block, memory.normed, into: &memory.gate, up: &memory.up)
   }
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.

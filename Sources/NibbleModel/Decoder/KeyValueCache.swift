@@ -22,6 +22,12 @@ public struct KeyValueCache: Sendable {
     }
   }
 
+  /// Tokens whose keys and values fit in so many bytes: whole pages.
+  static func tokens(in bytes: Int, _ config: DecoderConfig, format: CacheFormat) -> Int {
+    let page = config.blocks * format.bytesPerPage(config.attention)
+    return max(0, bytes) / max(1, page) * KeyValueStore.page
+  }
+
   /// Forgets the tokens from `count` on.
   public mutating func truncate(to count: Int) {
     precondition(count <= self.count, "\(count) of \(self.count) tokens")

@@ -48,7 +48,7 @@ public struct Generator {
     emit: (String) -> Bool
   ) throws(ModelError) -> Answer {
     if let fault = sampling.fault { throw .unsupported("\(fault)") }
-    if promptLookup != nil, let fault = PromptLookup.fault(session.decoder) {
+    if let fault = promptLookup?.fault(session.decoder) {
       throw .unsupported(fault)
     }
     guard !prompt.isEmpty else { throw .unsupported("the prompt has no tokens") }

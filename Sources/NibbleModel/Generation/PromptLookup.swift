@@ -15,20 +15,26 @@ public struct PromptLookup: Hashable, Sendable {
 
   public init(tokens: Int) { self.tokens = tokens }
 
+  /// Guesses that a model which rounds its activations may be given: they and the token before them are
+  /// computed as each alone.
+  public static let mostRounded = Compute.stepTokens - 1
+
   /// Why the text could be another one, in words; nil when it is the same.
   ///
-  /// Several tokens at once give the sums of one by one but for their last bits. In float that decides
+  /// Many tokens at once give the sums of one by one but for their last bits. In float that decides
   /// nothing unless two tokens tie; where inputs are rounded to codes, one bit can move a code, and
   /// that a choice.
-  static func fault(_ decoder: Decoder) -> String? {
+  func fault(_ decoder: Decoder) -> String? {
     let weights = decoder.blocks.flatMap { $0.linears.values.map(\.weight) } + [decoder.head]
     let rounds = weights.contains { weight in
       guard case .quantized(_, let inputs) = weight else { return false }
       return inputs != nil
     }
-    guard rounds else { return nil }
-    return "prompt lookup keeps the text of a model whose activations stay float (float, w8a16, "
-      + "w4a16); this one rounds them. Leave out --prompt-lookup."
+    guard rounds, tokens > Self.mostRounded else { return nil }
+    return
+      "prompt lookup of \(tokens) tokens keeps the text of a model whose activations stay float; "
+      + "this one rounds them. Use --prompt-lookup \(Self.mostRounded), or --activations float where "
+      + "the scheme leaves the choice."
   }
 
   /// What may follow `history`; empty when its ending is new.

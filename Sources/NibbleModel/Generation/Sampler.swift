@@ -14,7 +14,7 @@ public struct Sampler: Sendable {
   /// The order is: repetition penalty, temperature, top-k, top-p, min-p, draw.
   ///
   /// - Parameters:
-  ///   - logits: `[vocabulary]`, finite.
+  ///   - logits: `[vocabulary]`, finite, at least one.
   ///   - history: tokens seen so far, prompt and answer.
   public mutating func choose(_ logits: [Float], history: [Int]) -> Int {
     var logits = logits
@@ -25,32 +25,87 @@ public struct Sampler: Sendable {
       }
     }
     guard sampling.temperature > 0 else { return Logits.argmax(logits.span) }
+    let point = random.nextUnit()
     let peak = logits.max() ?? 0
-    // Ties go to the smaller id, so that the order is the same everywhere.
-    var candidates = logits.indices.map { id in
-      (id: id, weight: exp(Double((logits[id] - peak) / sampling.temperature)))
+    // Sorting a whole vocabulary takes as long as a small model takes for a token, and the choice hardly
+    // ever falls among the unlikely.
+    for reach in [Self.nearReach, .infinity] {
+      let near = Candidates(logits, peak: peak, temperature: sampling.temperature, reach: reach)
+      if let token = near.choice(sampling, at: point) { return token }
     }
-    candidates.sort { $0.weight == $1.weight ? $0.id < $1.id : $0.weight > $1.weight }
-    if let topK = sampling.topK { candidates = Array(candidates.prefix(topK)) }
+    return Logits.argmax(logits.span)
+  }
+
+  /// Weights below `exp(-12)` of the largest are looked at only when they are needed.
+  private static let nearReach: Float = 12
+}
+
+/// Tokens by falling weight `exp((logit - peak) / temperature)`, the smaller id first where they tie, so
+/// that the order is the same everywhere.
+private struct Candidates {
+  private let tokens: [(id: Int, weight: Double)]
+  /// Least weight that is among them.
+  private let floor: Double
+  private let isAll: Bool
+  /// Sum of all weights, those that are not among them too.
+  private let mass: Double
+
+  init(_ logits: [Float], peak: Float, temperature: Float, reach: Float) {
+    func weight(_ logit: Float) -> Double { exp(Double((logit - peak) / temperature)) }
+    var tokens: [(id: Int, weight: Double)] = []
+    let lowest = peak - reach * temperature
+    for id in logits.indices where logits[id] >= lowest {
+      tokens.append((id, weight(logits[id])))
+    }
+    tokens.sort { $0.weight == $1.weight ? $0.id < $1.id : $0.weight > $1.weight }
+    self.tokens = tokens
+    isAll = tokens.count == logits.count
+    floor = weight(lowest)
+    if isAll {
+      mass = tokens.reduce(0) { $0 + $1.weight }
+    } else {
+      let scaled = logits.map { ($0 - peak) / temperature }
+      mass = exp(Logits.logSumExp(scaled.span))
+    }
+  }
+
+  /// The token at `point`, in 0..<1, of the kept weights; nil when it may not be among these.
+  func choice(_ sampling: Sampling, at point: Double) -> Int? {
+    var kept = tokens[...]
+    var mass = mass
+    var isWhole = isAll
+    if let topK = sampling.topK, topK <= tokens.count || isAll {
+      kept = kept.prefix(topK)
+      mass = kept.reduce(0) { $0 + $1.weight }
+      isWhole = true
+    } else if sampling.topK != nil {
+      return nil
+    }
     if sampling.topP < 1 {
-      let total = candidates.reduce(0) { $0 + $1.weight }
       var sum = 0.0
-      let last = candidates.firstIndex { candidate in
+      let last = kept.firstIndex { candidate in
         sum += candidate.weight
-        return sum >= Double(sampling.topP) * total
+        return sum >= Double(sampling.topP) * mass
       }
-      candidates = Array(candidates.prefix((last ?? candidates.count - 1) + 1))
+      if let last {
+        kept = kept[...last]
+        mass = sum
+        isWhole = true
+      }
+      guard isWhole else { return nil }
     }
     if sampling.minP > 0 {
-      candidates = candidates.filter { $0.weight >= Double(sampling.minP) }
+      guard isWhole || Double(sampling.minP) >= floor else { return nil }
+      kept = kept.prefix { $0.weight >= Double(sampling.minP) }
+      mass = kept.reduce(0) { $0 + $1.weight }
+      isWhole = true
     }
-    let total = candidates.reduce(0) { $0 + $1.weight }
-    var left = random.nextUnit() * total
-    for candidate in candidates {
+    var left = point * mass
+    for candidate in kept {
       left -= candidate.weight
       if left < 0 { return candidate.id }
     }
-    return candidates.last?.id ?? 0
+    return isWhole ? kept.last?.id : nil
   }
 }
 

@@ -62,8 +62,8 @@ struct ActivationRecord: Sendable, Hashable {
       magnitude[channel].add(columns.magnitude[channel])
       energy[channel].add(columns.energy[channel])
     }
-    sample.add(x, window: window)
-    loudest.add(x, window: window)
+    sample.add(x, window: window, on: compute)
+    loudest.add(x, window: window, on: compute)
   }
 
   mutating func merge(_ other: ActivationRecord) {

@@ -36,17 +36,14 @@ extension StateStreams {
     keyValues = KeyValueRecord()
     for index in calibration {
       let identity = WindowIdentity(windows[index])
-      for site in Site.allCases {
-        let activation = pass.activation(at: site, of: block, source[index])
-        if site == .output { watchKeysAndValues() }
-        let channels = pass.config.inputs(of: site)
+      let (config, compute) = (pass.config, pass.compute)
+      pass.run(block, on: &source[index]) { site, activation in
+        let channels = config.inputs(of: site)
         records[site, default: ActivationRecord(channels: channels)].add(
-          activation, window: identity, on: pass.compute)
+          activation, window: identity, on: compute)
         watch(site, activation, channels)
-        if let role = site.addsToStates {
-          pass.add(role, of: block, activation, to: &source[index])
-        }
       }
+      watchKeysAndValues()
     }
     return records
   }
@@ -92,7 +89,7 @@ extension StateStreams {
     }
   }
 
-  /// Adds the keys and values of the window whose activation at `output` was computed last.
+  /// Adds the keys and values of the window that was attended to last.
   private mutating func watchKeysAndValues() {
     let (keys, values) = pass.keysAndValues
     let attention = pass.config.attention
@@ -102,7 +99,7 @@ extension StateStreams {
   }
 
   /// Bytes of activations that are kept rather than computed twice.
-  static let keptBytes = 64 << 20
+  static let keptBytes = 256 << 20
 }
 
 extension Site {

@@ -39,7 +39,7 @@ struct TokenSample: Sendable, Hashable {
     channels: Int, capacity: Int, keeps: Choice, rows: FloatRows, priorities: [UInt64]
   ) {
     self.init(channels: channels, capacity: capacity, keeps: keeps)
-    let peaks = keeps == .loudest ? rows.rowPeaks : []
+    let peaks = keeps == .loudest ? rows.rowPeaks() : []
     for (index, priority) in priorities.enumerated() {
       let key = Key(quietness: keeps == .loudest ? -peaks[index] : 0, priority: priority)
       insert(key, Array(rows.values[index * channels..<(index + 1) * channels]))
@@ -50,8 +50,8 @@ struct TokenSample: Sendable, Hashable {
   var priorities: [UInt64] { keys.map(\.priority) }
 
   /// Adds the activation `[t, channels]` of a whole window.
-  mutating func add(_ x: [Float], window: WindowIdentity) {
-    let peaks = keeps == .loudest ? FloatRows(x, columns: channels).rowPeaks : []
+  mutating func add(_ x: [Float], window: WindowIdentity, on compute: Compute) {
+    let peaks = keeps == .loudest ? FloatRows(x, columns: channels).rowPeaks(on: compute) : []
     for token in 0..<x.count / channels {
       let key = Key(
         quietness: keeps == .loudest ? -peaks[token] : 0, priority: window.priority(token))

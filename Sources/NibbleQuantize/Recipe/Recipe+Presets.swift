@@ -84,13 +84,7 @@ extension Recipe {
   /// GPTQ in activation order.
   public static let w4a16GPTQ = Recipe(
     name: "w4a16-gptq", summary: "w4a16 rounded by GPTQ",
-    scheme: w4a16.scheme, steps: [.gptq(refined)], maxKL: 0.4)
-
-  private static let refined: GPTQ = {
-    var gptq = GPTQ()
-    gptq.refinements = 3
-    return gptq
-  }()
+    scheme: w4a16.scheme, steps: [.gptq(GPTQ())], maxKL: 0.4)
 
   /// AWQ's scales, then GPTQ.
   public static let w4a16Best = Recipe(

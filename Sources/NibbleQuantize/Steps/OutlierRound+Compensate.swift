@@ -29,7 +29,7 @@ extension OutlierRound {
       CompressedCodes(compressing: matrix.codes, grid: grid, on: compute).data.count
     }
     let target = size(reference)
-    let peaks = weight.rowPeaks
+    let peaks = weight.rowPeaks()
     func scales(_ shared: Float) -> [Float] {
       peaks.map { peak in
         max(scaleFormat.round(max(shared, peak / 127)), .leastNormalMagnitude)

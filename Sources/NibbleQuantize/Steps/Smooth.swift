@@ -35,14 +35,20 @@ public struct Smooth: Hashable, Sendable, Codable {
       let noise = SmoothingNoise(
         block, site, statistics, scheme,
         sparse: isSparse ? (normsOnly ? .deviation : .peak) : nil, on: compute)
-      let candidates = strength.map { [$0] } ?? (0...20).map { Float($0) / 20 }
-      var best: (strength: Float, factors: [Float], noise: Double)?
+      let candidates = strength.map { [Migration(strength: $0)] } ?? Migration.searched
+      var best: (migration: Migration, factors: [Float], noise: Double)?
       let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
-      for alpha in candidates {
-        let factors = noise.factors(strength: alpha)
-        let total = noise.total(factors)
+      let factorSets = candidates.map { noise.factors($0) }
+      var totals = [Double](repeating: 0, count: candidates.count)
+      unsafe totals.withUnsafeMutableBufferPointer { totals in
+        compute.pool.run(candidates.count) { index, _ in
+          unsafe totals[index] = noise.total(factorSets[index])
+        }
+      }
+      for (index, migration) in candidates.enumerated() {
+        let (factors, total) = (factorSets[index], totals[index])
         if total < best?.noise ?? (strength == nil ? plain : .infinity) {
-          best = (alpha, factors, total)
+          best = (migration, factors, total)
         }
       }
       guard let best else { continue }
@@ -52,7 +58,7 @@ public struct Smooth: Hashable, Sendable, Codable {
           StepReport(
             step: "smooth", block: block.index, site: site,
             result: String(
-              format: "strength %.2f, noise %.3f of unsmoothed", best.strength,
+              format: "%@, noise %.3f of unsmoothed", best.migration.description,
               best.noise / plain))
         ))
     }
@@ -61,6 +67,28 @@ public struct Smooth: Hashable, Sendable, Codable {
     }
     return chosen.map(\.2)
   }
+}
+
+/// How factors follow from what a channel's inputs and weights say: `s = x^a / w^b`, with x the largest
+/// magnitude of the inputs or their root mean square, w the largest of the weights.
+struct Migration: CustomStringConvertible {
+  enum Loudness: String { case peak, rms }
+  var inputs: Float
+  var weights: Float
+  var loudness: Loudness
+
+  /// SmoothQuant's: `x^α / w^(1-α)`.
+  init(strength: Float) { self.init(.peak, strength, 1 - strength) }
+
+  init(_ loudness: Loudness, _ inputs: Float, _ weights: Float) {
+    (self.loudness, self.inputs, self.weights) = (loudness, inputs, weights)
+  }
+
+  static let searched =
+    (0...20).map { Migration(strength: Float($0) / 20) }
+    + (3...8).flatMap { a in (0...3).map { Migration(.rms, Float(a) / 10, Float($0) / 10) } }
+
+  var description: String { "\(loudness.rawValue)^\(inputs) / w^\(weights)" }
 }
 
 /// What rounding at a site adds to the outputs of its linears, from statistics:
@@ -107,15 +135,17 @@ struct SmoothingNoise {
 
   /// Factors by the paper's formula; channels that share one take their largest peaks. One that is no
   /// normal number is 1.
-  func factors(strength: Float) -> [Float] {
+  func factors(_ migration: Migration) -> [Float] {
     var x = [Float](repeating: 0, count: factorCount)
     var w = x
     for (channel, index) in factorIndex.enumerated() {
-      x[index] = max(x[index], peaks[channel])
+      let loudness =
+        migration.loudness == .peak ? peaks[channel] : Float(meanSquare[channel].squareRoot())
+      x[index] = max(x[index], loudness)
       w[index] = max(w[index], weightPeaks[channel])
     }
     return zip(x, w).map { x, w in
-      let factor = x > 0 && w > 0 ? powf(x, strength) / powf(w, 1 - strength) : 1
+      let factor = x > 0 && w > 0 ? powf(x, migration.inputs) / powf(w, migration.weights) : 1
       return factor.isNormal ? factor : 1
     }
   }
@@ -124,8 +154,16 @@ struct SmoothingNoise {
     let s = factorIndex.map { factors[$0] }
     var total = 0.0
     if let activations = scheme.activations {
-      let energy = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
-      total += squaredPeak(s, activations) / (127 * 127) * energy
+      let energies = zip(s, columnEnergies).map { Double($0 * $0) * $1 }
+      if case .dynamicPerToken(.int8) = activations {
+        // Small values of a loud token lose less than a step's worth: they become zero.
+        total +=
+          12 / Double(max(1, sample.rows))
+          * sample.roundingEnergy(
+            scaledBy: s.map { 1 / $0 }, weights: energies.map(Float.init), largest: 127)
+      } else {
+        total += squaredPeak(s, activations) / (127 * 127) * energies.reduce(0, +)
+      }
     }
     if sparse == .deviation {
       // The bulk ends at three deviations of |w|, of which a row's root mean square has 0.603 when

@@ -39,7 +39,7 @@ public struct Attention: Hashable, Sendable {
     unsafe queries.withUnsafeBufferPointer { queries in
       unsafe out.withUnsafeMutableBufferPointer { out in
         let (queries, out) = (queries.baseAddress!, out.baseAddress!)
-        if t <= 4 {
+        if t <= Compute.stepTokens {
           for token in 0..<t {
             unsafe attendStep(
               queries + token * width, store, position: position + token, into: out + token * width,

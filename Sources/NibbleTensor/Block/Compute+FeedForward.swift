@@ -6,9 +6,45 @@ extension Compute {
   public func runsFeedForward(
     _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
   ) -> Bool {
-    usesTiles && tokens > 4
-      && [gate, up, down].allSatisfy { $0.weight.inputRounding == nil }
-      && packed(gate, parts: parts) == packed(up, parts: parts)
+    runsGated(gate, up, tokens: tokens) && down.weight.inputRounding == nil
+  }
+
+  /// Whether `gated` runs these weights for `tokens` tokens.
+  public func runsGated(_ gate: PreparedWeight, _ up: PreparedWeight, tokens: Int) -> Bool {
+    usesTiles && tokens > Self.stepTokens && gate.weight.inputRounding == nil
+      && up.weight.inputRounding == nil && packed(gate, parts: parts) == packed(up, parts: parts)
+  }
+
+  /// `y = silu(x · Gᵀ) · (x · Uᵀ)`: x `[t, hidden]`, y `[t, n]`, overwritten.
+  ///
+  /// The same bits as the steps one by one; the two factors never leave the cache.
+  ///
+  /// - Precondition: `runsGated`.
+  public func gated(
+    _ x: Span<Float>, gate: PreparedWeight, up: PreparedWeight, into y: inout MutableSpan<Float>
+  ) {
+    let (k, n) = (gate.weight.columns, gate.weight.rows)
+    let t = x.count / k
+    precondition(x.count == t * k, "\(x.count) values are not rows of \(k)")
+    precondition(up.weight.columns == k && up.weight.rows == n)
+    precondition(y.count == t * n, "\(y.count) results of \(t) tokens")
+    precondition(runsGated(gate, up, tokens: t))
+    let (layout, weights) = (TileLayout.floats(parts: parts), packed(gate, parts: parts))
+    unsafe x.withUnsafeBufferPointer { x in
+      unsafe y.withUnsafeMutableBufferPointer { y in
+        let inputs = unsafe ProductInputs(x.baseAddress!, tokens: t, for: gate.weight, on: self)
+        let isPacked = gate.tiles != nil && up.tiles != nil
+        for part in isPacked ? [0..<n] : gate.weight.chunks {
+          unsafe TileProduct.run(
+            inputs.tiles!, layout, tokens: t, scales: nil,
+            up.tiles(of: part, .floats(parts: weights), in: .weights, on: self),
+            .floats(parts: weights),
+            gate: gate.tiles(of: part, .floats(parts: weights), in: .gates, on: self), inputs: k,
+            ProductTarget(y: y.baseAddress! + part.lowerBound, stride: n, outputs: part.count),
+            on: self)
+        }
+      }
+    }
   }
 
   /// `y = (silu(x · Gᵀ) · (x · Uᵀ)) · Dᵀ`: x and y `[t, hidden]`, y overwritten.
@@ -52,6 +88,7 @@ extension Compute {
       }
     }
   }
+
   private func packed(_ weight: PreparedWeight, parts: Int) -> Int {
     guard case .floats(let count) = weight.weight.packedLayout(for: .floats(parts: parts)) else {
       preconditionFailure("inputs in \(parts) parts")

@@ -40,7 +40,7 @@ extension Compute {
   public func losses(_ x: Span<Float>, head: PreparedWeight, targets: [Int]) -> [Double] {
     let (t, vocabulary) = (targets.count, head.weight.rows)
     precondition(x.count == t * head.weight.columns, "\(x.count) values for \(t) targets")
-    guard t > 4 else {
+    guard t > Self.stepTokens else {
       var logits = [Float](repeating: 0, count: t * vocabulary)
       var span = logits.mutableSpan
       head.multiply(x, into: &span, on: self)

@@ -23,7 +23,17 @@ public enum CacheFormat: String, Sendable, Hashable, Codable, CaseIterable {
 
   /// Bytes of the keys and values of one token in one layer, scales included.
   public func bytesPerToken(_ attention: Attention) -> Int {
-    2 * attention.keyHeads * nibble_cache_bytes(code, attention.headSize) / KeyValueStore.page
+    bytesPerPage(attention) / KeyValueStore.page
+  }
+
+  /// Bytes of the keys and values of a page of tokens in one layer.
+  public func bytesPerPage(_ attention: Attention) -> Int {
+    2 * attention.keyHeads * bytesPerHead(attention)
+  }
+
+  /// Bytes of the keys or values of one head in a page, which starts at a cache line.
+  fileprivate func bytesPerHead(_ attention: Attention) -> Int {
+    (nibble_cache_bytes(code, attention.headSize) + 63) / 64 * 64
   }
 }
 
@@ -52,7 +62,8 @@ public struct CacheScales: Sendable, Hashable {
   private let memory: UnsafeMutableRawPointer
   private let pageBytes: Int
 
-  static let page = Int(NIBBLE_CACHE_PAGE)
+  /// Tokens of a page.
+  public static let page = Int(NIBBLE_CACHE_PAGE)
 
   public init(
     _ attention: Attention, capacity: Int, format: CacheFormat = .f32,
@@ -63,7 +74,7 @@ public struct CacheScales: Sendable, Hashable {
     self.capacity = capacity
     self.format = format
     self.scales = scales
-    pageBytes = (nibble_cache_bytes(format.code, attention.headSize) + 63) / 64 * 64
+    pageBytes = format.bytesPerHead(attention)
     let pages = (capacity + Self.page - 1) / Self.page
     unsafe memory = UnsafeMutableRawPointer.allocate(
       byteCount: max(64, 2 * pages * attention.keyHeads * pageBytes), alignment: 64)
@@ -78,15 +89,17 @@ public struct CacheScales: Sendable, Hashable {
   }
 
   /// Keeps rows `[t, keyHeads · d]` at positions `position...`.
-  public func store(keys: Span<Float>, values: Span<Float>, at position: Int) {
+  public func store(
+    keys: Span<Float>, values: Span<Float>, at position: Int, on compute: Compute
+  ) {
     let (heads, d) = (attention.keyHeads, attention.headSize)
     let t = keys.count / (heads * d)
     precondition(keys.count == t * heads * d && values.count == keys.count, "rows of \(heads * d)")
     precondition(position >= 0 && position + t <= capacity, "\(position) + \(t) of \(capacity)")
     unsafe keys.withUnsafeBufferPointer { keys in
       unsafe values.withUnsafeBufferPointer { values in
-        for token in 0..<t {
-          for head in 0..<heads {
+        func store(head: Int) {
+          for token in 0..<t {
             let from = (token * heads + head) * d
             let at = position + token
             // What lies in a page behind the last token must be finite: products with it count as
@@ -104,6 +117,12 @@ public struct CacheScales: Sendable, Hashable {
               values.baseAddress! + from, address(at, head, isKey: false), format.code,
               at % Self.page, d, 0, scales?.values[head] ?? 0)
           }
+        }
+        // A step's keys are too few to be worth a second thread.
+        if t > Compute.stepTokens {
+          compute.pool.run(heads) { head, _ in store(head: head) }
+        } else {
+          for head in 0..<heads { store(head: head) }
         }
       }
     }

@@ -7,6 +7,11 @@ public enum Logits {
     unsafe row.withUnsafeBufferPointer { unsafe nibble_argmax($0.baseAddress!, row.count) }
   }
 
+  /// `log Σ exp(x)`.
+  public static func logSumExp(_ row: Span<Float>) -> Double {
+    unsafe row.withUnsafeBufferPointer { unsafe nibble_log_sum_exp($0.baseAddress!, $0.count) }
+  }
+
   /// In place: `x = exp(x) / Σ exp(x)`; minus infinity becomes 0.
   public static func softmax(_ row: inout MutableSpan<Float>) {
     let count = row.count

@@ -41,6 +41,10 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
     default: .none
     }
 
+  /// Tokens that are computed as each would be alone, bit for bit; more share tiles, whose sums differ in
+  /// their last bits.
+  public static let stepTokens = 4
+
   /// Whether float products run on tiles. Without AMX those of floats in three parts would be slower
   /// than float products themselves.
   var usesTiles: Bool { Self.tiles == .amx || Self.tiles == .dots && precision == .bf16 }

@@ -105,7 +105,7 @@ extension CompressedCodes {
   }
 
   /// Where each block lies: one after the other, from the start to the end of the data.
-  private func blockRanges() throws(CompressedFault) -> [(Range<Int>, isCompressed: Bool)] {
+  func blockRanges() throws(CompressedFault) -> [(Range<Int>, isCompressed: Bool)] {
     let expected = grid.blocks * Self.indexEntry
     guard index.count == expected else {
       throw .indexLength(index.count, expected: expected)

@@ -1,8 +1,10 @@
-/// A run of bytes that several owners may share: a part of a mapped file, or an array.
+/// A run of bytes that several owners may share: a part of a mapped file, of an array, or of codes that
+/// are decompressed whenever they are read.
 public struct Bytes: Sendable {
   private enum Owner: Sendable {
     case file(MappedFile)
     case array([UInt8])
+    case compressed(CompressedRows)
   }
 
   private let owner: Owner
@@ -22,7 +24,25 @@ public struct Bytes: Sendable {
     range = array.indices
   }
 
+  public init(_ rows: CompressedRows) {
+    owner = .compressed(rows)
+    range = 0..<rows.rows * rows.columns
+  }
+
   public var count: Int { range.count }
+
+  /// Bytes that they take as they are stored.
+  public var storedCount: Int {
+    if case .compressed(let rows) = owner, range.count == rows.rows * rows.columns {
+      return rows.storedBytes
+    }
+    return count
+  }
+
+  /// Whether each reading decompresses.
+  var isCompressed: Bool {
+    if case .compressed = owner { true } else { false }
+  }
 
   /// Calls `body` with the bytes. A mapped file's bytes may lie at any alignment.
   public func withUnsafeBytes<Result, Failure: Error>(
@@ -37,6 +57,10 @@ public struct Bytes: Sendable {
     case .array(let array):
       return try unsafe array.span.bytes.withUnsafeBytes { (all) throws(Failure) in
         try unsafe body(UnsafeRawBufferPointer(rebasing: all[range]))
+      }
+    case .compressed(let rows):
+      return try unsafe rows.codes(range).span.bytes.withUnsafeBytes {
+        (all) throws(Failure) in try unsafe body(all)
       }
     }
   }

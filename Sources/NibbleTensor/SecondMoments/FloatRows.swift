@@ -57,11 +57,24 @@ public struct FloatRows: Sendable, Hashable {
     }
   }
 
-  /// Largest magnitude of each row.
-  public var rowPeaks: [Float] {
+  /// Largest magnitude of each row; on the caller's thread without `compute`.
+  public func rowPeaks(on compute: Compute? = nil) -> [Float] {
+    var peaks = [Float](repeating: 0, count: rows)
     unsafe values.withUnsafeBufferPointer { values in
-      (0..<rows).map { unsafe nibble_absmax(values.baseAddress! + $0 * columns, columns) }
+      unsafe peaks.withUnsafeMutableBufferPointer { peaks in
+        func find(_ part: Range<Int>) {
+          for row in part {
+            unsafe peaks[row] = nibble_absmax(values.baseAddress! + row * columns, columns)
+          }
+        }
+        if let compute {
+          compute.ranges(of: rows, grain: 32) { part, _ in find(part) }
+        } else {
+          find(0..<rows)
+        }
+      }
     }
+    return peaks
   }
 
   /// Extremes and sums of each column.
@@ -94,6 +107,27 @@ public struct FloatRows: Sendable, Hashable {
       }
     }
     return sums
+  }
+
+  /// `Σ weight · e²`, with e the error of each value times its factor when every row is rounded to the
+  /// codes `-largest...largest` with a scale of its own.
+  public func roundingEnergy(
+    scaledBy factors: [Float], weights: [Float], largest: Float
+  ) -> Double {
+    precondition(factors.count == columns && weights.count == columns, "\(columns) columns")
+    var sum = 0.0
+    unsafe values.withUnsafeBufferPointer { values in
+      unsafe factors.withUnsafeBufferPointer { factors in
+        unsafe weights.withUnsafeBufferPointer { weights in
+          for row in 0..<rows {
+            unsafe sum += nibble_rounding_energy(
+              values.baseAddress! + row * columns, factors.baseAddress!, weights.baseAddress!,
+              columns, largest)
+          }
+        }
+      }
+    }
+    return sum
   }
 
   /// The codes multiplied back.

@@ -12,6 +12,7 @@ public struct PreparedWeight: Sendable {
   /// multiplies in integers into panels, as large as the codes; floats into tiles, where the processor
   /// has them. Results stay the same.
   public mutating func pack(on compute: Compute) {
+    guard !weight.isCompressed else { return }
     if let groups = weight.integerGroups, WeightPanels.hold(groups, columns: weight.columns) {
       packPanels(groups, on: compute)
       return
@@ -29,9 +30,9 @@ public struct PreparedWeight: Sendable {
   }
 
   /// Packs a quantized weight into panels for products of a few tokens as well, and gives mapped pages
-  /// back to the system. Float weights are read where they lie.
+  /// back to the system. Float weights are read where they lie, and compressed codes stay compressed.
   public mutating func packForSteps(on compute: Compute) {
-    guard case .quantized(let matrix, let rounding) = weight else { return }
+    guard case .quantized(let matrix, let rounding) = weight, !weight.isCompressed else { return }
     let groups = matrix.groups(with: rounding)
     guard WeightPanels.hold(groups, columns: weight.columns),
       weight.integerGroups != nil || weight.columns.isMultiple(of: 8)

@@ -8,7 +8,7 @@ extension QuantizedMatrix {
     _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
   ) {
     let grid = grid
-    unsafe codes.withUnsafeBytes { codes in
+    unsafe codes(of: part).withUnsafeBytes { codes in
       for row in part {
         for group in 0..<grid.perRow {
           let index = grid.index(row: row) + group
@@ -16,8 +16,8 @@ extension QuantizedMatrix {
           let zero = zeroPoints.isEmpty ? 0 : Int32(zeroPoints[index])
           let start = group * grid.columns
           let count = min(grid.columns, columns - start)
-          let at = row * columns + start
-          let out = unsafe values + (row - part.lowerBound) * columns + start
+          let at = (row - part.lowerBound) * columns + start
+          let out = unsafe values + at
           switch scheme.format {
           case .e4m3:
             unsafe nibble_e4m3_to_f32(

@@ -59,7 +59,8 @@ public struct QuantizedMatrix: Sendable {
       scales: Array(scales[range]), zeroPoints: zeroPoints.isEmpty ? [] : Array(zeroPoints[range]))
   }
 
-  private func codes(of part: Range<Int>) -> Bytes {
+  /// The codes of some rows.
+  func codes(of part: Range<Int>) -> Bytes {
     let rowBytes = columns * scheme.bits / 8
     return codes[part.lowerBound * rowBytes..<part.upperBound * rowBytes]
   }

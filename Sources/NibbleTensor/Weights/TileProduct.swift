@@ -19,8 +19,12 @@ enum TileLayout: Hashable, Sendable {
   func bytes(_ rows: Int, _ k: Int) -> Int { (rows + 15) / 16 * step(k) }
 
   /// Rows of inputs whose products are computed together: few enough that their tiles stay in the
-  /// second-level cache.
-  func slab(_ k: Int) -> Int { step(k) <= 1 << 16 ? 256 : 128 }
+  /// second-level cache, 2 MiB beside AMX and 1 MiB elsewhere, and so many that each tile of a weight is
+  /// worth loading.
+  func slab(_ k: Int) -> Int {
+    guard Compute.tiles == .dots else { return step(k) <= 1 << 16 ? 256 : 128 }
+    return min(128, max(32, (200 << 10) / step(k) / 2 * 32))
+  }
 }
 
 /// Products on the processor's tiles: both factors are packed first.
@@ -65,46 +69,60 @@ enum TileProduct {
     }
   }
 
-  /// `y = x · Wᵀ` of packed factors with `k` inputs.
+  /// `y = x · Wᵀ` of packed factors with `k` inputs; with tiles of a gate `y = silu(x · Gᵀ) · (x · Wᵀ)`.
   ///
   /// Sums go through memory of the thread's own: a store across cache lines to memory that no cache
   /// holds costs as much as the products.
   static func run(
     _ x: UnsafeRawPointer, _ layout: TileLayout, tokens t: Int, scales: UnsafePointer<Float>?,
-    _ weights: UnsafeRawPointer, _ weightLayout: TileLayout, inputs k: Int, _ target: ProductTarget,
-    on compute: Compute
+    _ weights: UnsafeRawPointer, _ weightLayout: TileLayout, gate: UnsafeRawPointer? = nil,
+    inputs k: Int, _ target: ProductTarget, on compute: Compute
   ) {
     let (step, weightStep) = (layout.step(k), weightLayout.step(k))
     let tokensAtOnce = layout.slab(k)
-    let columns = (target.outputs + 255) / 256
-    let outputsAtOnce = ((target.outputs + columns - 1) / columns + 31) / 32 * 32
     let slabs = (t + tokensAtOnce - 1) / tokensAtOnce
-    let panelSize = tokensAtOnce * outputsAtOnce
-    let panels = unsafe compute.scratch.take(.sums, compute.pool.threads * panelSize * 4)
+    // Outputs of a task go in chunks, whose sums stay in cache until they are copied.
+    let chunk = 128
+    let chunks = (target.outputs + chunk - 1) / chunk
+    let tasksASlab = min(chunks, max(1, (4 * compute.pool.threads + slabs - 1) / slabs))
+    let panelSize = tokensAtOnce * chunk
+    let panels = unsafe compute.scratch.take(.sums, compute.pool.threads * 2 * panelSize * 4)
       .assumingMemoryBound(to: Float.self)
-    compute.pool.run(slabs * columns) { task, worker in
-      let token = task / columns * tokensAtOnce
-      let output = task % columns * outputsAtOnce
-      let (m, n) = (min(tokensAtOnce, t - token), min(outputsAtOnce, target.outputs - output))
-      guard n > 0 else { return }
-      let panel = unsafe panels + worker * panelSize
+    compute.pool.run(slabs * tasksASlab) { task, worker in
+      let token = task / tasksASlab * tokensAtOnce
+      let m = min(tokensAtOnce, t - token)
+      let panel = unsafe panels + worker * 2 * panelSize
       let a = unsafe x + token / 16 * step
-      let b = unsafe weights + output / 16 * weightStep
       let rowScales = unsafe scales.map { unsafe $0 + token }
-      unsafe withOptionalPointer(target.columnScales, at: output) { columnScales in
-        switch (layout, weightLayout) {
-        case (.floats(let parts), .floats(let weightParts)):
-          unsafe nibble_tiles_floats(
-            a, b, panel, m, n, k, Int32(parts), Int32(weightParts), weightStep, outputsAtOnce,
-            rowScales, columnScales)
-        default:
-          unsafe nibble_tiles_s8(
-            a, b, panel, m, n, k, weightStep, outputsAtOnce, rowScales, columnScales)
+      let part = task % tasksASlab
+      for number in part * chunks / tasksASlab..<(part + 1) * chunks / tasksASlab {
+        let output = number * chunk
+        let n = min(chunk, target.outputs - output)
+        func multiply(_ tiles: UnsafeRawPointer, into panel: UnsafeMutablePointer<Float>) {
+          let b = unsafe tiles + output / 16 * weightStep
+          unsafe withOptionalPointer(target.columnScales, at: output) { columnScales in
+            switch (layout, weightLayout) {
+            case (.floats(let parts), .floats(let weightParts)):
+              unsafe nibble_tiles_floats(
+                a, b, panel, m, n, k, Int32(parts), Int32(weightParts), weightStep, chunk,
+                rowScales, columnScales)
+            default:
+              unsafe nibble_tiles_s8(
+                a, b, panel, m, n, k, weightStep, chunk, rowScales, columnScales)
+            }
+          }
         }
-      }
-      for row in 0..<m {
-        unsafe (target.y + (token + row) * target.stride + output).update(
-          from: panel + row * outputsAtOnce, count: n)
+        unsafe multiply(gate ?? weights, into: panel)
+        if unsafe gate != nil {
+          unsafe multiply(weights, into: panel + panelSize)
+          for row in 0..<m {
+            unsafe nibble_silu_multiply(panel + row * chunk, panel + panelSize + row * chunk, n)
+          }
+        }
+        for row in 0..<m {
+          unsafe (target.y + (token + row) * target.stride + output).update(
+            from: panel + row * chunk, count: n)
+        }
       }
     }
   }

@@ -211,7 +211,7 @@ extension PreparedWeight {
     stride: Int
   ) -> PanelProduct.Job? {
     guard let panels, unsafe inputs.tiles == nil,
-      unsafe inputs.rounded.codes != nil || inputs.rounded.tokens <= 4
+      unsafe inputs.rounded.codes != nil || inputs.rounded.tokens <= Compute.stepTokens
     else { return nil }
     return unsafe PanelProduct.Job(panels: panels, part: part, y: y, stride: stride)
   }
@@ -222,7 +222,7 @@ extension PreparedWeight {
     let (t, n) = (inputs.rounded.tokens, weight.rows)
     if let job = unsafe panelJob(for: inputs, 0..<n, y, stride: n) {
       PanelProduct.run(inputs.rounded, [job], on: compute)
-    } else if t <= 4 {
+    } else if t <= Compute.stepTokens, !weight.isCompressed {
       unsafe weight.multiplyInPlace(inputs.rounded, into: y, on: compute)
     } else {
       for part in tiles == nil ? weight.chunks : [0..<n] {
@@ -231,7 +231,7 @@ extension PreparedWeight {
     }
   }
 
-  /// The products of some rows, from a multiple of 16 on, of more than four tokens.
+  /// The products of some rows, from a multiple of 16 on, of more than `Compute.stepTokens` tokens.
   func multiply(
     _ inputs: borrowing ProductInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
     stride: Int, on compute: Compute
@@ -358,7 +358,7 @@ extension Weight {
     rounded = unsafe RoundedInputs(
       x, tokens: t, columns: weight.columns, as: weight.inputRounding,
       factors: weight.integerGroups.map { .codes(group: $0.width) } ?? .floats, on: compute)
-    layout = t > 4 ? weight.tileLayout(on: compute) : nil
+    layout = t > Compute.stepTokens ? weight.tileLayout(on: compute) : nil
     if let layout {
       unsafe tiles = TileProduct.pack(rounded, as: layout, on: compute)
     } else {

@@ -20,6 +20,11 @@ public enum Weight: Sendable {
     }
   }
 
+  /// Whether each product decompresses the codes.
+  var isCompressed: Bool {
+    if case .quantized(let matrix, _) = self { matrix.codes.isCompressed } else { false }
+  }
+
   /// Some rows as floats, `[rows, k]`.
   public func values(of part: Range<Int>) -> [Float] {
     unsafe [Float](unsafeUninitializedCapacity: part.count * columns) { values, initialized in

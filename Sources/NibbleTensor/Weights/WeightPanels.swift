@@ -48,35 +48,42 @@ import CNibble
     let step = nibble_panel_bytes(1, k, format)
     let rowBytes = k * matrix.scheme.bits / 8
     let out = unsafe codes
-    compute.ranges(of: panels, grain: 4) { part, _ in
-      let first = part.lowerBound * height
-      unsafe matrix.codes.withUnsafeBytes {
+    // As many rows as are decompressed together where they are compressed.
+    compute.ranges(of: panels, grain: CompressedRows.band / height) { part, _ in
+      let rows = part.lowerBound * height..<min(part.upperBound * height, n)
+      let codes = matrix.codes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
+      unsafe codes.withUnsafeBytes {
         unsafe nibble_pack_panels(
-          $0.baseAddress!.assumingMemoryBound(to: UInt8.self) + first * rowBytes,
-          (out + part.lowerBound * step).assumingMemoryBound(to: UInt8.self),
-          min(part.count * height, n - first), k, format)
+          $0.baseAddress!.assumingMemoryBound(to: UInt8.self),
+          (out + part.lowerBound * step).assumingMemoryBound(to: UInt8.self), rows.count, k, format)
       }
     }
-    sums = inputZero ? Self.codeSums(matrix, groups, panels: panels) : []
+    sums = inputZero ? Self.codeSums(matrix, groups, panels: panels, on: compute) : []
   }
 
   deinit { unsafe codes.deallocate() }
 
   /// Sums of `code - zero` over each group, `[panels, groups, 16]`.
   private static func codeSums(
-    _ matrix: QuantizedMatrix, _ groups: ProductGroups, panels: Int
+    _ matrix: QuantizedMatrix, _ groups: ProductGroups, panels: Int, on compute: Compute
   ) -> [Int32] {
     let k = matrix.columns
     var sums = [Int32](repeating: 0, count: panels * groups.count * height)
-    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { values in
-      for row in 0..<matrix.rows {
-        unsafe matrix.decode(row..<row + 1, into: values.baseAddress!, unscaled: true)
-        for group in 0..<groups.count {
-          var sum: Int32 = 0
-          for input in groups.inputs(of: group, columns: k) {
-            unsafe sum += Int32(values[input])
+    unsafe sums.withUnsafeMutableBufferPointer { sums in
+      compute.ranges(of: matrix.rows, grain: CompressedRows.band) { part, _ in
+        unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: part.count * k) { values in
+          unsafe matrix.decode(part, into: values.baseAddress!, unscaled: true)
+          for row in part {
+            let line = unsafe values.baseAddress! + (row - part.lowerBound) * k
+            for group in 0..<groups.count {
+              var sum: Int32 = 0
+              for input in groups.inputs(of: group, columns: k) {
+                unsafe sum += Int32(line[input])
+              }
+              let at = (row / height * groups.count + group) * height + row % height
+              unsafe sums[at] = sum
+            }
           }
-          sums[(row / height * groups.count + group) * height + row % height] = sum
         }
       }
     }
