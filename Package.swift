@@ -17,6 +17,9 @@ let package = Package(
       name: "Nibble",
       targets: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport"]),
   ],
+  traits: [
+    .trait(name: "MPI", description: "compress in processes that mpirun started (libopenmpi-dev)")
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -26,7 +29,10 @@ let package = Package(
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
   targets: [
-    .target(name: "CNibble"),
+    .target(
+      name: "CNibble", dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],
+      cSettings: [.define("NIBBLE_MPI", .when(traits: ["MPI"]))]),
+    .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"]), .brew(["onednn"])]),
     .target(
       name: "NibbleTensor", dependencies: ["CNibble", "COneDNN"], swiftSettings: settings),
@@ -43,7 +49,9 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "NibbleExport",
-      dependencies: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize"],
+      dependencies: [
+        "CNibble", "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize",
+      ],
       swiftSettings: settings),
     .target(
       name: "NibbleHub",

@@ -66,6 +66,10 @@ def compare(what, ours, peer, rounds, limit, unit="s"):
     return a / b <= limit
 
 
+def middle(figures):
+    return statistics.median(figures)
+
+
 def row(what, ours, peer, ratio, limit):
     command = " ".join([os.path.join("Benchmarks", os.path.basename(sys.argv[0])), *sys.argv[1:]])
     today = datetime.date.today().isoformat()

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
@@ -10,7 +11,8 @@ struct CompressCommand: ParsableCommand {
     abstract: "Compress a W8A8S model for Ascend: W8A8SC, one part a rank.",
     discussion: """
       The model is split for tensor parallelism first; each rank's codes are then compressed without \
-      loss. eval and run read the result, all parts joined.
+      loss. eval and run read the result, all parts joined. mpirun -np N nibble compress ... shares \
+      the ranks out among N processes, in a build with --traits MPI.
       """)
 
   @Argument(help: "A W8A8S folder: quantize --recipe w8a8s, or msModelSlim's.")
@@ -40,15 +42,19 @@ struct CompressCommand: ParsableCommand {
   func run() throws {
     let clock = ContinuousClock()
     let start = clock.now
+    let group = try ProcessGroup.join(ProcessInfo.processInfo.environment)
     let compression = try AscendCompression(
       Checkpoint(path: model), ranks: tp, overlapsTail: overlapTail)
-    for kept in summary(compression.kept) { Terminal.note(kept) }
-    if overlapTail {
+    if group.isFirst { for kept in summary(compression.kept) { Terminal.note(kept) } }
+    if overlapTail, group.isFirst {
       Terminal.note("experimental: overlapping blocks follow the consumer's kernel, untested on it")
     }
     let report = try compression.run(
-      to: output, on: Compute(threads: threads, precision: .f32)
-    ) { rank, layer in Terminal.progress("rank \(rank) of \(tp): \(layer) layers") }
+      to: output, on: Compute(threads: threads, precision: .f32), among: group
+    ) { rank, layer in
+      if group.isFirst { Terminal.progress("rank \(rank) of \(tp): \(layer) layers") }
+    }
+    guard group.isFirst else { return }
     let seconds = (clock.now - start) / .seconds(1)
     if Terminal.isInteractive { Terminal.note("") }
     let bits = 8 * Double(report.compressedBytes) / Double(max(1, report.bytes))

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import NibbleExport
 import NibbleFormats
 import NibbleHub
 import NibbleModel
@@ -28,6 +29,7 @@ struct Failure {
     case let error as FileError: status = Self.status(error)
     case let error as CalibrationTextError: status = Self.status(error)
     case is HubError: status = Self.badInput
+    case is ProcessGroupError: status = Self.usage
     case is ChatTemplateError, is TokenizerError, is JSONError: status = Self.badInput
     default: return nil
     }

@@ -84,8 +84,19 @@ struct Quantize: ParsableCommand {
   private func chosenRecipe(
     _ checkpoint: Checkpoint, _ files: inout CompanionFiles
   ) throws -> Recipe {
-    let keepFloat = recipe.sparse.measuredKeepFloat
-    let recipe = try recipe.resolve()
+    let (keepFloat, disabled) = (recipe.sparse.measuredKeepFloat, recipe.sparse.disabledLayers)
+    let loudness: InputLoudness = recipe.sparse.lowbit ? .peak : .spread
+    var recipe = try recipe.resolve()
+    if let disabled {
+      guard let statistics = measure.statistics else {
+        throw ValidationError(
+          "--disable-level needs --statistics FILE, which nibble calibrate writes.")
+      }
+      let paths = try StatisticsFile(path: statistics).loudestLinears(
+        disabled, by: loudness, of: checkpoint)
+      for path in paths { Terminal.note("stays float: \(path)") }
+      recipe = recipe.keeping(paths)
+    }
     guard let keepFloat else { return recipe }
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
@@ -101,7 +112,7 @@ struct Quantize: ParsableCommand {
       "kept float: \(Terminal.number(100 * found.share(of: kept), 1)) % of the linear layers' weights"
     )
     files.add("nibble_sensitivity.json", found.json.text(pretty: true) + "\n")
-    return recipe.keeping(kept)
+    return recipe.keeping(kept.flatMap(\.paths))
   }
 
   private func show(_ progress: QuantizeRun.Progress, since start: ContinuousClock.Instant) {

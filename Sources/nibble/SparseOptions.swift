@@ -33,6 +33,13 @@ struct SparseOptions: ParsableArguments {
   var actMethod: Int?
 
   @Option(
+    help: """
+      L1, L2 and so on: leave as many layers float, those with the largest inputs for --lowbit, and those \
+      whose largest inputs stand out most otherwise. Needs --statistics.
+      """)
+  var disableLevel: String?
+
+  @Option(
     name: .customLong("keep-float"),
     help: """
       Layers to leave float: a pattern such as "*.mlp.down_proj"; a share of the weights of the linear \
@@ -44,7 +51,15 @@ struct SparseOptions: ParsableArguments {
   /// The one that asks for a measurement.
   var measuredKeepFloat: KeepFloat? { keepFloat.first { $0.pattern == nil } }
 
+  /// How many layers `--disable-level` leaves float.
+  var disabledLayers: Int? {
+    disableLevel.flatMap { Int($0.uppercased().hasPrefix("L") ? $0.dropFirst() : $0[...]) }
+  }
+
   func validate() throws {
+    if let disableLevel, !(0...100_000).contains(disabledLayers ?? -1) {
+      throw ValidationError("--disable-level is \(disableLevel); use a level such as L5.")
+    }
     guard keepFloat.count(where: { $0.pattern == nil }) < 2 else {
       throw ValidationError("--keep-float: give one share or auto.")
     }

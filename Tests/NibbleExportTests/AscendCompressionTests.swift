@@ -31,14 +31,21 @@ import TinyModel
     return output
   }
 
-  private static func logits(_ path: String) throws -> Double {
-    let decoder = try LoadedModel(path: path).decoder
+  private static func logits(_ path: String, keepsCompressed: Bool = false) throws -> Double {
+    let decoder = try LoadedModel(path: path, keepsCompressed: keepsCompressed).decoder
     var windows = EvaluationWindows()
     windows.length = 16
     return try Evaluation(
       decoder, against: nil, tokens: (0..<32).map { ($0 * 37) % 128 }, windows: windows,
       on: oneThread
     ) { _, _, _ in }.perplexity
+  }
+
+  /// Logits after each of a few tokens, read one at a time.
+  private static func steps(_ path: String, keepsCompressed: Bool = false) throws -> [[Float]] {
+    let decoder = try LoadedModel(path: path, keepsCompressed: keepsCompressed).decoder
+    var session = try Session(decoder, capacity: 8, on: oneThread)
+    return try [3, 77, 12].map { try session.append([$0]) }
   }
 
   @Test(arguments: [1, 2, 4], [false, true])
@@ -52,10 +59,31 @@ import TinyModel
       #expect(report.compressedBytes < report.bytes)
       #expect(compression.kept.isEmpty == overlapsTail)
       #expect(try Self.logits(output) == Self.logits(sparse))
+      #expect(try Self.logits(output, keepsCompressed: true) == Self.logits(sparse))
+      #expect(try Self.steps(output, keepsCompressed: true) == Self.steps(sparse))
+      let (whole, kept) = (
+        try LoadedModel(path: output), try LoadedModel(path: output, keepsCompressed: true)
+      )
+      #expect(kept.decoder.weightBytes < whole.decoder.weightBytes)
       let check = try AscendCheck(path: output, ranks: ranks).run(on: oneThread)
       #expect(check.faults == [])
       #expect(check.compressedBlocks > 0)
       #expect(try AscendCheck(path: output, ranks: 8).run(on: oneThread).faults.count == 1)
+    }
+  }
+
+  /// A launcher's processes must not write the same parts all by themselves.
+  @Test func oneOfSeveralProcessesJoinsThemOrSaysWhyNot() throws {
+    #expect(try ProcessGroup.join([:]).count == 1)
+    #expect(try ProcessGroup.join(["OMPI_COMM_WORLD_SIZE": "1"]).isFirst)
+    #if !MPI
+      #expect(throws: ProcessGroupError.builtWithout(2)) {
+        try ProcessGroup.join(["OMPI_COMM_WORLD_SIZE": "2"])
+      }
+    #endif
+    #expect(ProcessGroup.alone.sum([1, 2.5]) == [1, 2.5])
+    #expect(throws: CancellationError.self) {
+      try ProcessGroup.alone.agree { throw CancellationError() }
     }
   }
 

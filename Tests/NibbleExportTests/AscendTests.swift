@@ -137,6 +137,7 @@ struct ModelSlim {
   @Test(arguments: [
     ("w8a8", FloatFormat.f32, OutlierRule.none), ("w8a8bf16", .bf16, .none),
     ("w8a8s", .f32, .rowDeviation(3)), ("dyn", .f32, .none), ("w8a16", .f32, .none),
+    ("kv", .f32, .none),
   ])
   func runsWriteWhatTheToolWrites(
     name: String, format: FloatFormat, rule: OutlierRule
@@ -158,6 +159,7 @@ struct ModelSlim {
       #expect(description == (try tool.text))
       let config = try Checkpoint.json(output + "/config.json")
       #expect(config["quantize"]?.string == type)
+      #expect(config["kv_quant"]?.string == (name == "kv" ? "C8" : nil))
     }
   }
 
@@ -201,10 +203,12 @@ struct ModelSlim {
     var scheme = LinearScheme(weights: channel, activations: .staticAsymmetric)
     if name == "dyn" { scheme.activations = .dynamicPerToken(.int8) }
     if name == "w8a16" { scheme.activations = nil }
-    return Recipe(
+    var recipe = Recipe(
       name: name, summary: "", scheme: scheme,
       steps: name == "w8a16" ? [.round(Round())] : [.outlierRound(OutlierRound(rule: rule))],
       maxKL: 10)
+    if name == "kv" { recipe.cache = KeyValueScheme(.int8) }
+    return recipe
   }
 
   private static func write(_ recipe: Recipe, _ format: FloatFormat, to folder: URL) throws {

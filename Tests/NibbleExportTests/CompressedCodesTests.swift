@@ -67,9 +67,10 @@ extension Float {
   @Test func everyShapeComesBack() throws {
     var random = SplitMix(state: 5)
     let compute = oneThread
-    for trial in 0..<300 {
-      let n = Int(random.next() % 400) + 1
-      let k = Int(random.next() % 600) + 1
+    for trial in 0..<10_000 {
+      // Most are small, so that there is time for as many.
+      let n = Int(random.next() % (trial < 300 ? 400 : 100)) + 1
+      let k = Int(random.next() % (trial < 300 ? 600 : 128)) + 1
       let codes: [UInt8] =
         switch trial % 5 {
         case 0: bellCodes(n * k, width: 3, seed: random.next())
@@ -82,6 +83,38 @@ extension Float {
       let compressed = CompressedCodes(compressing: Bytes(codes), grid: grid, on: compute)
       #expect(compressed.index.count == grid.blocks * 8)
       #expect(try compressed.decompressed(on: compute).array == codes, "[\(n), \(k)]")
+    }
+  }
+
+  /// Parts of ranks below or beside each other, with and without a last block that overlaps.
+  @Test(arguments: [(128, 256), (100, 70), (200, 300), (130, 512), (300, 33)], [1, 3])
+  func rowsAreReadOutOfCodesThatStayCompressed(_ shape: (Int, Int), _ ranks: Int) throws {
+    let (n, k) = shape
+    let codes = (0..<ranks).map { bellCodes(n * k, width: 3, seed: UInt64($0)) }
+    let grid = FractalGrid(outputs: n, inputs: k)
+    let parts = codes.map {
+      CompressedCodes(compressing: Bytes($0), grid: grid, on: oneThread)
+    }
+    for joinsInputs in [false, true] {
+      let rows = try CompressedRows(parts, joinsInputs: joinsInputs, on: oneThread)
+      let expected =
+        joinsInputs
+        ? (0..<n).flatMap { row in codes.flatMap { $0[row * k..<(row + 1) * k] } }
+        : codes.flatMap(\.self)
+      let bytes = Bytes(rows)
+      #expect(bytes.array == expected)
+      #expect(bytes.storedCount == parts.reduce(0) { $0 + $1.data.count + $1.index.count })
+      var random = SplitMix(state: 8)
+      for _ in 0..<20 {
+        let start = Int.random(in: 0...expected.count, using: &random)
+        let end = Int.random(in: start...expected.count, using: &random)
+        #expect(bytes[start..<end].array == Array(expected[start..<end]))
+      }
+    }
+    var broken = parts
+    broken[ranks - 1] = CompressedCodes(grid: grid, data: [1, 2, 3], index: parts[0].index)
+    #expect(throws: CompressedFault.self) {
+      try CompressedRows(broken, joinsInputs: true, on: oneThread)
     }
   }
 

@@ -54,7 +54,7 @@ import TinyModel
       #expect(
         found.groups.first { $0.site == .attention }?.paths.map { $0.suffix(6) }
           == ["q_proj", "k_proj", "v_proj"])
-      var run = TinyRun(Recipe.w8a16.keeping([found.groups[0]]))
+      var run = TinyRun(Recipe.w8a16.keeping(found.groups[0].paths))
       let kept = try #require(try run.run(folder, to: folder + "-kept").verdict).kl
       run.recipe = .w8a16
       let whole = try #require(try run.run(folder, to: folder + "-whole").verdict).kl
@@ -69,7 +69,7 @@ import TinyModel
       let recipe = try Recipe.preset("w4a16", group: 32)
       let found = try measure(folder, recipe)
       for group in [found.groups[0], found.groups[7]] {
-        var run = TinyRun(recipe.keeping(found.groups.filter { $0 != group }))
+        var run = TinyRun(recipe.keeping(found.groups.filter { $0 != group }.flatMap(\.paths)))
         run.windows.heldOut = [someTokens(17, below: 128), someTokens(9, below: 128, seed: 8)]
         let output = folder + "-\(group.block)-\(group.site)"
         let kl = try #require(try run.run(folder, to: output).verdict).kl

@@ -98,6 +98,15 @@ import TinyModel
       #expect(try #require(audit.stillGrowing) <= 1)
       #expect(audits.count { $0.deadChannels > 0 } == 1)
       #expect(try calibrate(checkpoint, windows(0..<1), to: folder + "/one")[0].stillGrowing != 0)
+      // Its inputs are the loudest, and those that stand out most.
+      let file = try StatisticsFile(path: folder + "/out")
+      for loudness in [InputLoudness.peak, .spread] {
+        #expect(
+          try file.loudestLinears(2, by: loudness, of: checkpoint) == [
+            "model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.k_proj",
+          ])
+      }
+      #expect(try file.loudestLinears(100, by: .peak, of: checkpoint).count == 14)
     }
   }
 

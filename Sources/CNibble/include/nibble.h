@@ -323,6 +323,14 @@ void nibble_return_freed_buffers(void);
 /// Makes a library that uses OpenMP run on the calling thread alone, from this thread on.
 void nibble_use_one_openmp_thread(void);
 
+// MARK: processes that were started together (processes.c)
+
+/// Joins them: this one's number and how many there are. 0 when that fails, or in a build without MPI.
+int nibble_processes_join(int *rank, int *count);
+/// Each value becomes its sum over all processes.
+void nibble_processes_add(double *values, int count);
+void nibble_processes_leave(void);
+
 // MARK: limits of this machine (limits.c)
 
 /// Exclusive or of the words, all of which are read, in order, once.

@@ -114,6 +114,7 @@ public struct Ascend: Exporter {
   public func config(_ source: JSON, _ plan: Plan) -> JSON {
     var config = source
     config.set("quantize", .string(Self.type(of: plan).fileName))
+    if plan.units.contains(where: { !$0.cacheTensors.isEmpty }) { config.set("kv_quant", "C8") }
     if config["torch_dtype"] == nil, let dtype = config["dtype"] {
       config.set("torch_dtype", dtype)
     }

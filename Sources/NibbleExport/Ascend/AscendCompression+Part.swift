@@ -30,7 +30,8 @@ extension AscendCompression {
       }
       let isCompressed = roles.contains(role)
       let (n, k) = split.shape(of: role)
-      description[tensor.name] = suffix == "bias" ? .float : .w8a8s
+      description[tensor.name] =
+        suffix == "bias" ? .float : AscendType.c8.suffixes.contains(suffix) ? .c8 : .w8a8s
       let whole = try checkpoint.bytes(of: tensor.name)
       switch suffix {
       case "weight":

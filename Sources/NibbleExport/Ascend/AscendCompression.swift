@@ -85,35 +85,57 @@ public struct AscendCompression: Sendable {
 
   /// Writes all parts, config and tokenizer.
   ///
-  /// - Parameter output: a folder that is missing or empty.
+  /// - Parameters:
+  ///   - output: a folder that is missing or empty.
+  ///   - group: processes that share the ranks out, this one among them. All report the whole.
   public func run(
-    to output: String, on compute: Compute, progress: (_ rank: Int, _ layer: Int) -> Void
+    to output: String, on compute: Compute, among group: ProcessGroup = .alone,
+    progress: (_ rank: Int, _ layer: Int) -> Void
   ) throws -> Report {
     let target = URL(fileURLWithPath: output).standardizedFileURL.path
+    let folder = target + ".nibble-partial"
+    try group.agree { if group.isFirst { try start(folder, for: target, named: output) } }
+    var report = Report()
+    try group.agree {
+      for rank in stride(from: group.rank, to: ranks, by: group.count) {
+        let part = folder + "/" + AscendParts.name(rank, of: ranks)
+        do {
+          try FileManager.default.createDirectory(
+            atPath: part, withIntermediateDirectories: true)
+        } catch { throw FileError("create the folder", part) }
+        try write(rank, to: part, on: compute, &report) { progress(rank, $0) }
+      }
+    }
+    try group.agree { if group.isFirst { try finish(folder, as: target) } }
+    let sums = group.sum([
+      Double(report.layers), Double(report.bytes), Double(report.compressedBytes),
+    ])
+    return Report(
+      layers: Int(sums[0]), bytes: Int(sums[1]), compressedBytes: Int(sums[2]))
+  }
+
+  private func start(_ folder: String, for target: String, named output: String) throws {
     let manager = FileManager.default
     if manager.fileExists(atPath: target) {
       guard (try? manager.contentsOfDirectory(atPath: target))?.isEmpty == true else {
         throw QuantizeError.outputExists(output)
       }
     }
-    let folder = target + ".nibble-partial"
     guard !manager.fileExists(atPath: folder) else {
       throw QuantizeError.unfinishedRun(folder, reason: "a compression is not continued")
     }
-    var report = Report()
-    for rank in 0..<ranks {
-      let part = folder + "/" + AscendParts.name(rank, of: ranks)
-      do {
-        try manager.createDirectory(atPath: part, withIntermediateDirectories: true)
-      } catch { throw FileError("create the folder", part) }
-      try write(rank, to: part, on: compute, &report) { progress(rank, $0) }
+    do { try manager.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
+      throw FileError("create the folder", folder)
     }
+  }
+
+  private func finish(_ folder: String, as target: String) throws {
+    let manager = FileManager.default
     try writeCompanions(to: folder)
     if manager.fileExists(atPath: target) { try manager.removeItem(atPath: target) }
     do { try manager.moveItem(atPath: folder, toPath: target) } catch {
       throw FileError("name", target)
     }
-    return report
   }
 
   private func writeCompanions(to folder: String) throws {

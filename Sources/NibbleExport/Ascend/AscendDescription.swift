@@ -38,6 +38,9 @@ struct AscendDescription: Hashable, Sendable {
   private mutating func add(_ unit: Plan.Unit, where isWanted: (String) -> Bool) {
     let order = unit.layers.filter { isWanted($0.path) }.sorted { Self.precedes($0, $1) }
     for layer in order {
+      for tensor in unit.cacheTensors where tensor.name.hasPrefix(layer.path + ".") {
+        self[tensor.name] = .c8
+      }
       let type = AscendType(layer) ?? .w8a8
       for suffix in type.suffixes { self["\(layer.path).\(suffix)"] = type.type(of: suffix) }
     }
@@ -57,6 +60,9 @@ struct AscendDescription: Hashable, Sendable {
     var json: JSON = [:]
     if version { json.set("version", "1.0.0") }
     json.set("model_quant_type", .string(type.rawValue))
+    if types.values.contains(.c8) {
+      for key in ["kv_cache_type", "kv_quant_type"] { json.set(key, "C8") }
+    }
     for name in names { json.set(name, .string(types[name]?.rawValue ?? "")) }
     return json.text(pretty: true)
   }
@@ -88,8 +94,6 @@ extension AscendDescription {
       "fa_quant_type", "reduce_quant_type", "metadata",
     ]
     for (name, value) in object where !settings.contains(name) {
-      // Scales of a quantized cache are left alone: the cache stays float.
-      if value.string == "C8" { continue }
       guard let text = value.string, let type = AscendType(rawValue: text) else {
         throw .config(
           path: path, field: name, reason: "is \(value.text()), which Nibble does not read")

@@ -107,7 +107,7 @@ extension AscendType {
   var isStatic: Bool {
     switch self {
     case .w8a8, .w8a8s, .w8a8sc: true
-    case .float, .w8a8Dynamic, .w8a16: false
+    case .float, .w8a8Dynamic, .w8a16, .c8: false
     }
   }
 }

@@ -16,6 +16,8 @@ enum AscendType: String, CaseIterable {
   case w8a8Dynamic = "W8A8_DYNAMIC"
   /// int8 weights, float activations.
   case w8a16 = "W8A16"
+  /// Scales of an int8 cache.
+  case c8 = "C8"
 
   /// Nil when the format does not hold the layer's scheme.
   init?(_ layer: Plan.Layer) {
@@ -42,6 +44,7 @@ enum AscendType: String, CaseIterable {
     case .w8a8sc:
       ["weight", "index", "info", "input_scale", "input_offset", "quant_bias", "deq_scale"]
     case .w8a8Dynamic, .w8a16: ["weight", "weight_scale", "weight_offset"]
+    case .c8: ["kv_cache_scale", "kv_cache_offset"]
     }
   }
 

@@ -1,16 +1,18 @@
 public import NibbleFormats
 public import NibbleModel
-import NibbleQuantize
+public import NibbleQuantize
 public import NibbleTensor
 
 extension CompressedTensors {
   public func cacheTensors(
-    _ format: KeyValueFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, _ attention: Attention, of path: String
   ) -> [SafetensorsLayout.Tensor] {
-    CacheTensors.layout(format, keyHeads: keyHeads, of: path)
+    CacheTensors.layout(format, keyHeads: attention.keyHeads, of: path)
   }
 
-  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] {
+  public func encode(
+    _ scales: KeyValueScales, _ ranges: KeyValueRanges, of path: String
+  ) -> [String: Bytes] {
     CacheTensors.encode(scales, of: path)
   }
 

@@ -18,11 +18,9 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
 
   public var keys: Heads
   public var values: Heads
-
-  public init(keys: Heads, values: Heads) {
-    self.keys = keys
-    self.values = values
-  }
+  /// The largest magnitude of each channel, `[keyHeads · d]`.
+  public var keyChannels: [Float]
+  public var valueChannels: [Float]
 
   /// - Throws: when a head said nothing: a scale that was not measured is no scale.
   init(_ record: KeyValueRecord, keyHeads: Int, block: Int) throws(QuantizeError) {
@@ -45,6 +43,8 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
     }
     keys = try heads(record.keys, "keys")
     values = try heads(record.values, "values")
+    keyChannels = record.keys.peaks
+    valueChannels = record.values.peaks
   }
 
   /// `scale = absmax / largest code`, of all heads or of each.

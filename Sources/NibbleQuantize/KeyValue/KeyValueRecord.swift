@@ -13,6 +13,9 @@ struct KeyValueRecord: Sendable, Hashable {
     var low: [Float] = []
     var high: [Float] = []
 
+    /// The largest magnitude of each channel.
+    var peaks: [Float] { zip(low, high).map { max(-$0, $1) } }
+
     mutating func include(_ other: ChannelRange) {
       guard !low.isEmpty else {
         self = other

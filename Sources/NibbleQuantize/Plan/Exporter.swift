@@ -37,10 +37,14 @@ public protocol Exporter: Sendable {
   ///
   /// - Parameter path: the block's attention, such as `model.layers.3.self_attn`.
   func cacheTensors(
-    _ format: KeyValueFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, _ attention: Attention, of path: String
   ) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
-  func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes]
+  ///
+  /// - Parameter ranges: where the scales come from, for formats that have finer ones.
+  func encode(
+    _ scales: KeyValueScales, _ ranges: KeyValueRanges, of path: String
+  ) -> [String: Bytes]
   /// Files beside the weights that hold the scales of the cache, for engines that read them there.
   ///
   /// - Parameter ranges: of each block.
@@ -59,10 +63,12 @@ extension Exporter {
   }
 
   public func cacheTensors(
-    _ format: KeyValueFormat, keyHeads: Int, of path: String
+    _ format: KeyValueFormat, _ attention: Attention, of path: String
   ) -> [SafetensorsLayout.Tensor] { [] }
 
-  public func encode(_ scales: KeyValueScales, of path: String) -> [String: Bytes] { [:] }
+  public func encode(
+    _ scales: KeyValueScales, _ ranges: KeyValueRanges, of path: String
+  ) -> [String: Bytes] { [:] }
 
   public func cacheFiles(
     _ ranges: [KeyValueRanges], _ plan: Plan

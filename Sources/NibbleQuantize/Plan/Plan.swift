@@ -174,8 +174,7 @@ public struct Plan: Sendable {
       guard let block = unit.block else { return unit }
       var unit = unit
       unit.cacheTensors = exporter.cacheTensors(
-        cache.format, keyHeads: decoder.attention.keyHeads,
-        of: decoder.family.attentionPath(block: block))
+        cache.format, decoder.attention, of: decoder.family.attentionPath(block: block))
       return unit
     }
   }

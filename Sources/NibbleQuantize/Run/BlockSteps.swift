@@ -235,7 +235,7 @@ struct BlockSteps {
       outcome.cache = ranges
       if let scales = ranges.scales(cache.format) {
         let path = config.family.attentionPath(block: index)
-        outcome.encoded.merge(plan.exporter.encode(scales, of: path)) { first, _ in first }
+        outcome.encoded.merge(plan.exporter.encode(scales, ranges, of: path)) { first, _ in first }
       }
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }

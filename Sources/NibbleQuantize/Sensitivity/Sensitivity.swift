@@ -84,11 +84,11 @@ public struct Sensitivity: Hashable, Sendable {
 }
 
 extension Recipe {
-  /// The recipe with some groups of layers kept float.
-  public func keeping(_ groups: [Sensitivity.Group]) -> Recipe {
+  /// The recipe with some layers kept float.
+  public func keeping(_ paths: [String]) -> Recipe {
     var recipe = self
     recipe.exceptions =
-      groups.flatMap(\.paths).map { Exception(pattern: $0, scheme: nil) } + exceptions
+      paths.map { Exception(pattern: $0, scheme: nil) } + exceptions
     return recipe
   }
 }

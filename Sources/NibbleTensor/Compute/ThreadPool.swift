@@ -54,22 +54,28 @@ import Synchronization
     private let busy = Atomic<Int>(0)
     private let stopped = Atomic<Bool>(false)
     private let sleep = NSCondition()
-    private var sleepers = 0
+    private let sleepers = Atomic<Int>(0)
 
     func publish(_ tasks: Int, _ body: @escaping (Int, Int) -> Void, workers: Int) {
       self.tasks = tasks
       self.body = body
       next.store(0, ordering: .relaxed)
       busy.store(workers, ordering: .relaxed)
-      wake { generation.add(1, ordering: .sequentiallyConsistent) }
+      generation.add(1, ordering: .sequentiallyConsistent)
+      wakeSleepers()
     }
 
-    func stop() { wake { stopped.store(true, ordering: .sequentiallyConsistent) } }
+    func stop() {
+      stopped.store(true, ordering: .sequentiallyConsistent)
+      wakeSleepers()
+    }
 
-    private func wake(_ change: () -> Void) {
+    /// After a change that sleepers wait for. A thread counts itself before it looks for the change a
+    /// last time, so that it either sees the change or is seen here: no lock while nobody sleeps.
+    private func wakeSleepers() {
+      guard sleepers.load(ordering: .sequentiallyConsistent) > 0 else { return }
       sleep.lock()
-      change()
-      if sleepers > 0 { sleep.broadcast() }
+      sleep.broadcast()
       sleep.unlock()
     }
 
@@ -99,17 +105,19 @@ import Synchronization
           if stopped.load(ordering: .relaxed) { return }
           spins += 1
         }
-        sleep.lock()
-        sleepers += 1
-        while generation.load(ordering: .acquiring) == seen {
-          if stopped.load(ordering: .relaxed) {
-            sleep.unlock()
-            return
+        if generation.load(ordering: .acquiring) == seen {
+          sleep.lock()
+          sleepers.add(1, ordering: .sequentiallyConsistent)
+          while generation.load(ordering: .sequentiallyConsistent) == seen {
+            if stopped.load(ordering: .sequentiallyConsistent) {
+              sleep.unlock()
+              return
+            }
+            sleep.wait()
           }
-          sleep.wait()
+          sleepers.subtract(1, ordering: .sequentiallyConsistent)
+          sleep.unlock()
         }
-        sleepers -= 1
-        sleep.unlock()
         seen += 1
         work(worker: worker)
         busy.subtract(1, ordering: .releasing)

@@ -1,0 +1,41 @@
+public import NibbleModel
+
+/// What makes a layer's inputs hard to round to one range.
+public enum InputLoudness: Sendable, Hashable {
+  /// The largest magnitude.
+  case peak
+  /// The largest magnitude in root mean squares.
+  case spread
+}
+
+extension StatisticsFile {
+  /// Paths of the `count` linear layers whose inputs are loudest, loudest first; those that share their
+  /// inputs in the order of the block.
+  ///
+  /// Source: msmodelslim's `disable_level`, by `peak` for its lowbit rule and by `spread` otherwise.
+  /// Ours: over all tokens that were seen, not the first batch.
+  public func loudestLinears(
+    _ count: Int, by loudness: InputLoudness, of checkpoint: Checkpoint
+  ) throws(QuantizeError) -> [String] {
+    try check(checkpoint)
+    let config: DecoderConfig
+    do { config = try checkpoint.decoderConfig() } catch { throw .model(error) }
+    var found: [(path: String, loudness: Double)] = []
+    for block in 0..<config.blocks {
+      for site in Site.allCases {
+        let record = try record(block, site)
+        let peak = Double(zip(record.low, record.high).map { max(-$0, $1) }.max() ?? 0)
+        let values = Double(max(1, record.tokens * record.channels))
+        let square = record.energy.reduce(0) { $0 + $1.value } / values
+        let value = loudness == .peak ? peak : square > 0 ? peak / square.squareRoot() : 0
+        for role in site.roles {
+          found.append((config.family.path(of: role, block: block), value))
+        }
+      }
+    }
+    let order = found.indices.sorted { a, b in
+      found[a].loudness == found[b].loudness ? a < b : found[a].loudness > found[b].loudness
+    }
+    return order.prefix(count).map { found[$0].path }
+  }
+}
