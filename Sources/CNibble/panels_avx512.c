@@ -102,8 +102,9 @@ INLINE void few_integers(const nibble_inputs *x, const nibble_panels *w, size_t 
 
 // MARK: many tokens
 
-/// Rows and panels whose sums are held in registers.
-#define ROWS 8
+/// Rows and panels whose sums are held in registers, those of a group and those of all groups: with more
+/// rows the latter would go to memory after each group, which costs more than the loads saved.
+#define ROWS 4
 #define PANELS 3
 
 /// Unsigned codes of one panel, a line a unit.
@@ -128,7 +129,10 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
                            size_t codes_step, float *y, size_t y_stride) {
   const size_t groups = panel_groups(w);
   const int8_t *values = (const int8_t *)x->values + token * x->stride;
-  _Alignas(64) float total[ROWS * PANELS][PANEL];
+  __m512 total[ROWS][PANELS];
+  // What added to any number leaves it, its sign too.
+  for (int r = 0; r < rows; r++)
+    for (int p = 0; p < panels; p++) total[r][p] = _mm512_set1_ps(-0.0f);
   for (size_t g = 0; g < groups; g++) {
     __m512i sums[ROWS][PANELS];
     // What unsigned codes add too much is taken away before.
@@ -146,24 +150,22 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
           sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], lines[p], unit);
       }
     }
-    __m512 scales[PANELS];
-    for (int p = 0; p < panels; p++) scales[p] = scales_of(w, panel + p, g, groups);
-    for (int r = 0; r < rows; r++) {
-      const __m512 scale = _mm512_set1_ps(input_scale(x, g, token + r));
-      for (int p = 0; p < panels; p++) {
+    for (int p = 0; p < panels; p++) {
+      const __m512 scales = scales_of(w, panel + p, g, groups);
+      for (int r = 0; r < rows; r++) {
         const __m512i sum =
             is_symmetric ? sums[r][p]
                          : without_zeros(sums[r][p], x, w, panel + p, g, groups, token + r);
-        __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales[p]);
-        if (g > 0) value = _mm512_add_ps(_mm512_load_ps(total[r * PANELS + p]), value);
-        if (g + 1 < groups)
-          _mm512_store_ps(total[r * PANELS + p], value);
-        else
-          _mm512_mask_storeu_ps(y + (token + r) * y_stride + (panel + p) * PANEL,
-                                outputs_of(w, panel + p), value);
+        const __m512 scale = _mm512_set1_ps(input_scale(x, g, token + r));
+        const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales);
+        total[r][p] = _mm512_add_ps(total[r][p], value);
       }
     }
   }
+  for (int r = 0; r < rows; r++)
+    for (int p = 0; p < panels; p++)
+      _mm512_mask_storeu_ps(y + (token + r) * y_stride + (panel + p) * PANEL,
+                            outputs_of(w, panel + p), total[r][p]);
 }
 
 /// The products of all rows with `panels` panels, whose unsigned codes lie in `codes`.

@@ -30,7 +30,7 @@ struct LoadOptions: ParsableArguments {
   @Option(
     help: """
       What integer weights multiply when their scheme leaves activations float: float, or int8 in groups \
-      of 64, in integers. Default: int8, but float in eval.
+      of 32, in integers. Default: int8, but float in eval.
       """)
   var activations: FloatActivations?
 

@@ -4,7 +4,7 @@ import NibbleTensor
 public enum FloatActivations: String, Sendable, Hashable, CaseIterable {
   /// As the scheme says.
   case float
-  /// Rounded to int8 as they come, a scale for each token and 64 neighbouring inputs or fewer: products
+  /// Rounded to int8 as they come, a scale for each token and 32 neighbouring inputs or fewer: products
   /// run in integers.
   case int8
 }
@@ -12,7 +12,7 @@ public enum FloatActivations: String, Sendable, Hashable, CaseIterable {
 extension Decoder {
   /// The same model, with float activations of int8 and int4 weights as `choice` says.
   ///
-  /// Source: llama.cpp rounds activations to Q8_0, finer blocks of 32, in the same place.
+  /// Source: llama.cpp rounds activations to Q8_0, blocks of 32 too, in the same place.
   public func running(floatActivations choice: FloatActivations) -> Decoder {
     guard choice == .int8 else { return self }
     var decoder = self
@@ -37,7 +37,7 @@ extension Weight {
       return nil
     }
     // Groups of a weight that are finer cut the product already.
-    let group = if case .group(let size) = matrix.scheme.granularity { min(64, size) } else { 64 }
+    let group = if case .group(let size) = matrix.scheme.granularity { min(32, size) } else { 32 }
     guard group.isMultiple(of: 8) else { return nil }
     return .quantized(matrix, inputs: InputRounding(.dynamicPerGroup(.int8, group)))
   }
