@@ -1,6 +1,7 @@
 #include "nibble.h"
 #include "variants.h"
 
+#include <float.h>
 #include <string.h>
 
 VARIANTS float nibble_absmax(const float *x, size_t count) {
@@ -60,6 +61,57 @@ VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, floa
     v = v < most ? v : most;
     v = (v + magic) - magic;
     codes[i] = (int8_t)((int)v + zero);
+  }
+}
+
+/// One group; its size is known to the compiler where that pays.
+static inline __attribute__((always_inline)) void round_group(const float *x, size_t count,
+                                                              int8_t *codes, float *scale,
+                                                              int32_t *sum) {
+  uint32_t lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int l = 0; l < LANES; l++) {
+      uint32_t bits;
+      memcpy(&bits, x + i + l, 4);
+      bits &= 0x7FFFFFFF;
+      lane[l] = bits > lane[l] ? bits : lane[l];
+    }
+  for (int l = 0; i < count; i++, l++) {
+    uint32_t bits;
+    memcpy(&bits, x + i, 4);
+    bits &= 0x7FFFFFFF;
+    lane[l] = bits > lane[l] ? bits : lane[l];
+  }
+  uint32_t largest = 0;
+  for (int l = 0; l < LANES; l++) largest = lane[l] > largest ? lane[l] : largest;
+  float peak;
+  memcpy(&peak, &largest, 4);
+  float step = peak / 127.0f;
+  if (step < FLT_MIN) step = FLT_MIN;  // not for NaN
+  if (largest == 0) step = 1;
+  const float magic = 12582912.0f;
+  int32_t total = 0;
+  for (size_t j = 0; j < count; j++) {
+    float v = x[j] / step;
+    v = v > -127.0f ? v : -127.0f;  // NaN too
+    v = v < 127.0f ? v : 127.0f;
+    v = (v + magic) - magic;
+    codes[j] = (int8_t)(int)v;
+    total += (int)v;
+  }
+  *scale = step;
+  *sum = total;
+}
+
+VARIANTS void nibble_round_groups(const float *x, size_t count, size_t group, int8_t *codes,
+                                  float *scales, int32_t *sums, size_t step) {
+  for (size_t at = 0; at < count; at += group, scales += step, sums += step) {
+    const size_t left = count - at;
+    if (group == 32 && left >= 32)
+      round_group(x + at, 32, codes + at, scales, sums);
+    else
+      round_group(x + at, left < group ? left : group, codes + at, scales, sums);
   }
 }
 

@@ -73,6 +73,12 @@ import CNibble
     compute.ranges(of: t, grain: 16) { part, worker in
       for token in part {
         let row = unsafe rounded + (group == nil ? worker : token) * stride
+        if group == span, format == .int8, shared == nil {
+          unsafe nibble_round_groups(
+            x + token * k, k, span, row, factorsOut + token, sums + token, t)
+          for i in k..<stride { unsafe row[i] = 0 }
+          continue
+        }
         for start in Swift.stride(from: 0, to: k, by: span) {
           let count = min(span, k - start)
           let from = unsafe x + token * k + start
