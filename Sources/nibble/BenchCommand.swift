@@ -63,7 +63,7 @@ struct BenchCommand: ParsableCommand {
 
   func run() throws {
     if let oneRoundSince { return try oneRound(since: oneRoundSince) }
-    for path in [model, against].compactMap(\.self) { _ = try Checkpoint(path: path) }
+    for path in [model, against].compactMap(\.self) { _ = try LoadedModel(path: path) }
     let computing = Compute(threads: compute.threads, precision: .f32)
     let threads = computing.pool.threads
     var sides = [side(model, load.arguments)]
