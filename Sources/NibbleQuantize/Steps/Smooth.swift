@@ -35,7 +35,9 @@ public struct Smooth: Hashable, Sendable, Codable {
       let noise = SmoothingNoise(
         block, site, statistics, scheme,
         sparse: isSparse ? (normsOnly ? .deviation : .peak) : nil, on: compute)
-      let candidates = strength.map { [Migration(strength: $0)] } ?? Migration.searched
+      let candidates =
+        strength.map { [Migration(strength: $0)] }
+        ?? (isSparse ? Migration.strengths : Migration.searched)
       var best: (migration: Migration, factors: [Float], noise: Double)?
       let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
       let factorSets = candidates.map { noise.factors($0) }
@@ -84,8 +86,11 @@ struct Migration: CustomStringConvertible {
     (self.loudness, self.inputs, self.weights) = (loudness, inputs, weights)
   }
 
+  /// SmoothQuant's strengths, all that serve codes whose steps outliers do not set.
+  static let strengths = (0...20).map { Migration(strength: Float($0) / 20) }
+
   static let searched =
-    (0...20).map { Migration(strength: Float($0) / 20) }
+    strengths
     + (3...8).flatMap { a in (0...3).map { Migration(.rms, Float(a) / 10, Float($0) / 10) } }
 
   var description: String { "\(loudness.rawValue)^\(inputs) / w^\(weights)" }
