@@ -4,8 +4,9 @@
 #include <float.h>
 #include <string.h>
 
-VARIANTS float nibble_absmax(const float *x, size_t count) {
-  // On the bits, so that NaN and infinity compare as larger than every finite value.
+/// The largest magnitude of the values: on the bits, so that NaN and infinity compare as larger than
+/// every finite value.
+static inline __attribute__((always_inline)) float largest_magnitude(const float *x, size_t count) {
   uint32_t lane[LANES] = {0};
   size_t i = 0;
   for (; i + LANES <= count; i += LANES) {
@@ -29,6 +30,8 @@ VARIANTS float nibble_absmax(const float *x, size_t count) {
   return value;
 }
 
+VARIANTS float nibble_absmax(const float *x, size_t count) { return largest_magnitude(x, count); }
+
 VARIANTS void nibble_minmax(const float *x, size_t count, float *low, float *high) {
   float least[LANES], most[LANES];
   for (int l = 0; l < LANES; l++) least[l] = most[l] = count > 0 ? x[0] : 0;
@@ -51,54 +54,36 @@ VARIANTS void nibble_minmax(const float *x, size_t count, float *low, float *hig
   *high = most[0];
 }
 
+/// x / scale as an integer of least...most, half to even; NaN becomes the least.
+static inline __attribute__((always_inline)) int rounded(float x, float scale, float least,
+                                                         float most) {
+  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
+  float v = x / scale;
+  v = v > least ? v : least;  // NaN too
+  v = v < most ? v : most;
+  return (int)((v + magic) - magic);
+}
+
 VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, float scale, int zero,
                                int low, int high) {
-  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
   const float least = (float)(low - zero), most = (float)(high - zero);
-  for (size_t i = 0; i < count; i++) {
-    float v = x[i] / scale;
-    v = v > least ? v : least;  // NaN too
-    v = v < most ? v : most;
-    v = (v + magic) - magic;
-    codes[i] = (int8_t)((int)v + zero);
-  }
+  for (size_t i = 0; i < count; i++)
+    codes[i] = (int8_t)(rounded(x[i], scale, least, most) + zero);
 }
 
 /// One group; its size is known to the compiler where that pays.
 static inline __attribute__((always_inline)) void round_group(const float *x, size_t count,
                                                               int8_t *codes, float *scale,
                                                               int32_t *sum) {
-  uint32_t lane[LANES] = {0};
-  size_t i = 0;
-  for (; i + LANES <= count; i += LANES)
-    for (int l = 0; l < LANES; l++) {
-      uint32_t bits;
-      memcpy(&bits, x + i + l, 4);
-      bits &= 0x7FFFFFFF;
-      lane[l] = bits > lane[l] ? bits : lane[l];
-    }
-  for (int l = 0; i < count; i++, l++) {
-    uint32_t bits;
-    memcpy(&bits, x + i, 4);
-    bits &= 0x7FFFFFFF;
-    lane[l] = bits > lane[l] ? bits : lane[l];
-  }
-  uint32_t largest = 0;
-  for (int l = 0; l < LANES; l++) largest = lane[l] > largest ? lane[l] : largest;
-  float peak;
-  memcpy(&peak, &largest, 4);
+  const float peak = largest_magnitude(x, count);
   float step = peak / 127.0f;
   if (step < FLT_MIN) step = FLT_MIN;  // not for NaN
-  if (largest == 0) step = 1;
-  const float magic = 12582912.0f;
+  if (peak == 0) step = 1;
   int32_t total = 0;
   for (size_t j = 0; j < count; j++) {
-    float v = x[j] / step;
-    v = v > -127.0f ? v : -127.0f;  // NaN too
-    v = v < 127.0f ? v : 127.0f;
-    v = (v + magic) - magic;
-    codes[j] = (int8_t)(int)v;
-    total += (int)v;
+    const int code = rounded(x[j], step, -127.0f, 127.0f);
+    codes[j] = (int8_t)code;
+    total += code;
   }
   *scale = step;
   *sum = total;

@@ -63,7 +63,9 @@ struct BenchCommand: ParsableCommand {
 
   func run() throws {
     if let oneRoundSince { return try oneRound(since: oneRoundSince) }
-    for path in [model, against].compactMap(\.self) { _ = try LoadedModel(path: path) }
+    for path in [model, against].compactMap(\.self) {
+      _ = try Checkpoint(path: path, weights: AscendParts.folders(of: path).first ?? path)
+    }
     let computing = Compute(threads: compute.threads, precision: .f32)
     let threads = computing.pool.threads
     var sides = [side(model, load.arguments)]
