@@ -19,12 +19,6 @@ static inline size_t panel_step(const nibble_panels *w) {
   return panel_tiles(w->columns) * (w->format == NIBBLE_INT4 ? 512 : 1024);
 }
 
-/// Units before group `g`, an even number.
-static inline size_t unit_of_group(const nibble_panels *w, size_t g) {
-  const size_t end = (w->columns + 7) / 8 * 2, unit = w->group / UNIT * g;
-  return g > 0 && (w->group >= w->columns || unit > end) ? end : unit;
-}
-
 static inline size_t panel_groups(const nibble_panels *w) {
   return (w->columns + w->group - 1) / w->group;
 }
@@ -32,6 +26,36 @@ static inline size_t panel_groups(const nibble_panels *w) {
 /// Scales of one output, of `groups` groups.
 static inline size_t panel_scales(const nibble_panels *w, size_t groups) {
   return (groups + w->scale_span - 1) / w->scale_span;
+}
+
+/// A walk along the groups of a row: a division at each would take as long as the products of a group.
+typedef struct {
+  /// The group, its units and where the scales of weight and inputs for it are counted.
+  size_t group, from, to, weight_scale, input_scale;
+  size_t units, end, weight_left, input_left;
+} group_walk;
+
+static inline group_walk first_group(const nibble_inputs *x, const nibble_panels *w) {
+  group_walk walk = {.units = w->group / UNIT,
+                     .end = (w->columns + 7) / 8 * 2,
+                     .weight_left = w->scale_span,
+                     .input_left = x->scale_span};
+  walk.to = w->group >= w->columns || walk.units > walk.end ? walk.end : walk.units;
+  return walk;
+}
+
+static inline void next_group(group_walk *walk, const nibble_inputs *x, const nibble_panels *w) {
+  walk->group++;
+  walk->from = walk->to;
+  walk->to = walk->end - walk->to < walk->units ? walk->end : walk->to + walk->units;
+  if (--walk->weight_left == 0) {
+    walk->weight_scale++;
+    walk->weight_left = w->scale_span;
+  }
+  if (--walk->input_left == 0) {
+    walk->input_scale++;
+    walk->input_left = x->scale_span;
+  }
 }
 
 /// What every code of a format has too much when it is read as an unsigned byte.

@@ -22,40 +22,34 @@ INLINE __mmask16 outputs_of(const nibble_panels *w, size_t panel) {
 }
 
 /// The sum of x * code of one group and one token becomes that of (x - zero) * (code - zero).
+///
+/// - Parameters:
+///   - scale_at: where the weight's scale and zero of the panel and group are.
+///   - sum_at: where its sum of codes is.
 INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_panels *w,
-                             size_t panel, size_t g, size_t groups, size_t token) {
-  const size_t at = (panel * groups + g) * PANEL;
-  const int32_t inputs = x->sums[g * x->step + token];
+                             size_t scale_at, size_t sum_at, int32_t inputs) {
   if (w->zeros) {
-    const size_t scales = panel_scales(w, groups);
-    const __m128i zeros = _mm_loadu_si128(
-        (const __m128i *)(w->zeros + (panel * scales + g / w->scale_span) * PANEL));
+    const __m128i zeros = _mm_loadu_si128((const __m128i *)(w->zeros + scale_at));
     sum = _mm512_sub_epi32(
         sum, _mm512_mullo_epi32(_mm512_cvtepi8_epi32(zeros), _mm512_set1_epi32(inputs)));
   }
   if (x->zero != 0)
-    sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(_mm512_loadu_si512(w->sums + at),
+    sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(_mm512_loadu_si512(w->sums + sum_at),
                                                    _mm512_set1_epi32(x->zero)));
   return sum;
 }
 
-INLINE __m512 scales_of(const nibble_panels *w, size_t panel, size_t g, size_t groups) {
-  const size_t scales = panel_scales(w, groups);
-  return _mm512_loadu_ps(w->scales + (panel * scales + g / w->scale_span) * PANEL);
-}
-
-INLINE float input_scale(const nibble_inputs *x, size_t g, size_t token) {
-  return x->scales[g / x->scale_span * x->step + token];
-}
-
 // MARK: few tokens, each code read once
 
-/// Adds the products of the units from..<to with `tokens` rows.
+/// Adds the products of the units from..<to with `tokens` rows to `sums`.
 INLINE void add_units(const char *codes, const int8_t *x, size_t stride, int tokens, int is_int4,
                       size_t from, size_t to, __m512i *sums) {
   const __m512i flip = _mm512_set1_epi8((char)0x80), low = _mm512_set1_epi8(15);
   __m512i even[4], odd[4];
-  for (int t = 0; t < tokens; t++) even[t] = odd[t] = _mm512_setzero_si512();
+  for (int t = 0; t < tokens; t++) {
+    even[t] = sums[t];
+    odd[t] = _mm512_setzero_si512();
+  }
   for (size_t u = from; u < to; u += 2) {
     __m512i a, b;
     if (is_int4) {
@@ -76,24 +70,28 @@ INLINE void add_units(const char *codes, const int8_t *x, size_t stride, int tok
 
 INLINE void few_integers(const nibble_inputs *x, const nibble_panels *w, size_t p, float *y,
                          size_t y_stride, size_t token, int tokens, int is_int4) {
-  const size_t groups = panel_groups(w);
+  const size_t groups = panel_groups(w), first_scale = p * panel_scales(w, groups);
   const int8_t *rows = (const int8_t *)x->values + token * x->stride;
   const char *codes = (const char *)w->codes + p * panel_step(w);
+  const int32_t offset = is_int4 ? 8 : 128;
   __m512 total[4];
-  for (size_t g = 0; g < groups; g++) {
+  // What added to any number leaves it, its sign too.
+  for (int t = 0; t < tokens; t++) total[t] = _mm512_set1_ps(-0.0f);
+  for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
+    const int32_t *inputs = x->sums + g.group * x->step + token;
+    const float *input_scales = x->scales + g.input_scale * x->step + token;
+    const size_t at = (first_scale + g.weight_scale) * PANEL;
     __m512i sums[4];
-    add_units(codes, rows, x->stride, tokens, is_int4, unit_of_group(w, g), unit_of_group(w, g + 1),
-              sums);
-    const __m512 scales = scales_of(w, p, g, groups);
+    // What unsigned codes add too much is taken away before.
+    for (int t = 0; t < tokens; t++) sums[t] = _mm512_set1_epi32(-offset * inputs[t]);
+    add_units(codes, rows, x->stride, tokens, is_int4, g.from, g.to, sums);
+    const __m512 scales = _mm512_loadu_ps(w->scales + at);
     for (int t = 0; t < tokens; t++) {
-      const __m512i offset =
-          _mm512_set1_epi32(code_offset(w) * x->sums[g * x->step + token + t]);
-      const __m512i sum = without_zeros(_mm512_sub_epi32(sums[t], offset), x, w, p, g, groups,
-                                        token + t);
+      const __m512i sum =
+          without_zeros(sums[t], x, w, at, (p * groups + g.group) * PANEL, inputs[t]);
       const __m512 value = _mm512_mul_ps(
-          _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(input_scale(x, g, token + t))),
-          scales);
-      total[t] = g == 0 ? value : _mm512_add_ps(total[t], value);
+          _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(input_scales[t])), scales);
+      total[t] = _mm512_add_ps(total[t], value);
     }
   }
   for (int t = 0; t < tokens; t++)
@@ -127,20 +125,18 @@ INLINE void widen_panel(const nibble_panels *w, size_t panel, char *out) {
 INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_t token, int rows,
                            size_t panel, int panels, int is_symmetric, const char *codes,
                            size_t codes_step, float *y, size_t y_stride) {
-  const size_t groups = panel_groups(w);
+  const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
   const int8_t *values = (const int8_t *)x->values + token * x->stride;
   __m512 total[ROWS][PANELS];
-  // What added to any number leaves it, its sign too.
   for (int r = 0; r < rows; r++)
     for (int p = 0; p < panels; p++) total[r][p] = _mm512_set1_ps(-0.0f);
-  for (size_t g = 0; g < groups; g++) {
+  for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
+    const int32_t *inputs = x->sums + g.group * x->step + token;
+    const float *input_scales = x->scales + g.input_scale * x->step + token;
     __m512i sums[ROWS][PANELS];
-    // What unsigned codes add too much is taken away before.
     for (int r = 0; r < rows; r++)
-      for (int p = 0; p < panels; p++)
-        sums[r][p] = _mm512_set1_epi32(-code_offset(w) * x->sums[g * x->step + token + r]);
-    const size_t end = unit_of_group(w, g + 1);
-    for (size_t u = unit_of_group(w, g); u < end; u++) {
+      for (int p = 0; p < panels; p++) sums[r][p] = _mm512_set1_epi32(-code_offset(w) * inputs[r]);
+    for (size_t u = g.from; u < g.to; u++) {
       __m512i lines[PANELS];
       for (int p = 0; p < panels; p++)
         lines[p] = _mm512_load_si512(codes + p * codes_step + u * 64);
@@ -151,12 +147,14 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
       }
     }
     for (int p = 0; p < panels; p++) {
-      const __m512 scales = scales_of(w, panel + p, g, groups);
+      const size_t at = ((panel + p) * scale_count + g.weight_scale) * PANEL;
+      const __m512 scales = _mm512_loadu_ps(w->scales + at);
       for (int r = 0; r < rows; r++) {
         const __m512i sum =
             is_symmetric ? sums[r][p]
-                         : without_zeros(sums[r][p], x, w, panel + p, g, groups, token + r);
-        const __m512 scale = _mm512_set1_ps(input_scale(x, g, token + r));
+                         : without_zeros(sums[r][p], x, w, at,
+                                         ((panel + p) * groups + g.group) * PANEL, inputs[r]);
+        const __m512 scale = _mm512_set1_ps(input_scales[r]);
         const __m512 value = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), scales);
         total[r][p] = _mm512_add_ps(total[r][p], value);
       }
@@ -247,22 +245,22 @@ INLINE __m512 codes_as_floats(__m512i line, int format, int j, int high, __m512i
 
 INLINE void few_floats(const nibble_inputs *x, const nibble_panels *w, size_t p, float *y,
                        size_t y_stride, size_t token, int tokens, int format) {
-  const size_t groups = panel_groups(w);
-  const size_t scale_count = panel_scales(w, groups);
+  const size_t groups = panel_groups(w), first_scale = p * panel_scales(w, groups);
   const float *rows = (const float *)x->values + token * x->stride;
   const char *codes = (const char *)w->codes + p * panel_step(w);
   __m512 total[2];
-  for (size_t g = 0; g < groups; g++) {
+  for (int t = 0; t < tokens; t++) total[t] = _mm512_set1_ps(-0.0f);
+  for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
+    const size_t at = (first_scale + g.weight_scale) * PANEL;
     __m512i zeros = _mm512_set1_epi32(format == NIBBLE_INT4 ? 8 : 0);
     if (w->zeros)
       zeros = _mm512_add_epi32(zeros,
-                               _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(
-                                   w->zeros + (p * scale_count + g / w->scale_span) * PANEL))));
+                               _mm512_cvtepi8_epi32(
+                                   _mm_loadu_si128((const __m128i *)(w->zeros + at))));
     __m512 sums[2][4];
     for (int t = 0; t < tokens; t++)
       for (int j = 0; j < 4; j++) sums[t][j] = _mm512_setzero_ps();
-    const size_t end = unit_of_group(w, g + 1);
-    for (size_t u = unit_of_group(w, g); u < end; u += 2) {
+    for (size_t u = g.from; u < g.to; u += 2) {
       for (int h = 0; h < 2; h++) {
         const __m512i line = format == NIBBLE_INT4 ? _mm512_loadu_si512(codes + u * 32)
                                                    : _mm512_loadu_si512(codes + (u + h) * 64);
@@ -274,13 +272,15 @@ INLINE void few_floats(const nibble_inputs *x, const nibble_panels *w, size_t p,
         }
       }
     }
-    const __m512 scales = scales_of(w, p, g, groups);
+    const __m512 scales = _mm512_loadu_ps(w->scales + at);
     for (int t = 0; t < tokens; t++) {
       __m512 value = _mm512_add_ps(_mm512_add_ps(sums[t][0], sums[t][1]),
                                    _mm512_add_ps(sums[t][2], sums[t][3]));
-      if (x->scales) value = _mm512_mul_ps(value, _mm512_set1_ps(input_scale(x, g, token + t)));
+      if (x->scales)
+        value = _mm512_mul_ps(
+            value, _mm512_set1_ps(x->scales[g.input_scale * x->step + token + t]));
       value = _mm512_mul_ps(value, scales);
-      total[t] = g == 0 ? value : _mm512_add_ps(total[t], value);
+      total[t] = _mm512_add_ps(total[t], value);
     }
   }
   for (int t = 0; t < tokens; t++)

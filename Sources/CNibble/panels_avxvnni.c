@@ -25,11 +25,10 @@ INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t pa
   const int8_t *rows = (const int8_t *)x->values + token * x->stride;
   const __m256i flip = _mm256_set1_epi8((char)0x80), low = _mm256_set1_epi8(15);
   __m256 total[4];
-  for (size_t g = 0; g < groups; g++) {
+  for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
     __m256i sums[4];
     for (int t = 0; t < tokens; t++) sums[t] = _mm256_setzero_si256();
-    const size_t end = unit_of_group(w, g + 1);
-    for (size_t u = unit_of_group(w, g); u < end; u += 2) {
+    for (size_t u = g.from; u < g.to; u += 2) {
       __m256i a, b;
       if (is_int4) {
         const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + u * 32));
@@ -45,10 +44,10 @@ INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t pa
         sums[t] = _mm256_dpbusd_avx_epi32(sums[t], b, broadcast4(row + UNIT));
       }
     }
-    const size_t at = (panel * scale_count + g / w->scale_span) * PANEL + half;
+    const size_t at = (panel * scale_count + g.weight_scale) * PANEL + half;
     const __m256 scales = _mm256_loadu_ps(w->scales + at);
     for (int t = 0; t < tokens; t++) {
-      const int32_t inputs = x->sums[g * x->step + token + t];
+      const int32_t inputs = x->sums[g.group * x->step + token + t];
       __m256i sum = _mm256_sub_epi32(sums[t], _mm256_set1_epi32(code_offset(w) * inputs));
       if (w->zeros)
         sum = _mm256_sub_epi32(
@@ -58,12 +57,12 @@ INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t pa
       if (x->zero != 0)
         sum = _mm256_sub_epi32(
             sum, _mm256_mullo_epi32(_mm256_loadu_si256((const __m256i *)(
-                                        w->sums + (panel * groups + g) * PANEL + half)),
+                                        w->sums + (panel * groups + g.group) * PANEL + half)),
                                     _mm256_set1_epi32(x->zero)));
-      const float scale = x->scales[g / x->scale_span * x->step + token + t];
+      const float scale = x->scales[g.input_scale * x->step + token + t];
       const __m256 value =
           _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale)), scales);
-      total[t] = g == 0 ? value : _mm256_add_ps(total[t], value);
+      total[t] = g.group == 0 ? value : _mm256_add_ps(total[t], value);
     }
   }
   const size_t rest = w->outputs - panel * PANEL;

@@ -16,11 +16,10 @@ static inline __attribute__((always_inline)) void quarter_panel(
   const uint8_t *codes = w->codes + panel * panel_step(w) + quarter * UNIT;
   const int8_t *rows = (const int8_t *)x->values + token * x->stride;
   float32x4_t total[4];
-  for (size_t g = 0; g < groups; g++) {
+  for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
     int32x4_t sums[4];
     for (int t = 0; t < tokens; t++) sums[t] = vdupq_n_s32(0);
-    const size_t end = unit_of_group(w, g + 1);
-    for (size_t u = unit_of_group(w, g); u < end; u += 2) {
+    for (size_t u = g.from; u < g.to; u += 2) {
       int8x16_t a, b;
       if (is_int4) {
         const uint8x16_t line = vld1q_u8(codes + u * 32);
@@ -38,10 +37,10 @@ static inline __attribute__((always_inline)) void quarter_panel(
         sums[t] = vdotq_s32(sums[t], b, vreinterpretq_s8_s32(vdupq_n_s32(units[1])));
       }
     }
-    const size_t at = (panel * scale_count + g / w->scale_span) * PANEL + quarter;
+    const size_t at = (panel * scale_count + g.weight_scale) * PANEL + quarter;
     const float32x4_t scales = vld1q_f32(w->scales + at);
     for (int t = 0; t < tokens; t++) {
-      const int32_t inputs = x->sums[g * x->step + token + t];
+      const int32_t inputs = x->sums[g.group * x->step + token + t];
       int32x4_t sum = sums[t];
       if (is_int4) sum = vsubq_s32(sum, vdupq_n_s32(8 * inputs));
       if (w->zeros) {
@@ -50,10 +49,10 @@ static inline __attribute__((always_inline)) void quarter_panel(
         sum = vmlsq_n_s32(sum, vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(four)))), inputs);
       }
       if (x->zero != 0)
-        sum = vmlsq_n_s32(sum, vld1q_s32(w->sums + (panel * groups + g) * PANEL + quarter), x->zero);
-      const float scale = x->scales[g / x->scale_span * x->step + token + t];
+        sum = vmlsq_n_s32(sum, vld1q_s32(w->sums + (panel * groups + g.group) * PANEL + quarter), x->zero);
+      const float scale = x->scales[g.input_scale * x->step + token + t];
       const float32x4_t value = vmulq_f32(vmulq_n_f32(vcvtq_f32_s32(sum), scale), scales);
-      total[t] = g == 0 ? value : vaddq_f32(total[t], value);
+      total[t] = g.group == 0 ? value : vaddq_f32(total[t], value);
     }
   }
   const size_t rest = w->outputs - panel * PANEL;

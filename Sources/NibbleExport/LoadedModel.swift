@@ -22,7 +22,7 @@ public struct LoadedModel: Sendable {
       decoder = try Decoder(
         config,
         from: AscendReader(
-          checkpoint, config.family, parts: parts, keepsCompressed: keepsCompressed))
+          checkpoint, config, parts: parts, keepsCompressed: keepsCompressed))
       cacheScales = nil
       return
     }

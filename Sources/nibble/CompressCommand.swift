@@ -27,6 +27,12 @@ struct CompressCommand: ParsableCommand {
       lying over its neighbour. Published files do not settle that layout.
       """)
   var overlapTail = false
+  @Flag(
+    help: """
+      Name modules as MindIE's Llama classes hold them: query, key and value in one query_key_value, \
+      gate and up in one gate_up_proj, smoothed norms as ori and anti.
+      """)
+  var fused = false
   @Option(help: "Threads; the bytes do not depend on it. Default: one a processor.")
   var threads: Int?
   @Flag(help: "End with one JSON object on standard output.")
@@ -44,8 +50,11 @@ struct CompressCommand: ParsableCommand {
     let start = clock.now
     let group = try ProcessGroup.join(ProcessInfo.processInfo.environment)
     let compression = try AscendCompression(
-      Checkpoint(path: model), ranks: tp, overlapsTail: overlapTail)
+      Checkpoint(path: model), ranks: tp, overlapsTail: overlapTail, fused: fused)
     if group.isFirst { for kept in summary(compression.kept) { Terminal.note(kept) } }
+    if !fused, group.isFirst {
+      Terminal.note("MindIE's Llama classes read query_key_value and gate_up_proj: --fused names them so")
+    }
     if overlapTail, group.isFirst {
       Terminal.note("experimental: overlapping blocks follow the consumer's kernel, untested on it")
     }

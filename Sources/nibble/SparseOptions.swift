@@ -22,8 +22,24 @@ struct SparseOptions: ParsableArguments {
   @Flag(help: "w8a8s: make up for rounding errors column by column, at no greater compressed size.")
   var compensate = false
 
-  @Flag(help: "Move activation outliers into the weights first.")
+  @Flag(
+    help: "Move activation outliers into the weights first; for w8a8s by a shift too, as msmodelslim."
+  )
   var smooth = false
+
+  @Flag(
+    help: """
+      While smoothing, also center the channels that norms feed; for --for ascend, whose norms take a \
+      bias.
+      """)
+  var shift = false
+
+  @Option(
+    help: """
+      Smooth as msmodelslim's m1 (SmoothQuant at 0.5, norms only), m2 (norms only, searched) or m4 (0.9, \
+      through value and up too), and write norms with a bias and as modules, as it does.
+      """)
+  var antiMethod: AntiMethod?
 
   @Option(
     help: """
@@ -106,8 +122,17 @@ struct SparseOptions: ParsableArguments {
       round.compensates = compensate
       recipe.steps[recipe.steps.count - 1] = .outlierRound(round)
     }
-    if smooth, !recipe.steps.contains(where: { if case .smooth = $0 { true } else { false } }) {
-      recipe.steps.insert(.smooth(Smooth(normsOnly: recipe.isSparse && !compensate)), at: 0)
+    if smooth || antiMethod != nil, recipe.smoothing == nil {
+      recipe.steps.insert(
+        .smooth(Smooth(normsOnly: recipe.isSparse && !compensate, shifts: recipe.isSparse)), at: 0)
+    }
+    if let antiMethod { recipe.smoothing = antiMethod.smooth }
+    if shift {
+      guard recipe.smoothing != nil else {
+        throw QuantizeError.recipeOption(
+          recipe: recipe.name, option: "--shift", reason: "nothing is smoothed; add --smooth")
+      }
+      recipe.smoothing?.shifts = true
     }
     if let method = actMethod.flatMap({ InputRangeMethod(actMethod: $0) }) {
       guard recipe.scheme.activations?.isStatic ?? false else {
@@ -121,5 +146,20 @@ struct SparseOptions: ParsableArguments {
       contentsOf: keepFloat.compactMap(\.pattern).map {
         Recipe.Exception(pattern: $0, scheme: nil)
       }, at: 0)
+  }
+}
+
+/// How msmodelslim smooths, by its own names.
+enum AntiMethod: String, ExpressibleByArgument, CaseIterable {
+  case m1
+  case m2
+  case m4
+
+  var smooth: Smooth {
+    switch self {
+    case .m1: .m1
+    case .m2: .m2
+    case .m4: .m4
+    }
   }
 }

@@ -10,7 +10,7 @@ import TinyModel
 
 @Suite struct AscendCompressionTests {
   /// A W8A8S model with blocks that 128 outputs divide at one rank, and some at two.
-  static func write(to folder: URL) throws -> String {
+  static func write(to folder: URL, smoothing: Smooth? = nil) throws -> String {
     var model = TinyModel()
     model.blocks = 2
     model.intermediate = 512
@@ -22,8 +22,10 @@ import TinyModel
     var windows = QuantizeRun.Windows()
     windows.calibration = [(0..<32).map { ($0 * 31) % 128 }]
     windows.heldOut = [(0..<16).map { ($0 * 5) % 128 }]
+    var recipe = Recipe.w8a8s
+    if let smoothing { recipe.steps.insert(.smooth(smoothing), at: 0) }
     let plan = try Plan(
-      checkpoint, recipe: .w8a8s, exporter: Ascend(), windows: windows.sizes)
+      checkpoint, recipe: recipe, exporter: Ascend(), windows: windows.sizes)
     let output = folder.appendingPathComponent("sparse").path
     _ = try QuantizeRun(
       checkpoint, plan, windows: windows, files: CompanionFiles(of: checkpoint), on: oneThread
@@ -69,6 +71,36 @@ import TinyModel
       #expect(check.faults == [])
       #expect(check.compressedBlocks > 0)
       #expect(try AscendCheck(path: output, ranks: 8).run(on: oneThread).faults.count == 1)
+    }
+  }
+
+  /// Under the names of the runtime's classes the same model runs, whole or kept compressed.
+  @Test(arguments: [1, 2, 4], [false, true])
+  func fusedModulesAreTheModel(ranks: Int, overlapsTail: Bool) throws {
+    try inTemporaryFolder { folder in
+      let sparse = try Self.write(to: folder, smoothing: Smooth(normsOnly: true, biasesNorms: true))
+      let output = folder.appendingPathComponent("out").path
+      let compression = try AscendCompression(
+        Checkpoint(path: sparse), ranks: ranks, overlapsTail: overlapsTail, fused: true)
+      _ = try compression.run(to: output, on: oneThread) { _, _ in }
+      #expect(compression.kept.isEmpty == overlapsTail)
+      let part = try Checkpoint(
+        path: output, weights: output + "/" + AscendParts.name(ranks - 1, of: ranks))
+      let names = Set(part.tensors.map(\.name).filter { $0.hasPrefix("model.layers.0.") })
+      func has(_ name: String) -> Bool { names.contains("model.layers.0." + name) }
+      #expect(has("self_attn.query_key_value.deq_scale") && has("mlp.gate_up_proj.quant_bias"))
+      #expect(has("self_attn.o_proj.weight") && has("mlp.down_proj.weight"))
+      #expect(!names.contains { $0.contains("q_proj") || $0.contains(".up_proj") })
+      #expect(has("input_layernorm.anti.bias") && has("input_layernorm.ori.weight"))
+      #expect(!names.contains { $0.contains(".module.") || $0.hasSuffix("layernorm.weight") })
+      #expect(has("mlp.gate_up_proj.index"), "2 x 512 outputs divide")
+      #expect(part.tensor("model.layers.0.mlp.gate_up_proj.quant_bias")?.shape == [1024 / ranks])
+      #expect(try Self.logits(output) == Self.logits(sparse))
+      #expect(try Self.logits(output, keepsCompressed: true) == Self.logits(sparse))
+      #expect(try Self.steps(output, keepsCompressed: true) == Self.steps(sparse))
+      let check = try AscendCheck(path: output, ranks: ranks).run(on: oneThread)
+      #expect(check.faults == [])
+      #expect(check.compressedBlocks > 0)
     }
   }
 

@@ -137,7 +137,7 @@ struct ModelSlim {
   @Test(arguments: [
     ("w8a8", FloatFormat.f32, OutlierRule.none), ("w8a8bf16", .bf16, .none),
     ("w8a8s", .f32, .rowDeviation(3)), ("dyn", .f32, .none), ("w8a16", .f32, .none),
-    ("kv", .f32, .none),
+    ("kv", .f32, .none), ("m1", .f32, .none), ("m2", .f32, .none), ("m4", .f32, .none),
   ])
   func runsWriteWhatTheToolWrites(
     name: String, format: FloatFormat, rule: OutlierRule
@@ -160,6 +160,56 @@ struct ModelSlim {
       let config = try Checkpoint.json(output + "/config.json")
       #expect(config["quantize"]?.string == type)
       #expect(config["kv_quant"]?.string == (name == "kv" ? "C8" : nil))
+    }
+  }
+
+  /// The tool's m1 tells how loud each channel was; its m4 then follows.
+  @Test func smoothedNormsFollowTheToolsStrengths() throws {
+    let (m1, m4) = (try ModelSlim("m1"), try ModelSlim("m4"))
+    let (half, most) = (
+      Migration(strength: try #require(Smooth.m1.strength)),
+      Migration(strength: try #require(Smooth.m4.strength))
+    )
+    for block in 0..<2 {
+      for (norm, readers) in [
+        ("input_layernorm", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        ("post_attention_layernorm", ["mlp.gate_proj", "mlp.up_proj"]),
+      ] {
+        let peaks = try readers.map {
+          try ModelSlim.weight("model.layers.\(block).\($0)").columnStatistics(on: oneThread).peaks
+        }.reduce([Float](repeating: 0, count: 64)) { zip($0, $1).map(max) }
+        let name = "model.layers.\(block).\(norm).weight"
+        // The source's norms are all one.
+        for (channel, (a, b)) in zip(try m1.floats(name), try m4.floats(name)).enumerated() {
+          let w = peaks[channel]
+          let x = pow(1 / a * pow(w, half.weights), 1 / half.inputs)
+          let expected = pow(x, most.inputs) / pow(w, most.weights)
+          #expect(abs(1 / b / expected - 1) < 1e-5, "\(name) \(channel)")
+        }
+      }
+    }
+  }
+
+  /// A shifted model runs from the disk as it was measured: norms with a bias, layers' biases in their
+  /// integers.
+  @Test func aShiftedModelRunsAsItWasMeasured() throws {
+    try inTemporaryFolder { folder in
+      var recipe = Self.recipe("w8a8", .none)
+      recipe.steps.insert(.smooth(Smooth(shifts: true)), at: 0)
+      let report = try Self.write(recipe, .f32, to: folder)
+      let output = folder.appendingPathComponent("out").path
+      let decoder = try LoadedModel(path: output).decoder
+      #expect(decoder.blocks.contains { $0.inputNorm.bias != nil })
+      let source = try LoadedModel(path: folder.appendingPathComponent("source").path).decoder
+      var windows = EvaluationWindows()
+      windows.length = 16
+      let evaluation = try Evaluation(
+        decoder, against: source, tokens: (0..<16).map { ($0 * 5) % 128 }, windows: windows,
+        on: oneThread
+      ) { _, _, _ in }
+      let measured = try #require(report.verdict).kl
+      let read = try #require(evaluation.comparison).kl
+      #expect(abs(read / measured - 1) < 0.02, "\(read), \(measured)")
     }
   }
 
@@ -208,10 +258,16 @@ struct ModelSlim {
       steps: name == "w8a16" ? [.round(Round())] : [.outlierRound(OutlierRound(rule: rule))],
       maxKL: 10)
     if name == "kv" { recipe.cache = KeyValueScheme(.int8) }
+    if let smooth = ["m1": Smooth.m1, "m2": .m2, "m4": .m4][name] {
+      recipe.steps.insert(.smooth(smooth), at: 0)
+    }
     return recipe
   }
 
-  private static func write(_ recipe: Recipe, _ format: FloatFormat, to folder: URL) throws {
+  @discardableResult
+  private static func write(
+    _ recipe: Recipe, _ format: FloatFormat, to folder: URL
+  ) throws -> QuantizeRun.Report {
     let source = folder.appendingPathComponent("source")
     try ModelSlim.writeSource(to: source, format: format)
     let checkpoint = try Checkpoint(path: source.path)
@@ -220,7 +276,7 @@ struct ModelSlim {
     windows.heldOut = [(0..<16).map { ($0 * 5) % 128 }]
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: Ascend(), windows: windows.sizes)
-    _ = try QuantizeRun(
+    return try QuantizeRun(
       checkpoint, plan, windows: windows, files: CompanionFiles(of: checkpoint), on: oneThread
     ).run(to: folder.appendingPathComponent("out").path, progress: { _ in })
   }

@@ -74,6 +74,35 @@ import TinyModel
     }
   }
 
+  @Test(arguments: [Site.attention, .feedForward], FloatFormat.allCases)
+  func aShiftedBlockComputesWhatItDid(_ site: Site, _ format: FloatFormat) throws {
+    for biases in [true, false] {
+      try inTemporaryFolder { folder in
+        var model = TinyModel()
+        (model.format, model.blocks) = (format, 1)
+        let bench = try StepBench(model, in: folder, biases: biases)
+        var block = bench.block
+        var seen = try bench.statistics(of: bench.source)
+        let factors = factors(bench.config.hidden, seed: 3)
+        let centers = self.factors(bench.config.hidden, seed: 4).map { $0 - 2 }
+        block.fold(factors, into: site, &seen, on: bench.compute)
+        block.shift(by: centers, at: site, &seen, on: bench.compute)
+        let change = relativeError(
+          try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+        #expect(change <= 1e-5)
+        try expectStatistics(seen, bench, block, 0)
+        let norm = site == .attention ? block.runnable.inputNorm : block.runnable.postAttentionNorm
+        let bias = try #require(norm.bias)
+        #expect(bias == centers.map { format.round(-$0) })
+        // A second shift adds to the first.
+        block.shift(by: centers.map { -$0 }, at: site, &seen, on: bench.compute)
+        let again = relativeError(
+          try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+        #expect(again <= 1e-5)
+      }
+    }
+  }
+
   @Test(arguments: Site.allCases, FloatFormat.allCases)
   func whatIsStoredIsWhatRuns(_ site: Site, _ format: FloatFormat) throws {
     try inTemporaryFolder { folder in
@@ -88,9 +117,9 @@ import TinyModel
       let runs = block.runnable
       let (name, values): (String, [Float]) =
         switch site {
-        case .attention: ("input_layernorm.weight", runs.inputNorm)
+        case .attention: ("input_layernorm.weight", runs.inputNorm.weight)
         case .output: ("self_attn.v_proj.bias", try #require(runs.linears[.value]?.bias))
-        case .feedForward: ("post_attention_layernorm.weight", runs.postAttentionNorm)
+        case .feedForward: ("post_attention_layernorm.weight", runs.postAttentionNorm.weight)
         case .down: ("mlp.up_proj.bias", try #require(runs.linears[.up]?.bias))
         }
       #expect(Set(block.changedTensors.keys) == ["model.layers.0." + name])
@@ -126,7 +155,7 @@ import TinyModel
       factors[3] = 1e6
       let before = try bench.activations(of: bench.source)
       block.fold(factors, into: .attention, &seen, on: bench.compute)
-      let (old, new) = (bench.source.inputNorm, block.runnable.inputNorm)
+      let (old, new) = (bench.source.inputNorm.weight, block.runnable.inputNorm.weight)
       for channel in 0...3 { #expect(new[channel] == old[channel]) }
       #expect(new[4] == 4 * old[4], "a negative norm is folded too")
       #expect(new.allSatisfy { $0.isFinite })

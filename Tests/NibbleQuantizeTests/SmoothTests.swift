@@ -1,3 +1,4 @@
+import NibbleExport
 import NibbleModel
 import NibbleTensor
 import Testing
@@ -91,7 +92,7 @@ import TinyModel
           try #require(bench.block.weights[.query]), try #require(block.weights[.query])
         )
         for row in 0..<old.rows { #expect(old.values[row * 64 + 9] == new.values[row * 64 + 9]) }
-        #expect(block.runnable.inputNorm[9] == 0)
+        #expect(block.runnable.inputNorm.weight[9] == 0)
         #expect(old != new)
       }
     }
@@ -124,6 +125,49 @@ import TinyModel
       let change = relativeError(
         try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
       #expect(change <= 1e-5)
+    }
+  }
+
+  /// Channels that lie off zero are centered where that helps, and no shift is taken where it does not.
+  @Test func aShiftCentersWhatLiesOffZero() throws {
+    var recipe = Recipe.w8a8Static
+    recipe.steps = [.smooth(Smooth(shifts: true)), .round(Round())]
+    for offset in [0, 6] as [Float] {
+      try inTemporaryFolder { folder in
+        var model = TinyModel()
+        (model.format, model.blocks) = (.f32, 1)
+        let bench = try StepBench(model, in: folder) { name, values in
+          guard name.contains("embed_tokens") else { return }
+          for index in values.indices where index % 64 < 8 { values[index] += offset }
+        }
+        let plan = try Plan(
+          bench.checkpoint, recipe: recipe, exporter: Ascend(),
+          windows: WindowSizes(calibration: [], heldOut: []))
+        let layers = Dictionary(
+          uniqueKeysWithValues: plan.units[0].layers.compactMap { layer in
+            layer.role.map { ($0, layer) }
+          })
+        var results: [[StepReport]] = []
+        for shifts in [false, true] {
+          var block = bench.block
+          var seen = try bench.statistics(of: bench.source)
+          results.append(
+            Smooth(shifts: shifts).apply(
+              to: &block, seen: &seen, layers: layers, on: bench.compute))
+          let change = relativeError(
+            try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+          #expect(change <= 1e-5)
+          let bias = block.runnable.inputNorm.bias
+          if !shifts { #expect(bias == nil) }
+          if shifts, offset > 0 {
+            let bias = try #require(bias)
+            #expect(bias.prefix(8).allSatisfy { abs($0) > 10 * abs(bias[20]) })
+          }
+        }
+        let (plain, shifted) = (results[0].map(\.result), results[1].map(\.result))
+        #expect(offset == 0 || plain[0] != shifted[0])
+        #expect(offset == 0 || shifted[0].contains(" less "))
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 public import NibbleFormats
-import NibbleModel
+public import NibbleModel
 public import NibbleQuantize
 public import NibbleTensor
 
@@ -95,6 +95,28 @@ public struct Ascend: Exporter {
     }
     return Dictionary(uniqueKeysWithValues: tensors.map { ("\(layer.path).\($0)", $1) })
   }
+
+  public func tensors(
+    ofNorm path: String, width: Int, _ format: FloatFormat
+  ) -> [SafetensorsLayout.Tensor] {
+    Self.normSuffixes.map {
+      SafetensorsLayout.Tensor(name: "\(path).\($0)", dtype: format.dtype, shape: [width])
+    }
+  }
+
+  /// The norm once more as the module that quantized layers read: some runtimes take that, others the
+  /// weight and bias themselves.
+  public func encode(_ norm: Norm, of path: String, _ format: FloatFormat) -> [String: Bytes] {
+    let weight = Bytes(format.encode(norm.weight.span))
+    let shift = norm.bias ?? [Float](repeating: 0, count: norm.weight.count)
+    let bias = Bytes(format.encode(shift.span))
+    return [
+      "\(path).bias": bias, "\(path).module.weight": weight, "\(path).module.bias": bias,
+    ]
+  }
+
+  /// What the tool leaves beside a norm's weight when it smooths.
+  static let normSuffixes = ["bias", "module.weight", "module.bias"]
 
   static func littleEndian(_ value: UInt64, _ bytes: Int) -> [UInt8] {
     (0..<bytes).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }

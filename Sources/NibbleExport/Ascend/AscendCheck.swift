@@ -58,12 +58,14 @@ public struct AscendCheck: Sendable {
         checkpoint: folders.isEmpty
           ? checkpoint : try Checkpoint(path: path, weights: folder),
         description: description, path: folder)
-      let check = AscendPartCheck(
-        part: part, config: config, split: folders.isEmpty ? nil : split, compute: compute)
+      let check = try AscendPartCheck(
+        part: part, config: config, split: folders.isEmpty ? AscendSplit(config, ranks: 1) : split,
+        compute: compute)
       check.run(&report)
     }
     if folders.isEmpty {
-      let roles = config.family.linears.map(\.role).filter { !split.dividesIntoBlocks($0) }
+      let roles = AscendModule.all(block: 0, of: config.family, fused: false)
+        .filter { !split.dividesIntoBlocks($0) }.flatMap(\.roles)
       if !roles.isEmpty {
         report.notes.append(
           "with \(ranks) ranks compress leaves \(roles.map(\.rawValue).joined(separator: ", ")) as "
@@ -78,8 +80,8 @@ public struct AscendCheck: Sendable {
 private struct AscendPartCheck {
   let part: AscendPart
   let config: DecoderConfig
-  /// Nil for a model that is not in parts.
-  let split: AscendSplit?
+  /// Into one for a model that is not in parts.
+  let split: AscendSplit
   let compute: Compute
 
   func run(_ report: inout AscendCheck.Report) {
@@ -92,9 +94,12 @@ private struct AscendPartCheck {
     }
     let family = config.family
     for block in 0..<config.blocks {
-      for linear in family.linears {
-        let path = family.path(of: linear.role, block: block)
-        do { try check(path, linear.role, &report) } catch {
+      let fused = AscendModule.all(block: block, of: family, fused: true)
+        .filter { $0.isFused && part.checkpoint.tensor($0.path + ".weight") != nil }
+      let plain = AscendModule.all(block: block, of: family, fused: false)
+        .filter { module in !fused.contains { $0.roles.contains(module.roles[0]) } }
+      for module in plain + fused {
+        do { try check(module, &report) } catch {
           report.faults.append("\(part.path): \(error)")
         }
       }
@@ -102,9 +107,10 @@ private struct AscendPartCheck {
   }
 
   private func check(
-    _ path: String, _ role: Role, _ report: inout AscendCheck.Report
+    _ module: AscendModule, _ report: inout AscendCheck.Report
   ) throws(ModelError) {
-    let (n, k) = split?.shape(of: role) ?? config.shape(of: role)
+    let path = module.path
+    let (n, k) = split.shape(of: module)
     let type = part.type(of: path)
     for suffix in type.suffixes {
       let name = "\(path).\(suffix)"

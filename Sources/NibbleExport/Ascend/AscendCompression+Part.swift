@@ -22,52 +22,65 @@ extension AscendCompression {
     }
     for tensor in checkpoint.tensors {
       let (path, suffix) = Self.parts(of: tensor.name)
-      guard let role = layers[path] else {
-        description[tensor.name] = .float
-        tensors.append(
-          SafetensorsLayout.Tensor(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape))
+      guard let (role, module) = layers[path] else {
+        let name = self.name(of: tensor.name)
+        description[name] = source.description[tensor.name] ?? .float
+        if name != tensor.name {
+          try add(name, tensor.dtype, tensor.shape, checkpoint.bytes(of: tensor.name))
+        } else {
+          tensors.append(
+            SafetensorsLayout.Tensor(name: name, dtype: tensor.dtype, shape: tensor.shape))
+        }
         continue
       }
-      let isCompressed = roles.contains(role)
-      let (n, k) = split.shape(of: role)
-      description[tensor.name] =
-        suffix == "bias" ? .float : AscendType.c8.suffixes.contains(suffix) ? .c8 : .w8a8s
-      let whole = try checkpoint.bytes(of: tensor.name)
+      if AscendType.c8.suffixes.contains(suffix) {
+        description[tensor.name] = .c8
+        try add(
+          tensor.name, tensor.dtype, [split.shape(of: role).outputs],
+          vector(suffix, of: [path], rank: rank))
+        continue
+      }
+      // The first layer of a module stands for all.
+      guard role == module.roles[0] else { continue }
+      let paths = module.paths(in: config.family)
+      let name = "\(module.path).\(suffix)"
+      let (n, k) = split.shape(of: module)
+      description[name] = suffix == "bias" ? .float : .w8a8s
       switch suffix {
       case "weight":
-        let shape = config.shape(of: role)
-        let all = try source.codes(
-          path, outputs: shape.outputs, inputs: shape.inputs, on: compute)
-        let codes = split.codes(all, of: role, rank: rank)
-        guard isCompressed else {
-          try add(tensor.name, .i8, [n, k], codes)
+        let codes = try codes(of: paths, rank: rank, on: compute)
+        guard self.compressed.contains(module) else {
+          try add(name, .i8, [n, k], codes)
           continue
         }
         let grid = FractalGrid(outputs: n, inputs: k)
         let compressed = CompressedCodes(compressing: codes, grid: grid, on: compute)
         guard try compressed.decompressed(on: compute).array == codes.array else {
-          throw ModelError.unsupported("\(tensor.name): decompresses to other codes")
+          throw ModelError.unsupported("\(name): decompresses to other codes")
         }
-        for name in ["weight", "index", "info"] { description["\(path).\(name)"] = .w8a8sc }
-        try add(tensor.name, .i8, [compressed.data.count], Bytes(compressed.data))
-        try add("\(path).index", .i8, [compressed.index.count], Bytes(compressed.index))
+        for suffix in ["weight", "index", "info"] {
+          description["\(module.path).\(suffix)"] = .w8a8sc
+        }
+        try add(name, .i8, [compressed.data.count], Bytes(compressed.data))
+        try add("\(module.path).index", .i8, [compressed.index.count], Bytes(compressed.index))
         let info = AscendPart.info(outputs: n, inputs: k)
         try add(
-          "\(path).info", .i64, [info.count],
+          "\(module.path).info", .i64, [info.count],
           Bytes(info.flatMap { Ascend.littleEndian(UInt64($0), 8) }))
         report.layers += 1
         report.bytes += codes.count
         report.compressedBytes += compressed.data.count + compressed.index.count
-        whole.release()
+        for path in paths { try checkpoint.bytes(of: path + ".weight").release() }
         done += 1
         progress(done)
-      case "input_scale", "input_offset": try add(tensor.name, tensor.dtype, [1], whole)
-      default:
-        try add(
-          tensor.name, tensor.dtype, [n],
-          split.vector(
-            whole, width: tensor.dtype.bits / 8, of: role, rank: rank,
-            adds: suffix == "quant_bias" || suffix == "bias"))
+      case "input_scale", "input_offset":
+        let values = try paths.map { try checkpoint.bytes(of: "\($0).\(suffix)").array }
+        guard values.allSatisfy({ $0 == values[0] }) else {
+          throw ModelError.unsupported(
+            "\(name): the layers that it is made of have different ones. Leave --fused out.")
+        }
+        try add(name, tensor.dtype, [1], Bytes(values[0]))
+      default: try add(name, tensor.dtype, [n], vector(suffix, of: paths, rank: rank))
       }
     }
     try write(tensors, from: spill.finish(), to: folder)
@@ -76,6 +89,42 @@ extension AscendCompression {
     for (name, version) in [(stem + ".json", true), (stem + "_w8a8sc.json", false)] {
       try Data(description.text(version: version).utf8).write(to: URL(fileURLWithPath: name))
     }
+  }
+
+  /// The codes of some layers on one rank, one below the other.
+  private func codes(of paths: [String], rank: Int, on compute: Compute) throws -> Bytes {
+    let parts = try paths.map { path in
+      let role = layers[path]?.role ?? .query
+      let shape = config.shape(of: role)
+      return split.codes(
+        try source.codes(path, outputs: shape.outputs, inputs: shape.inputs, on: compute),
+        of: role, rank: rank)
+    }
+    return parts.count == 1 ? parts[0] : Bytes(parts.flatMap(\.array))
+  }
+
+  /// A value an output of some layers on one rank, one after the other.
+  private func vector(_ suffix: String, of paths: [String], rank: Int) throws -> Bytes {
+    let parts = try paths.map { path in
+      let name = "\(path).\(suffix)"
+      guard let tensor = checkpoint.tensor(name), let role = layers[path]?.role else {
+        throw ModelError.missingTensor(name, path: checkpoint.path)
+      }
+      return split.vector(
+        try checkpoint.bytes(of: name), width: tensor.dtype.bits / 8, of: role, rank: rank,
+        adds: suffix == "quant_bias" || suffix == "bias")
+    }
+    return parts.count == 1 ? parts[0] : Bytes(parts.flatMap(\.array))
+  }
+
+  /// A tensor's name in a part: norms of a smoothed model are called `ori` and `anti` by the runtime
+  /// that fuses modules.
+  private func name(of name: String) -> String {
+    guard renamesNorms else { return name }
+    let (path, suffix) = Self.parts(of: name)
+    if path.hasSuffix(".module") { return path.dropLast("module".count) + "anti." + suffix }
+    guard checkpoint.tensor(path + ".module.weight") != nil else { return name }
+    return "\(path).ori.\(suffix)"
   }
 
   private func write(

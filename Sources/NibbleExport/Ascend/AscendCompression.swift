@@ -10,7 +10,7 @@ public import NibbleTensor
 /// A layer whose outputs on a rank are no multiple of 128 stays W8A8S, because the published layout
 /// does not say how its last block lies. Embedding, norms and head stand whole in every part.
 public struct AscendCompression: Sendable {
-  /// A layer that stays as it is.
+  /// A module that stays as it is.
   public struct Kept: Hashable, Sendable {
     public var path: String
     public var outputs: Int
@@ -30,17 +30,23 @@ public struct AscendCompression: Sendable {
   let config: DecoderConfig
   let source: AscendPart
   let split: AscendSplit
-  /// Roles of the layers to compress.
-  let roles: Set<Role>
+  /// What the runtime calls norms that were smoothed, where modules have its names.
+  let renamesNorms: Bool
   public let kept: [Kept]
-  let layers: [String: Role]
+  /// The layers, by path, with the modules that they go to.
+  let layers: [String: (role: Role, module: AscendModule)]
+  /// Modules that are compressed.
+  let compressed: Set<AscendModule>
 
   public var ranks: Int { split.ranks }
 
-  /// - Parameter overlapsTail: whether layers that 128 does not divide are compressed with a last
-  ///   block that covers rows of its neighbour again, as a consumer's kernel reads them.
+  /// - Parameters:
+  ///   - overlapsTail: whether layers that 128 does not divide are compressed with a last block that
+  ///     covers rows of its neighbour again, as a consumer's kernel reads them.
+  ///   - fused: whether modules have the names of MindIE's Llama classes: query, key and value in one,
+  ///     gate and up in one, where all of them are W8A8S; smoothed norms as `ori` and `anti`.
   public init(
-    _ checkpoint: Checkpoint, ranks: Int, overlapsTail: Bool
+    _ checkpoint: Checkpoint, ranks: Int, overlapsTail: Bool, fused: Bool = false
   ) throws(ModelError) {
     guard let description = try AscendDescription(folder: checkpoint.path) else {
       throw .notAModel(
@@ -56,30 +62,41 @@ public struct AscendCompression: Sendable {
     self.checkpoint = checkpoint
     let config = try checkpoint.decoderConfig()
     self.config = config
-    source = AscendPart(
+    let source = AscendPart(
       checkpoint: checkpoint, description: description, path: checkpoint.path)
+    self.source = source
     let split = try AscendSplit(config, ranks: ranks)
     self.split = split
     let family = config.family
-    let roles = Set(
-      family.linears.map(\.role).filter { overlapsTail || split.dividesIntoBlocks($0) })
-    self.roles = roles
-    var layers: [String: Role] = [:]
+    var layers: [String: (role: Role, module: AscendModule)] = [:]
+    var compressed: Set<AscendModule> = []
     var kept: [Kept] = []
     for block in 0..<config.blocks {
-      for linear in family.linears {
-        let path = family.path(of: linear.role, block: block)
-        guard source.type(of: path) == .w8a8s else { continue }
-        layers[path] = linear.role
-        if !roles.contains(linear.role) {
+      func isSparse(_ role: Role) -> Bool {
+        source.type(of: family.path(of: role, block: block)) == .w8a8s
+      }
+      let modules = AscendModule.all(block: block, of: family, fused: fused).flatMap { module in
+        module.roles.allSatisfy(isSparse)
+          ? [module]
+          : module.roles.filter(isSparse).map { AscendModule($0, block: block, of: family) }
+      }
+      for module in modules {
+        for (role, path) in zip(module.roles, module.paths(in: family)) {
+          layers[path] = (role, module)
+        }
+        if overlapsTail || split.dividesIntoBlocks(module) {
+          compressed.insert(module)
+        } else {
           kept.append(
             Kept(
-              path: path, outputs: split.shape(of: linear.role).outputs,
-              fitting: split.fittingRanks(linear.role)))
+              path: module.path, outputs: split.shape(of: module).outputs,
+              fitting: split.fittingRanks(module)))
         }
       }
     }
+    renamesNorms = fused
     self.layers = layers
+    self.compressed = compressed
     self.kept = kept
   }
 

@@ -44,7 +44,13 @@ struct AscendDescription: Hashable, Sendable {
       let type = AscendType(layer) ?? .w8a8
       for suffix in type.suffixes { self["\(layer.path).\(suffix)"] = type.type(of: suffix) }
     }
-    for copy in unit.copies where isWanted(copy.name) { self[copy.name] = .float }
+    for copy in unit.copies where isWanted(copy.name) {
+      self[copy.name] = .float
+      guard let norm = unit.norms.first(where: { $0.path + ".weight" == copy.name }) else { continue }
+      for tensor in norm.tensors {
+        self[tensor.name] = tensor.name.hasPrefix(norm.path + ".module.") ? type : .float
+      }
+    }
   }
 
   /// In the order in which a block computes its layers.

@@ -2,62 +2,56 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// A layer with fixed input ranges, its parts put together.
+/// A layer with fixed input ranges, its parts put together; or a module that several are fused to.
 struct AscendLayer: Sendable {
   /// `[n, k]`
   let codes: Bytes
   let numbers: AscendDequantization
+  /// Outputs and inputs of a part.
+  private let partShape: (outputs: Int, inputs: Int)
+  /// Each part's codes, where they stay compressed.
+  private let compressed: [CompressedCodes]
 
-  /// - Parameter inputs: nil for as many as the weight says.
   init(
-    of path: String, outputs: Int, inputs: Int?, in reader: AscendReader, role: Role
+    of module: AscendModule, _ split: AscendSplit, in reader: AscendReader
   ) throws(ModelError) {
     let parts = reader.parts
-    let byInputs = reader.isSplitByInputs(role)
-    let stored = inputs == nil ? try Self.inputs(of: path, in: reader, byInputs) : nil
-    guard let inputs = inputs ?? stored else {
-      throw .missingTensor(path + ".weight", path: parts[0].path)
-    }
-    guard (byInputs ? inputs : outputs).isMultiple(of: parts.count), inputs > 0 else {
-      throw .unsupported(
-        "\(path): \(parts.count) parts do not divide [\(outputs), \(inputs)]. The parts belong to "
-          + "another model.")
-    }
-    let (n, k) =
-      byInputs ? (outputs, inputs / parts.count) : (outputs / parts.count, inputs)
+    let byInputs = Site(of: module.roles[0]).addsUp
+    let (n, k) = split.shape(of: module)
+    partShape = (n, k)
     var pieces: [Bytes] = []
     var numbers: [AscendDequantization] = []
     var compressed: [CompressedCodes] = []
     for part in parts {
-      numbers.append(try part.numbers(path, outputs: n))
-      if reader.keepsCompressed, part.type(of: path) == .w8a8sc {
-        compressed.append(try part.compressedCodes(path, outputs: n, inputs: k))
+      numbers.append(try part.numbers(module.path, outputs: n))
+      if reader.keepsCompressed, part.type(of: module.path) == .w8a8sc {
+        compressed.append(try part.compressedCodes(module.path, outputs: n, inputs: k))
       } else {
-        pieces.append(try part.codes(path, outputs: n, inputs: k, on: reader.compute))
+        pieces.append(
+          try part.codes(module.path, outputs: n, inputs: k, on: reader.compute))
       }
     }
-    if compressed.count == parts.count {
+    guard compressed.isEmpty || compressed.count == parts.count else {
+      throw .unsupported("\(module.path): is compressed in some of the parts only")
+    }
+    self.compressed = compressed
+    if !compressed.isEmpty {
       do {
         pieces = [
-          Bytes(
-            try CompressedRows(compressed, joinsInputs: byInputs, on: reader.compute))
+          Bytes(try CompressedRows(compressed, joinsInputs: byInputs, on: reader.compute))
         ]
-      } catch { throw parts[0].damage(path + ".weight", error) }
+      } catch { throw parts[0].damage(module.path + ".weight", error) }
     }
     guard numbers.allSatisfy({ $0.inputs == numbers[0].inputs }),
       !byInputs || numbers.allSatisfy({ $0.deqScale == numbers[0].deqScale })
     else {
-      throw .unsupported("\(path): the parts differ in scales that they share")
-    }
-    guard parts.count > 1 else {
-      (codes, self.numbers) = (pieces[0], numbers[0])
-      return
+      throw .unsupported("\(module.path): the parts differ in scales that they share")
     }
     if byInputs {
-      codes = pieces.count == 1 ? pieces[0] : Self.joinColumns(pieces, rows: outputs)
+      codes = pieces.count == 1 ? pieces[0] : Self.joinColumns(pieces, rows: n)
       self.numbers = AscendDequantization(
         inputs: numbers[0].inputs, deqScale: numbers[0].deqScale,
-        quantBias: (0..<outputs).map { row in
+        quantBias: (0..<n).map { row in
           Int32(clamping: numbers.reduce(0) { $0 + Int($1.quantBias[row]) })
         })
     } else {
@@ -68,19 +62,39 @@ struct AscendLayer: Sendable {
     }
   }
 
-  /// How many inputs the stored weight has.
-  private static func inputs(
-    of path: String, in reader: AscendReader, _ byInputs: Bool
-  ) throws(ModelError) -> Int? {
-    let part = reader.parts[0]
-    let share: Int?
-    if part.type(of: path) == .w8a8sc {
-      share = try part.checkpoint.integers(path + ".info", .i64, count: 5)[2]
-    } else {
-      share = part.checkpoint.tensor(path + ".weight")?.shape.last
+  private init(
+    codes: Bytes, numbers: AscendDequantization, partShape: (outputs: Int, inputs: Int)
+  ) {
+    self.codes = codes
+    self.numbers = numbers
+    self.partShape = partShape
+    compressed = []
+  }
+
+  /// One layer of a fused module.
+  ///
+  /// - Parameter rows: its outputs in the module of a part.
+  func rows(_ rows: Range<Int>, in reader: AscendReader) throws(ModelError) -> AscendLayer {
+    let (n, k) = partShape
+    let places = (0..<numbers.deqScale.count / n).map { part in
+      part * n + rows.lowerBound..<part * n + rows.upperBound
     }
-    guard let share, (1...1 << 24).contains(share) else { return nil }
-    return byInputs ? share * reader.parts.count : share
+    let codes: Bytes
+    if !compressed.isEmpty {
+      do {
+        codes = Bytes(
+          try CompressedRows(compressed, joinsInputs: false, rows: rows, on: reader.compute))
+      } catch { throw .unsupported("\(error)") }
+    } else {
+      let pieces = places.map { self.codes[$0.lowerBound * k..<$0.upperBound * k] }
+      codes = pieces.count == 1 ? pieces[0] : Bytes(pieces.flatMap(\.array))
+    }
+    return AscendLayer(
+      codes: codes,
+      numbers: AscendDequantization(
+        inputs: numbers.inputs, deqScale: places.flatMap { numbers.deqScale[$0] },
+        quantBias: places.flatMap { numbers.quantBias[$0] }),
+      partShape: (rows.count, k))
   }
 
   static func joinColumns(_ pieces: [Bytes], rows: Int) -> Bytes {

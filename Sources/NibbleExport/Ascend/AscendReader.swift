@@ -6,7 +6,8 @@ public import NibbleTensor
 /// what runs are the codes, scales and integer biases that were written.
 public struct AscendReader: WeightSource {
   let parts: [AscendPart]
-  private let family: Family
+  private let config: DecoderConfig
+  private let split: AscendSplit
   private let last = LastLayer()
   /// Decompresses; readers are asked for one tensor at a time.
   let compute = Compute(precision: .f32)
@@ -19,10 +20,10 @@ public struct AscendReader: WeightSource {
   ///   - keepsCompressed: whether compressed codes stay so in memory, and each product decompresses
   ///     them.
   public init(
-    _ checkpoint: Checkpoint, _ family: Family, parts folders: [String] = [],
+    _ checkpoint: Checkpoint, _ config: DecoderConfig, parts folders: [String] = [],
     keepsCompressed: Bool = false
   ) throws(ModelError) {
-    self.family = family
+    self.config = config
     self.keepsCompressed = keepsCompressed
     var parts: [AscendPart] = []
     for folder in folders.isEmpty ? [checkpoint.path] : folders {
@@ -37,17 +38,15 @@ public struct AscendReader: WeightSource {
           description: description, path: folder))
     }
     self.parts = parts
+    split = try AscendSplit(config, ranks: parts.count)
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    if name.hasSuffix("norm.weight") { try checkNorm(name, count) }
     let path = String(name.dropLast(".bias".count))
-    guard name.hasSuffix(".bias"), let role = role(of: path),
-      parts[0].type(of: path).isStatic
+    guard name.hasSuffix(".bias"), let (role, module) = place(of: path),
+      parts[0].type(of: module.path).isStatic
     else { return try parts[0].checkpoint.vector(name, count: count) }
-    let layer = try last.layer(path) { () throws(ModelError) in
-      try AscendLayer(of: path, outputs: count, inputs: nil, in: self, role: role)
-    }
+    let layer = try layer(role, in: module)
     return layer.numbers.bias(rowSums: QuantizedMatrix.rowSums(layer.codes, rows: count))
   }
 
@@ -55,19 +54,17 @@ public struct AscendReader: WeightSource {
     _ path: String, outputs: Int, inputs: Int
   ) throws(ModelError) -> Weight {
     let first = parts[0]
-    let type = first.type(of: path)
-    guard type != .float, let role = role(of: path) else {
+    guard let (role, module) = place(of: path), first.type(of: module.path) != .float else {
       return try first.checkpoint.weight(path, outputs: outputs, inputs: inputs)
     }
+    let type = first.type(of: module.path)
     guard type.isStatic else {
       guard parts.count == 1 else {
         throw .unsupported("\(path): \(type.rawValue) is in parts, which Nibble does not join")
       }
       return try first.plain(path, type, outputs: outputs, inputs: inputs)
     }
-    let layer = try last.layer(path) { () throws(ModelError) in
-      try AscendLayer(of: path, outputs: outputs, inputs: inputs, in: self, role: role)
-    }
+    let layer = try layer(role, in: module)
     guard layer.codes.count == outputs * inputs, layer.numbers.deqScale.count == outputs else {
       throw .unsupported("\(path): its codes are not [\(outputs), \(inputs)]")
     }
@@ -79,22 +76,40 @@ public struct AscendReader: WeightSource {
   }
 
   /// The tool's smoothing gives norms a bias, of zeros but where it shifts.
-  private func checkNorm(_ name: String, _ count: Int) throws(ModelError) {
-    let bias = String(name.dropLast("weight".count)) + "bias"
-    let values = try parts[0].checkpoint.vector(bias, count: count) ?? []
-    guard values.allSatisfy({ $0 == 0 }) else {
-      throw .unsupported(
-        "\(bias): shifts the norm, which Nibble does not run. Make the model without shifts.")
+  public func norm(_ path: String, width: Int) throws(ModelError) -> Norm {
+    let checkpoint = parts[0].checkpoint
+    // Fused modules read the smoothed norm by a name of its own.
+    let path = checkpoint.tensor(path + ".anti.weight") == nil ? path : path + ".anti"
+    guard let weight = try checkpoint.vector(path + ".weight", count: width) else {
+      throw .missingTensor(path + ".weight", path: parts[0].path)
     }
+    let bias = try checkpoint.vector(path + ".bias", count: width)
+    return Norm(weight: weight, bias: bias?.contains { $0 != 0 } == true ? bias : nil)
   }
 
-  private func role(of path: String) -> Role? {
-    guard path.hasPrefix(family.blockPrefix) else { return nil }
-    return family.linears.first { path.hasSuffix("." + $0.path) }?.role
+  /// What a layer is, and the module that holds it; nil outside the blocks.
+  private func place(of path: String) -> (role: Role, module: AscendModule)? {
+    let family = config.family
+    guard path.hasPrefix(family.blockPrefix),
+      let block = Int(path.dropFirst(family.blockPrefix.count).prefix { $0 != "." }),
+      let role = family.linears.first(where: { path.hasSuffix("." + $0.path) })?.role
+    else { return nil }
+    if parts[0].checkpoint.tensor(path + ".weight") == nil,
+      let fused = AscendModule.fusing(role, block: block, of: family),
+      parts[0].checkpoint.tensor(fused.path + ".weight") != nil
+    {
+      return (role, fused)
+    }
+    return (role, AscendModule(role, block: block, of: family))
   }
 
-  /// Whether ranks of a tensor-parallel model share this layer's inputs out, and not its outputs.
-  func isSplitByInputs(_ role: Role) -> Bool { Site(of: role).addsUp }
+  /// A layer with fixed input ranges.
+  private func layer(_ role: Role, in module: AscendModule) throws(ModelError) -> AscendLayer {
+    let all = try last.layer(module.path) { () throws(ModelError) in
+      try AscendLayer(of: module, split, in: self)
+    }
+    return module.isFused ? try all.rows(split.rows(of: role, in: module), in: self) : all
+  }
 }
 
 extension Site {

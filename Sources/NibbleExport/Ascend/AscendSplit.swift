@@ -36,16 +36,32 @@ struct AscendSplit: Hashable, Sendable {
       ? (whole.outputs, whole.inputs / ranks) : (whole.outputs / ranks, whole.inputs)
   }
 
-  /// Whether blocks of 128 outputs divide the layer's on each rank, as the published layout has it.
-  func dividesIntoBlocks(_ role: Role) -> Bool { shape(of: role).outputs.isMultiple(of: 128) }
+  /// Outputs and inputs of a module on one rank.
+  func shape(of module: AscendModule) -> (outputs: Int, inputs: Int) {
+    (
+      module.roles.reduce(0) { $0 + shape(of: $1).outputs },
+      shape(of: module.roles[0]).inputs
+    )
+  }
 
-  /// The numbers of ranks with which a layer's blocks do lie side by side.
-  func fittingRanks(_ role: Role) -> [Int] {
+  /// Which outputs of its module on a rank are a layer's.
+  func rows(of role: Role, in module: AscendModule) -> Range<Int> {
+    let start = module.roles.prefix { $0 != role }.reduce(0) { $0 + shape(of: $1).outputs }
+    return start..<start + shape(of: role).outputs
+  }
+
+  /// Whether blocks of 128 outputs divide the module's on each rank, as the published layout has it.
+  func dividesIntoBlocks(_ module: AscendModule) -> Bool {
+    shape(of: module).outputs.isMultiple(of: 128)
+  }
+
+  /// The numbers of ranks with which a module's blocks do lie side by side.
+  func fittingRanks(_ module: AscendModule) -> [Int] {
     (1...config.attention.keyHeads).filter { count in
       guard Self.fits(config, count), let split = try? AscendSplit(config, ranks: count) else {
         return false
       }
-      return split.dividesIntoBlocks(role)
+      return split.dividesIntoBlocks(module)
     }
   }
 

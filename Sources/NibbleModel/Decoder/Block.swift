@@ -19,10 +19,8 @@ public struct Block: Sendable {
     }
   }
 
-  /// `[hidden]`
-  public var inputNorm: [Float]
-  /// `[hidden]`
-  public var postAttentionNorm: [Float]
+  public var inputNorm: Norm
+  public var postAttentionNorm: Norm
   public var linears: [Role: Linear]
 
   /// Reads block `index`; shapes are held against the config.
@@ -30,9 +28,10 @@ public struct Block: Sendable {
     _ index: Int, of config: DecoderConfig, from source: some WeightSource
   ) throws(ModelError) {
     let family = config.family
-    inputNorm = try source.norm(family.normPath(family.inputNorm, block: index), config)
+    inputNorm = try source.norm(
+      family.normPath(family.inputNorm, block: index), width: config.hidden)
     postAttentionNorm = try source.norm(
-      family.normPath(family.postAttentionNorm, block: index), config)
+      family.normPath(family.postAttentionNorm, block: index), width: config.hidden)
     linears = [:]
     for linear in family.linears {
       let path = family.path(of: linear.role, block: index)
@@ -59,14 +58,5 @@ public struct Block: Sendable {
   /// Gives mapped pages back to the system.
   public func release() {
     for linear in linears.values { linear.weight.release() }
-  }
-}
-
-extension WeightSource {
-  func norm(_ path: String, _ config: DecoderConfig) throws(ModelError) -> [Float] {
-    guard let vector = try vector(path + ".weight", count: config.hidden) else {
-      throw .missingTensor(path + ".weight", path: "the checkpoint")
-    }
-    return vector
   }
 }

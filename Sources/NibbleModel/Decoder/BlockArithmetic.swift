@@ -9,9 +9,11 @@ struct BlockArithmetic: Sendable {
   let compute: Compute
   let rotary: RotaryTable
 
-  func norm(_ states: [Float], _ weight: [Float], into y: inout [Float]) {
+  func norm(_ states: [Float], _ norm: Norm, into y: inout [Float]) {
     var out = y.mutableSpan
-    compute.rmsNorm(states.span, weight: weight.span, epsilon: config.normEpsilon, into: &out)
+    compute.rmsNorm(
+      states.span, weight: norm.weight.span, epsilon: config.normEpsilon, into: &out)
+    if let bias = norm.bias { compute.addBias(bias.span, to: &out) }
   }
 
   func apply(_ block: Block, _ role: Role, _ x: [Float], into y: inout [Float]) {

@@ -6,8 +6,7 @@ public struct Decoder: Sendable {
   /// `[vocabulary, hidden]`
   public let embedding: Weight
   public internal(set) var blocks: [Block]
-  /// `[hidden]`
-  public let finalNorm: [Float]
+  public let finalNorm: Norm
   /// `[vocabulary, hidden]`
   public internal(set) var head: Weight
 
@@ -26,14 +25,14 @@ public struct Decoder: Sendable {
 /// What stands before the first block and after the last.
 public struct DecoderEnds: Sendable {
   public let embedding: Weight
-  public let finalNorm: [Float]
+  public let finalNorm: Norm
   public let head: Weight
 
   public init(_ config: DecoderConfig, from source: some WeightSource) throws(ModelError) {
     let family = config.family
     embedding = try source.weight(
       family.embedding, outputs: config.vocabulary, inputs: config.hidden)
-    finalNorm = try source.norm(family.finalNorm, config)
+    finalNorm = try source.norm(family.finalNorm, width: config.hidden)
     head =
       config.tiesHead
       ? embedding

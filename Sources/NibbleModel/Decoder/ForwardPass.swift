@@ -122,20 +122,20 @@ public struct ForwardPass: Sendable {
 
   /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.
   public func logits(
-    _ states: [Float], norm weight: [Float], head: PreparedWeight, into logits: inout [Float]
+    _ states: [Float], norm: Norm, head: PreparedWeight, into logits: inout [Float]
   ) {
     var normed = [Float](repeating: 0, count: states.count)
-    arithmetic.norm(states, weight, into: &normed)
+    arithmetic.norm(states, norm, into: &normed)
     var out = logits.mutableSpan
     head.multiply(normed.span, into: &out, on: compute)
   }
 
   /// The final norm, the head and the loss of each row's target, in nats.
   public func losses(
-    _ states: [Float], norm weight: [Float], head: PreparedWeight, targets: [Int]
+    _ states: [Float], norm: Norm, head: PreparedWeight, targets: [Int]
   ) -> [Double] {
     var normed = [Float](repeating: 0, count: states.count)
-    arithmetic.norm(states, weight, into: &normed)
+    arithmetic.norm(states, norm, into: &normed)
     return compute.losses(normed.span, head: head, targets: targets)
   }
 }

@@ -52,6 +52,24 @@ struct ActivationStatistics: Sendable {
     return divided
   }
 
+  /// The statistics of the activation less `centers`: sums and moments are estimated from the sample.
+  func shifted(by centers: [Float], on compute: Compute) -> Self {
+    var shifted = self
+    shifted.sample.subtract(centers)
+    shifted.loudest.subtract(centers)
+    let sampled = shifted.sample.columnStatistics(on: compute)
+    let share = Double(tokens) / Double(max(1, sample.rows))
+    func moved(_ columns: ColumnStatistics) -> ColumnStatistics {
+      columns.shifted(
+        by: centers, magnitude: sampled.magnitude.map { $0 * share },
+        energy: sampled.energy.map { $0 * share })
+    }
+    shifted.columns = moved(columns)
+    shifted.windows = windows.map(moved)
+    if moments != nil { shifted.estimateMoments(on: compute) }
+    return shifted
+  }
+
   /// Mean of |x| and of x² of each channel.
   var meanMagnitude: [Float] { columns.magnitude.map { Float($0 / Double(max(1, tokens))) } }
   var meanSquare: [Double] { columns.energy.map { $0 / Double(max(1, tokens)) } }

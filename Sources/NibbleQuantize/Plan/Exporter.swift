@@ -23,6 +23,13 @@ public protocol Exporter: Sendable {
   func encode(
     _ matrix: QuantizedMatrix, bias: [Float]?, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes]
+  /// The tensors of a norm beside its weight, where a recipe gives norms a bias; none when the format
+  /// has no place for them.
+  ///
+  /// - Parameter path: of the module, such as `model.layers.3.input_layernorm`.
+  func tensors(ofNorm path: String, width: Int, _ format: FloatFormat) -> [SafetensorsLayout.Tensor]
+  /// The data of those tensors, by name.
+  func encode(_ norm: Norm, of path: String, _ format: FloatFormat) -> [String: Bytes]
   /// What weight files are called, without `.safetensors` and numbers.
   func stem(of plan: Plan) -> String
   /// Files beside config.json that the engine reads.
@@ -60,6 +67,14 @@ extension Exporter {
     _ matrix: QuantizedMatrix, bias: [Float]?, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes] {
     encode(matrix, inputs: inputs, of: layer)
+  }
+
+  public func tensors(
+    ofNorm path: String, width: Int, _ format: FloatFormat
+  ) -> [SafetensorsLayout.Tensor] { [] }
+
+  public func encode(_ norm: Norm, of path: String, _ format: FloatFormat) -> [String: Bytes] {
+    [:]
   }
 
   public func cacheTensors(

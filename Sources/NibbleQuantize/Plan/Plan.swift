@@ -40,10 +40,21 @@ public struct Plan: Sendable {
     public var layers: [Layer]
     /// Tensors written as they are.
     public var copies: [Checkpoint.Tensor]
+    /// Norms that are written with a bias; empty where the recipe gives them none.
+    public var norms: [BiasedNorm] = []
     /// The scales of its cache.
     public var cacheTensors: [SafetensorsLayout.Tensor] = []
     /// Which shard holds it.
     public var shard = 0
+  }
+
+  /// A norm that is written with a bias.
+  public struct BiasedNorm: Sendable, Hashable {
+    /// Module path, without `.weight`.
+    public var path: String
+    public var format: FloatFormat
+    /// What is written beside its weight.
+    public var tensors: [SafetensorsLayout.Tensor]
   }
 
   /// A matrix that looks like a linear layer and stays float.
@@ -108,7 +119,9 @@ public struct Plan: Sendable {
         reason: "an exception keeps the head float, or there is none that Nibble knows")
     }
     let (units, shards) = try Self.split(
-      Self.withCaches(sorter.units, recipe, exporter, decoder), shardSize: shardSize)
+      Self.withNorms(
+        Self.withCaches(sorter.units, recipe, exporter, decoder), recipe, exporter, decoder),
+      shardSize: shardSize)
     self.units = units
     self.shards = shards
     keptFloat = sorter.keptFloat
@@ -132,6 +145,12 @@ public struct Plan: Sendable {
               + "scales of such a cache. Use --format compressed-tensors, or --kv-ranks for the "
               + "files that old engines read."))
       }
+    }
+    if recipe.biasesNorms, units.allSatisfy({ $0.norms.allSatisfy(\.tensors.isEmpty) }) {
+      refusals.append(
+        .engine(
+          "recipe \(recipe.name) gives norms a bias, for which the format \(exporter.name) has no "
+            + "place. Use --for ascend, or leave --shift and --anti-method out."))
     }
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))
@@ -179,6 +198,28 @@ public struct Plan: Sendable {
     }
   }
 
+  private static func withNorms(
+    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderConfig?
+  ) -> [Unit] {
+    guard recipe.biasesNorms, let decoder else { return units }
+    let family = decoder.family
+    return units.map { unit in
+      var unit = unit
+      let paths =
+        unit.block.map { block in
+          [family.inputNorm, family.postAttentionNorm].map { family.normPath($0, block: block) }
+        } ?? [family.finalNorm]
+      unit.norms = paths.compactMap { path in
+        guard let format = unit.copies.first(where: { $0.name == path + ".weight" })?.dtype.floatFormat
+        else { return nil }
+        return BiasedNorm(
+          path: path, format: format,
+          tensors: exporter.tensors(ofNorm: path, width: decoder.hidden, format))
+      }
+      return unit
+    }
+  }
+
   /// Whole units go to a shard until it is full.
   private static func split(
     _ units: [Unit], shardSize: Int
@@ -219,7 +260,7 @@ extension Plan.Unit {
   /// What is written for this unit, in the order it is written.
   public var tensors: [SafetensorsLayout.Tensor] {
     SafetensorsLayout.referenceOrder(
-      layers.flatMap(\.tensors) + cacheTensors
+      layers.flatMap(\.tensors) + norms.flatMap(\.tensors) + cacheTensors
         + copies.map {
           SafetensorsLayout.Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape)
         })

@@ -87,12 +87,40 @@ public struct Recipe: Hashable, Sendable, Codable {
     if case .outlierRound(let round)? = steps.last { round.rule != .none } else { false }
   }
 
+  /// Its first step that smooths. Setting it changes that step; a recipe without one stays as it is.
+  public var smoothing: Smooth? {
+    get {
+      for case .smooth(let smooth) in steps { return smooth }
+      return nil
+    }
+    set {
+      guard let newValue,
+        let index = steps.firstIndex(where: { if case .smooth = $0 { true } else { false } })
+      else { return }
+      steps[index] = .smooth(newValue)
+    }
+  }
+
+  /// Whether norms are written with a bias, as shifting needs and msmodelslim's smoothing does.
+  public var biasesNorms: Bool {
+    steps.contains { step in
+      if case .smooth(let smooth) = step { smooth.shifts || smooth.biasesNorms } else { false }
+    }
+  }
+
   /// Why the steps do not make sense together, if they do not.
   var fault: String? {
     guard let last = steps.last, last.rounds else {
       return "its last step must round: use round or gptq"
     }
     if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
+    for (index, step) in steps.enumerated() {
+      if case .smooth(let smooth) = step, smooth.shifts,
+        steps[(index + 1)...].contains(where: \.scalesNorms)
+      {
+        return "smooth with shift comes after whatever else scales norms"
+      }
+    }
     if case .outlierRound = last {
       let codes = WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)
       guard schemes.allSatisfy({ $0.weights == codes }) else {

@@ -292,11 +292,13 @@ extension Step {
   private static func named(_ name: String, _ fields: RecipeFields?) throws -> Step? {
     switch name {
     case "smooth":
-      try fields?.allow(["strength", "norms_only"])
+      try fields?.allow(["strength", "norms_only", "shift", "norm_bias"])
       return .smooth(
         Smooth(
           strength: try fields?.number("strength", in: 0...1),
-          normsOnly: try fields?.flag("norms_only") ?? false))
+          normsOnly: try fields?.flag("norms_only") ?? false,
+          shifts: try fields?.flag("shift") ?? false,
+          biasesNorms: try fields?.flag("norm_bias") ?? false))
     case "awq":
       var awq = AWQ()
       try fields?.allow(["steps"])

@@ -50,6 +50,11 @@ struct BlockSteps {
       let inputs = layer.scheme.activations.map { InputRounding($0) }
       add(matrix, inputs, layer, noise, to: &outcome)
     }
+    for norm in unit.norms {
+      do {
+        add(try checkpoint.norm(norm.path, width: plan.decoder?.hidden ?? 0), norm, to: &outcome)
+      } catch { throw .model(error) }
+    }
     return outcome
   }
 
@@ -92,6 +97,12 @@ struct BlockSteps {
         path: layer.path, signalToNoise: noise.isFinite ? noise : nil,
         sparsity: layer.isSparse
           ? SparsityReport(matrix, outliers: outliers ?? 0, on: compute) : nil))
+  }
+
+  private func add(_ norm: Norm, _ written: Plan.BiasedNorm, to outcome: inout Outcome) {
+    outcome.encoded.merge(plan.exporter.encode(norm, of: written.path, written.format)) {
+      first, _ in first
+    }
   }
 
   /// Runs the steps that learn from calibration, and moves the calibration states past the block.
@@ -239,6 +250,9 @@ struct BlockSteps {
       }
     }
     outcome.encoded.merge(block.changedTensors) { first, _ in first }
+    for norm in unit.norms {
+      if let values = block.norm(at: norm.path) { add(values, norm, to: &outcome) }
+    }
     outcome.parameters = block.runnable
     return outcome
   }

@@ -84,7 +84,7 @@ struct StateStreams {
 
   /// Compares the two models' logits on the held-out windows.
   mutating func verdict(
-    norm: [Float], head: Weight, quantizedHead: Weight
+    norm: Norm, head: Weight, quantizedHead: Weight
   ) -> Verdict? {
     guard heldOut > 0 else { return nil }
     var (head, quantizedHead) = (PreparedWeight(head), PreparedWeight(quantizedHead))

@@ -60,7 +60,14 @@ struct FloatBlock {
 
   func bias(of role: Role) -> [Float]? { parameters.linears[role]?.bias }
 
-  /// The vectors that changed, as they are stored.
+  /// The norm of a module path.
+  func norm(at path: String) -> Norm? {
+    [Site.attention, .feedForward].first { normPath($0) == path }.map {
+      parameters[keyPath: norm(before: $0)]
+    }
+  }
+
+  /// The vectors that changed, as they are stored; biases of norms are not among them.
   var changedTensors: [String: Bytes] {
     let family = config.family
     var tensors: [String: Bytes] = [:]
@@ -68,8 +75,8 @@ struct FloatBlock {
       guard let format = formats[name] else { continue }
       let values: [Float]? =
         switch name {
-        case normName(.attention): parameters.inputNorm
-        case normName(.feedForward): parameters.postAttentionNorm
+        case normPath(.attention) + ".weight": parameters.inputNorm.weight
+        case normPath(.feedForward) + ".weight": parameters.postAttentionNorm.weight
         default:
           Role.allCases.first { family.path(of: $0, block: index) + ".bias" == name }
             .flatMap { parameters.linears[$0]?.bias }
@@ -79,10 +86,14 @@ struct FloatBlock {
     return tensors
   }
 
-  private func normName(_ site: Site) -> String {
+  private func normPath(_ site: Site) -> String {
     let family = config.family
     let norm = site == .attention ? family.inputNorm : family.postAttentionNorm
-    return family.normPath(norm, block: index) + ".weight"
+    return family.normPath(norm, block: index)
+  }
+
+  private func norm(before site: Site) -> WritableKeyPath<Block, Norm> {
+    site == .attention ? \.inputNorm : \.postAttentionNorm
   }
 
   /// Which factor of a fold each channel of a site takes: query heads that share keys and values share
@@ -108,14 +119,15 @@ struct FloatBlock {
   /// - Parameters:
   ///   - factors: above zero, one for each value in `factorIndex(of: site)`.
   ///   - seen: statistics of the block's activations; the site's are divided too.
+  /// - Returns: what each channel of the site was divided by.
+  @discardableResult
   mutating func fold(
     _ factors: [Float], into site: Site, _ seen: inout [Site: ActivationStatistics],
     on compute: Compute
-  ) {
+  ) -> [Float] {
     var factors = factors
     switch site {
-    case .attention: foldNorm(\.inputNorm, normName(site), &factors)
-    case .feedForward: foldNorm(\.postAttentionNorm, normName(site), &factors)
+    case .attention, .feedForward: foldNorm(site, &factors)
     case .output:
       foldRows(of: .value, &factors)
       valueFactors = valueFactors.map { zip($0, factors).map(*) } ?? factors
@@ -124,19 +136,53 @@ struct FloatBlock {
     let perChannel = factorIndex(of: site).map { factors[$0] }
     for role in site.roles { weights[role]?.scaleColumns(by: perChannel, on: compute) }
     seen[site] = seen[site]?.divided(by: perChannel, on: compute)
+    return perChannel
   }
 
-  private mutating func foldNorm(
-    _ norm: WritableKeyPath<Block, [Float]>, _ name: String, _ factors: inout [Float]
+  /// Subtracts `centers` from the activation that a norm feeds, through a bias of the norm, and adds
+  /// what they would have given to the biases of its linears: the block's function stays what it was.
+  ///
+  /// The bias is rounded as the norm is stored, and what is subtracted is what that leaves.
+  ///
+  /// - Parameters:
+  ///   - centers: `[hidden]`.
+  ///   - site: `attention` or `feedForward`.
+  ///   - seen: statistics of the block's activations; the site's are shifted too.
+  mutating func shift(
+    by centers: [Float], at site: Site, _ seen: inout [Site: ActivationStatistics],
+    on compute: Compute
   ) {
+    let format = formats[normPath(site) + ".weight"] ?? .f32
+    let norm = norm(before: site)
+    let old = parameters[keyPath: norm].bias ?? [Float](repeating: 0, count: config.hidden)
+    let new = zip(old, centers).map { bias, center in
+      let rounded = format.round(bias - center)
+      return rounded.isFinite ? rounded : bias
+    }
+    let moved = zip(old, new).map { $0 - $1 }
+    parameters[keyPath: norm].bias = new
+    for role in site.roles {
+      guard let weight = weights[role] else { continue }
+      let given = weight.times(moved)
+      let bias = parameters.linears[role]?.bias
+      parameters.linears[role]?.bias = bias.map { zip($0, given).map(+) } ?? given
+      if bias != nil { changed.insert(config.family.path(of: role, block: index) + ".bias") }
+    }
+    seen[site] = seen[site]?.shifted(by: moved, on: compute)
+  }
+
+  private mutating func foldNorm(_ site: Site, _ factors: inout [Float]) {
+    let norm = norm(before: site)
+    let name = normPath(site) + ".weight"
+    precondition(parameters[keyPath: norm].bias == nil, "norms are scaled before they are shifted")
     let format = formats[name] ?? .f32
     for channel in factors.indices {
-      let old = parameters[keyPath: norm][channel]
+      let old = parameters[keyPath: norm].weight[channel]
       let new = format.round(old / factors[channel])
       let effective = old / new
       if new.isNormal, effective.isFinite, effective > 0 {
         factors[channel] = effective
-        parameters[keyPath: norm][channel] = new
+        parameters[keyPath: norm].weight[channel] = new
       } else {
         factors[channel] = 1
       }

@@ -14,11 +14,29 @@ public struct Smooth: Hashable, Sendable, Codable {
   /// Only what norms feed: the output and down projections stay as they are. A rule that cuts off
   /// outliers loses what would move into them.
   public var normsOnly = false
+  /// Also subtracts a center from each channel that a norm feeds, where that makes the noise smaller:
+  /// the norm gains a bias of `-z / s`, its linears one of `W z`. Source: Outlier Suppression+, arXiv
+  /// 2304.09145, section 4.1; as msmodelslim's do_smooth.
+  public var shifts = false
+  /// Whether norms are written with a bias even where nothing shifts, as msmodelslim leaves them.
+  public var biasesNorms = false
 
-  public init(strength: Float? = nil, normsOnly: Bool = false) {
+  public init(
+    strength: Float? = nil, normsOnly: Bool = false, shifts: Bool = false,
+    biasesNorms: Bool = false
+  ) {
     self.strength = strength
     self.normsOnly = normsOnly
+    self.shifts = shifts
+    self.biasesNorms = biasesNorms
   }
+
+  /// msmodelslim's `m1`: SmoothQuant at a half, norms only.
+  public static let m1 = Smooth(strength: 0.5, normsOnly: true, biasesNorms: true)
+  /// Its `m2` moves what norms feed by a search of its own; this is ours.
+  public static let m2 = Smooth(normsOnly: true, biasesNorms: true)
+  /// Its `m4`: nine tenths, through value and up too.
+  public static let m4 = Smooth(strength: 0.9, biasesNorms: true)
 
   func apply(
     to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
@@ -27,47 +45,82 @@ public struct Smooth: Hashable, Sendable, Codable {
   ) -> [StepReport] {
     let isSparse = layers.values.contains(where: \.isSparse)
     // All factors from the source's weights: a fold at one site changes the rows of another.
-    var chosen: [(Site, [Float], StepReport)] = []
+    var chosen: [(site: Site, choice: Choice, report: StepReport)] = []
     for site in Site.allCases where !normsOnly || site.addsToStates == nil {
       guard let statistics = seen[site], site.folds(into: layers),
         let scheme = layers[site.roles[0]]?.scheme
       else { continue }
-      let noise = SmoothingNoise(
-        block, site, statistics, scheme,
-        sparse: isSparse ? (normsOnly ? .deviation : .peak) : nil, on: compute)
       let candidates =
         strength.map { [Migration(strength: $0)] }
         ?? (isSparse ? Migration.strengths : Migration.searched)
-      var best: (migration: Migration, factors: [Float], noise: Double)?
-      let plain = noise.total([Float](repeating: 1, count: noise.factorCount))
-      let factorSets = candidates.map { noise.factors($0) }
-      var totals = [Double](repeating: 0, count: candidates.count)
-      unsafe totals.withUnsafeMutableBufferPointer { totals in
-        compute.pool.run(candidates.count) { index, _ in
-          unsafe totals[index] = noise.total(factorSets[index])
+      var best: Choice?
+      var plain = 0.0
+      for shift in shifts && site.addsToStates == nil ? Shift.allCases : [.none] {
+        let centers = shift.centers(statistics)
+        let noise = SmoothingNoise(
+          block, site, centers.map { statistics.shifted(by: $0, on: compute) } ?? statistics,
+          scheme, sparse: isSparse ? (normsOnly ? .deviation : .peak) : nil, on: compute)
+        if shift == .none {
+          plain = noise.total([Float](repeating: 1, count: noise.factorCount))
         }
-      }
-      for (index, migration) in candidates.enumerated() {
-        let (factors, total) = (factorSets[index], totals[index])
-        if total < best?.noise ?? (strength == nil ? plain : .infinity) {
-          best = (migration, factors, total)
+        let factorSets = candidates.map { noise.factors($0) }
+        var totals = [Double](repeating: 0, count: candidates.count)
+        unsafe totals.withUnsafeMutableBufferPointer { totals in
+          compute.pool.run(candidates.count) { index, _ in
+            unsafe totals[index] = noise.total(factorSets[index])
+          }
+        }
+        for (index, migration) in candidates.enumerated()
+        where totals[index] < best?.noise ?? (strength == nil ? plain : .infinity) {
+          best = Choice(
+            migration: migration, factors: factorSets[index], shift: shift, centers: centers,
+            noise: totals[index])
         }
       }
       guard let best else { continue }
       chosen.append(
         (
-          site, best.factors,
+          site, best,
           StepReport(
             step: "smooth", block: block.index, site: site,
             result: String(
-              format: "%@, noise %.3f of unsmoothed", best.migration.description,
-              best.noise / plain))
+              format: "%@%@, noise %.3f of unsmoothed", best.migration.description,
+              best.shift == .none ? "" : " less \(best.shift.rawValue)", best.noise / plain))
         ))
     }
-    for (site, factors, _) in chosen {
-      block.fold(factors, into: site, &seen, on: compute)
+    for (site, choice, _) in chosen {
+      let factors = block.fold(choice.factors, into: site, &seen, on: compute)
+      if let centers = choice.centers {
+        block.shift(by: zip(centers, factors).map(/), at: site, &seen, on: compute)
+      }
     }
-    return chosen.map(\.2)
+    return chosen.map(\.report)
+  }
+
+  /// What suits a site best so far.
+  private struct Choice {
+    var migration: Migration
+    var factors: [Float]
+    var shift: Shift
+    var centers: [Float]?
+    var noise: Double
+  }
+
+  /// What is subtracted from each channel.
+  private enum Shift: String, CaseIterable {
+    case none
+    /// `(max + min) / 2`, as Outlier Suppression+ does.
+    case center
+    /// The mean over the sampled tokens.
+    case mean
+
+    func centers(_ statistics: ActivationStatistics) -> [Float]? {
+      switch self {
+      case .none: nil
+      case .center: zip(statistics.columns.low, statistics.columns.high).map { $0 / 2 + $1 / 2 }
+      case .mean: statistics.sample.columnMeans
+      }
+    }
   }
 }
 
@@ -100,6 +153,7 @@ struct Migration: CustomStringConvertible {
 /// `E|W Δx|² + E|ΔW x|²` with every rounding error uniform in its step.
 struct SmoothingNoise {
   private let factorIndex: [Int]
+  private let columns: ColumnStatistics
   private let peaks: [Float]
   private let weightPeaks: [Float]
   private let sample: FloatRows
@@ -120,7 +174,8 @@ struct SmoothingNoise {
     self.scheme = scheme
     self.sparse = sparse
     factorIndex = block.factorIndex(of: site)
-    peaks = statistics.columns.peaks
+    columns = statistics.columns
+    peaks = columns.peaks
     sample = statistics.sample
     meanSquare = statistics.meanSquare
     weights = site.roles.compactMap { block.weights[$0] }
@@ -200,6 +255,13 @@ struct SmoothingNoise {
     if case .dynamicPerToken = activations {
       let peaks = sample.squaredPeaks(scaledBy: s.map { 1 / $0 }, span: sample.columns)[0]
       return peaks / Double(max(1, sample.rows))
+    }
+    if activations == .staticAsymmetric {
+      // Its range need not reach as far on one side as on the other.
+      let high = zip(columns.high, s).reduce(0) { max($0, $1.0 / $1.1) }
+      let low = zip(columns.low, s).reduce(0) { min($0, $1.0 / $1.1) }
+      let half = Double(high) / 2 - Double(low) / 2
+      return half * half
     }
     let peak = zip(peaks, s).reduce(0) { max($0, $1.0 / $1.1) }
     return Double(peak) * Double(peak)

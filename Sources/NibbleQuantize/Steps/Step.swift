@@ -35,6 +35,14 @@ public enum Step: Hashable, Sendable, Codable {
     }
   }
 
+  /// Whether it divides what norms give.
+  var scalesNorms: Bool {
+    switch self {
+    case .smooth, .awq: true
+    case .round, .gptq, .outlierRound: false
+    }
+  }
+
   /// Whether it looks for scales rather than taking the extremes.
   var searches: Bool {
     switch self {

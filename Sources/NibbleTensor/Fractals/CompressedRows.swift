@@ -9,6 +9,8 @@ public final class CompressedRows: Sendable {
   private let parts: [Part]
   /// Whether parts stand side by side, each with some of the inputs, and not one below the other.
   private let joinsInputs: Bool
+  /// Which rows of each part are these.
+  private let wanted: Range<Int>
 
   private struct Part {
     let codes: CompressedCodes
@@ -21,13 +23,18 @@ public final class CompressedRows: Sendable {
   /// - Parameters:
   ///   - parts: of equal shapes, as ranks of a tensor-parallel model hold them.
   ///   - joinsInputs: whether they share out the inputs, and not the outputs.
+  ///   - wanted: the rows of each part that are wanted; nil for all.
   /// - Throws: when a block cannot be decompressed; later reads cannot fail.
   public init(
-    _ parts: [CompressedCodes], joinsInputs: Bool, on compute: Compute
+    _ parts: [CompressedCodes], joinsInputs: Bool, rows wanted: Range<Int>? = nil,
+    on compute: Compute
   ) throws(CompressedFault) {
     precondition(!parts.isEmpty && Set(parts.map(\.grid)).count == 1, "parts of different shapes")
     let grid = parts[0].grid
-    rows = joinsInputs ? grid.outputs : grid.outputs * parts.count
+    let wanted = wanted ?? 0..<grid.outputs
+    precondition(wanted.lowerBound >= 0 && wanted.upperBound <= grid.outputs, "rows of a part")
+    self.wanted = wanted
+    rows = joinsInputs ? wanted.count : wanted.count * parts.count
     columns = joinsInputs ? grid.inputs * parts.count : grid.inputs
     self.joinsInputs = joinsInputs
     var checked: [Part] = []
@@ -38,8 +45,11 @@ public final class CompressedRows: Sendable {
     self.parts = checked
   }
 
-  /// Bytes of the data and their index.
-  var storedBytes: Int { parts.reduce(0) { $0 + $1.codes.data.count + $1.codes.index.count } }
+  /// Bytes of the data and their index, or of the share that these rows have in them.
+  var storedBytes: Int {
+    let all = parts.reduce(0) { $0 + $1.codes.data.count + $1.codes.index.count }
+    return all * wanted.count / parts[0].codes.grid.outputs
+  }
 
   /// The codes from one byte to another, row-major.
   func codes(_ bytes: Range<Int>) -> [UInt8] {
@@ -63,8 +73,9 @@ public final class CompressedRows: Sendable {
       let held = memory.baseAddress!
       let block = unsafe UnsafeMutableRawPointer(held + Self.band * grid.inputs)
       for (number, part) in parts.enumerated() {
-        let offset = joinsInputs ? 0 : number * grid.outputs
-        let mine = rows.clamped(to: offset..<offset + grid.outputs)
+        // From a row of the part to one of the whole.
+        let offset = (joinsInputs ? 0 : number * wanted.count) - wanted.lowerBound
+        let mine = rows.clamped(to: offset + wanted.lowerBound..<offset + wanted.upperBound)
         var row = mine.lowerBound
         while row < mine.upperBound {
           let band = min((row - offset) / Self.band, grid.outputBlocks - 1)

@@ -39,6 +39,14 @@ public struct ColumnStatistics: Sendable, Hashable {
     return divided
   }
 
+  /// The extremes of the activation less `centers`, with sums given anew: those of the activation do
+  /// not tell.
+  public func shifted(by centers: [Float], magnitude: [Double], energy: [Double]) -> Self {
+    ColumnStatistics(
+      low: zip(low, centers).map(-), high: zip(high, centers).map(-), magnitude: magnitude,
+      energy: energy)
+  }
+
   /// Adds rows `[t, k]`.
   public mutating func add(_ x: [Float], on compute: Compute) {
     let k = low.count

@@ -46,6 +46,14 @@ public struct FloatRows: Sendable, Hashable {
     }
   }
 
+  /// Subtracts `centers[c]` from column c.
+  public mutating func subtract(_ centers: [Float]) {
+    precondition(centers.count == columns, "\(centers.count) centers for \(columns) columns")
+    for row in 0..<rows {
+      for column in 0..<columns { values[row * columns + column] -= centers[column] }
+    }
+  }
+
   /// Multiplies row n by `factors[n]`.
   public mutating func scaleRows(by factors: [Float]) {
     precondition(factors.count == rows, "\(factors.count) factors for \(rows) rows")
@@ -55,6 +63,25 @@ public struct FloatRows: Sendable, Hashable {
         unsafe nibble_scale(values.baseAddress! + row * k, factors[row], k)
       }
     }
+  }
+
+  /// `Σ_c v[n, c] · x[c]` of each row, summed in double precision.
+  public func times(_ x: [Float]) -> [Float] {
+    precondition(x.count == columns, "\(x.count) values for \(columns) columns")
+    return (0..<rows).map { row in
+      var sum = 0.0
+      for column in 0..<columns { sum += Double(values[row * columns + column]) * Double(x[column]) }
+      return Float(sum)
+    }
+  }
+
+  /// The mean of each column; 0 without rows.
+  public var columnMeans: [Float] {
+    var sums = [Double](repeating: 0, count: columns)
+    for row in 0..<rows {
+      for column in 0..<columns { sums[column] += Double(values[row * columns + column]) }
+    }
+    return sums.map { Float($0 / Double(max(1, rows))) }
   }
 
   /// Largest magnitude of each row; on the caller's thread without `compute`.
