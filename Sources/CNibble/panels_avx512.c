@@ -166,17 +166,17 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
                             outputs_of(w, panel + p), total[r][p]);
 }
 
-/// The products of all rows with `panels` panels, whose unsigned codes lie in `codes`.
+/// The products of all rows, ROWS at least, with `panels` panels, whose unsigned codes lie in `codes`.
 INLINE void row_blocks(const nibble_inputs *x, const nibble_panels *w, size_t panel, int panels,
                        int is_symmetric, const char *codes, size_t step, float *y,
                        size_t y_stride) {
   size_t t = 0;
   for (; t + ROWS <= x->tokens; t += ROWS)
     block_integers(x, w, t, ROWS, panel, panels, is_symmetric, codes, step, y, y_stride);
-  for (; t + 2 <= x->tokens; t += 2)
-    block_integers(x, w, t, 2, panel, panels, is_symmetric, codes, step, y, y_stride);
-  for (; t < x->tokens; t++)
-    block_integers(x, w, t, 1, panel, panels, is_symmetric, codes, step, y, y_stride);
+  // A few rows alone take as long as ROWS: some that are done are done again.
+  if (t < x->tokens)
+    block_integers(x, w, x->tokens - ROWS, ROWS, panel, panels, is_symmetric, codes, step, y,
+                   y_stride);
 }
 
 WIDE static void many_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,

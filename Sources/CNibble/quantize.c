@@ -71,32 +71,40 @@ VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, floa
     codes[i] = (int8_t)(rounded(x[i], scale, least, most) + zero);
 }
 
-/// One group; its size is known to the compiler where that pays.
-static inline __attribute__((always_inline)) void round_group(const float *x, size_t count,
-                                                              int8_t *codes, float *scale,
-                                                              int32_t *sum) {
+/// The sum of one group's codes; its size is known to the compiler where that pays.
+static inline __attribute__((always_inline)) int32_t round_group(const float *restrict x,
+                                                                 size_t count,
+                                                                 int8_t *restrict codes,
+                                                                 float *scale) {
+  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
   const float peak = largest_magnitude(x, count);
   float step = peak / 127.0f;
   if (step < FLT_MIN) step = FLT_MIN;  // not for NaN
   if (peak == 0) step = 1;
+  const float inverse = 1.0f / step;
   int32_t total = 0;
   for (size_t j = 0; j < count; j++) {
-    const int code = rounded(x[j], step, -127.0f, 127.0f);
+    float v = x[j] * inverse;
+    v = v > -127.0f ? v : -127.0f;  // NaN too
+    v = v < 127.0f ? v : 127.0f;
+    const int code = (int)((v + magic) - magic);
     codes[j] = (int8_t)code;
     total += code;
   }
   *scale = step;
-  *sum = total;
+  return total;
 }
 
 VARIANTS void nibble_round_groups(const float *x, size_t count, size_t group, int8_t *codes,
                                   float *scales, int32_t *sums, size_t step) {
-  for (size_t at = 0; at < count; at += group, scales += step, sums += step) {
+  for (size_t at = 0; at < count; at += group, scales += step) {
     const size_t left = count - at;
-    if (group == 32 && left >= 32)
-      round_group(x + at, 32, codes + at, scales, sums);
-    else
-      round_group(x + at, left < group ? left : group, codes + at, scales, sums);
+    const int32_t sum = group == 32 && left >= 32
+                            ? round_group(x + at, 32, codes + at, scales)
+                            : round_group(x + at, left < group ? left : group, codes + at, scales);
+    if (!sums) continue;
+    *sums = sum;
+    sums += step;
   }
 }
 

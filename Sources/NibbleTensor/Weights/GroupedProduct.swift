@@ -67,7 +67,7 @@ struct GroupedProduct {
     }
     let (tokensAtOnce, outputsAtOnce) = (slab(inputs: rowBytes / 2), 256)
     let columns = (n + outputsAtOnce - 1) / outputsAtOnce
-    let rowScales = unsafe inputs.scales!
+    let (rowScales, rowStep) = unsafe (inputs.scales!, inputs.step)
     let columnScales = columnScales(part)
     unsafe columnScales.withUnsafeBufferPointer { columnScales in
       compute.pool.run((t + tokensAtOnce - 1) / tokensAtOnce * columns) { task, _ in
@@ -75,7 +75,7 @@ struct GroupedProduct {
         let output = task % columns * outputsAtOnce
         var scales = unsafe nibble_groups(
           bytes: width * 2, row_scale: rowScales + token, row_span: groups.perInputScale,
-          row_step: t, column_scale: columnScales.baseAddress! + output,
+          row_step: rowStep, column_scale: columnScales.baseAddress! + output,
           column_span: groups.perWeightScale, column_step: n)
         unsafe nibble_tiles_bf16_groups(
           x + token / 16 * step, w + output / 16 * step,
@@ -124,12 +124,13 @@ struct GroupedProduct {
     }
     let x = unsafe compute.scratch.take(.activations, t * k * 4).assumingMemoryBound(to: Float.self)
     let (codes, scales, span) = unsafe (inputs.floats, inputs.scales!, inputs.span)
+    let step = inputs.step
     compute.ranges(of: t, grain: 16) { tokens, _ in
       for token in tokens {
         for start in stride(from: 0, to: k, by: span) {
           let (at, count) = (token * k + start, min(span, k - start))
           unsafe (x + at).update(from: codes + at, count: count)
-          unsafe nibble_scale(x + at, scales[start / span * t + token], count)
+          unsafe nibble_scale(x + at, scales[start / span * step + token], count)
         }
       }
     }

@@ -14,13 +14,14 @@ extension InputRounding {
       return unsafe [Float](unsafeUninitializedCapacity: t * k) { out, initialized in
         let base = out.baseAddress!
         let (values, scales, span) = unsafe (inputs.floats, inputs.scales!, inputs.span)
+        let step = inputs.step
         compute.ranges(of: t, grain: 16) { part, _ in
           unsafe (base + part.lowerBound * k).update(
             from: values + part.lowerBound * k, count: part.count * k)
           for token in part {
             for start in stride(from: 0, to: k, by: span) {
               unsafe nibble_scale(
-                base + token * k + start, scales[start / span * t + token], min(span, k - start))
+                base + token * k + start, scales[start / span * step + token], min(span, k - start))
             }
           }
         }

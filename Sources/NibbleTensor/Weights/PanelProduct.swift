@@ -20,11 +20,12 @@ struct PanelProduct {
     let inIntegers = unsafe inputs.codes != nil
     let panels = jobs.reduce(0) { $0 + $1.panelCount }
     let isStep = t <= fewTokens
-    // A step is bound by memory: long runs. Many tokens reuse a panel: slabs that stay in the cache.
+    // A step is bound by memory: long runs. Many tokens reuse a panel: equal slabs that stay in the
+    // cache, short runs that leave no thread waiting.
     let panelsAtOnce =
-      isStep ? max(2, (panels + 4 * compute.pool.threads - 1) / (4 * compute.pool.threads)) : 12
-    let tokensAtOnce = isStep ? t : 128
-    let slabs = (t + tokensAtOnce - 1) / tokensAtOnce
+      isStep ? max(2, (panels + 4 * compute.pool.threads - 1) / (4 * compute.pool.threads)) : 6
+    let slabs = isStep ? 1 : (t + 255) / 256
+    let tokensAtOnce = (t + 4 * slabs - 1) / (4 * slabs) * 4
     let scratchBytes = nibble_panels_scratch(k)
     let scratch =
       unsafe inIntegers && !isStep

@@ -23,7 +23,7 @@ extension QuantizedMatrix {
     let (k, x, zero, t) = unsafe (columns, inputs.codes!, inputs.zero, inputs.tokens)
     let inputStride = inputs.stride
     let xScales = inputScales(inputs, groups)
-    let inputSums = unsafe inputs.sums!
+    let (inputSums, step) = unsafe (inputs.sums!, inputs.step)
     let grid = grid
     unsafe codes.withUnsafeBytes { codes in
       unsafe withUnsafeTemporaryAllocation(of: Int32.self, capacity: groups.count) { sums in
@@ -47,7 +47,7 @@ extension QuantizedMatrix {
                 if !zeroPoints.isEmpty {
                   unsafe exact &-=
                     Int32(zeroPoints[first + index])
-                    &* (inputSums[group * t + token] &- zero * Int32(groups.width))
+                    &* (inputSums[group * step + token] &- zero * Int32(groups.width))
                 }
                 sum += Float(exact) * xScales[token * groups.count + group] * scales[first + index]
               }
@@ -64,10 +64,10 @@ extension QuantizedMatrix {
     _ inputs: borrowing RoundedInputs, _ groups: ProductGroups
   ) -> [Float] {
     guard let scales = unsafe inputs.scales else { return [] }
-    let t = inputs.tokens
+    let (t, step) = (inputs.tokens, inputs.step)
     return (0..<t * groups.count).map {
       let (token, group) = ($0 / groups.count, $0 % groups.count)
-      return unsafe scales[group / groups.perInputScale * t + token]
+      return unsafe scales[group / groups.perInputScale * step + token]
     }
   }
 

@@ -17,14 +17,17 @@ import CNibble
   /// `[t, stride]` int8 codes, zeros from k on; nil with floats as factors.
   let codes: UnsafePointer<Int8>?
   let stride: Int
-  /// Sums of the codes, `[groups, t]`.
+  /// Sums of the codes, `[groups, step]`.
   let sums: UnsafePointer<Int32>?
   /// What a code of zero stands for, in codes.
   let zero: Int32
   /// Neighbouring inputs that share a scale.
   let span: Int
-  /// `[ceil(k / span), t]`, above zero.
+  /// `[ceil(k / span), step]`, above zero.
   let scales: UnsafePointer<Float>?
+  /// From one group's scales and sums to the next group's: the tokens, and as many more as keep those of
+  /// 16 tokens, which one thread rounds, in cache lines of their own.
+  let step: Int
 
   var floats: UnsafePointer<Float> { unsafe values! }
 
@@ -40,6 +43,8 @@ import CNibble
     zero = rounding?.range?.zero ?? 0
     let stride = (k + 63) / 64 * 64
     self.stride = stride
+    let step = (t + 15) / 16 * 16
+    self.step = step
     guard let rounding else {
       unsafe values = x
       unsafe codes = nil
@@ -52,16 +57,15 @@ import CNibble
     let format = rounding.scheme.format
     let group: Int? = if case .codes(let group) = factors { group } else { nil }
     precondition(group == nil || format == .int8, "sums of \(format)")
-    let sumCount = group.map { (k + $0 - 1) / $0 * t } ?? 0
-    let floatBytes = group == nil ? t * k * 4 : 0
-    let scaleBytes = (k + span - 1) / span * t * 4
+    let sumCount = group.map { (k + $0 - 1) / $0 * step } ?? 0
+    let floatBytes = group == nil ? (t * k * 4 + 63) / 64 * 64 : 0
+    let scaleBytes = (k + span - 1) / span * step * 4
     // The codes of one row at a time when floats are wanted.
-    let codeRows = group == nil ? compute.pool.threads : t
+    let codeBytes = (group == nil ? compute.pool.threads : t) * stride
     let memory = unsafe compute.scratch.take(
-      .rows, floatBytes + 64 + scaleBytes + sumCount * 4 + 128 + codeRows * stride)
+      .rows, codeBytes + floatBytes + scaleBytes + sumCount * 4)
     let rounded = unsafe memory.assumingMemoryBound(to: Int8.self)
-    let floats = unsafe (memory + (codeRows * stride + 63) / 64 * 64).assumingMemoryBound(
-      to: Float.self)
+    let floats = unsafe (memory + codeBytes).assumingMemoryBound(to: Float.self)
     let factorsOut = unsafe floats + floatBytes / 4
     let sums = unsafe UnsafeMutableRawPointer(factorsOut + scaleBytes / 4).assumingMemoryBound(
       to: Int32.self)
@@ -73,33 +77,36 @@ import CNibble
     compute.ranges(of: t, grain: 16) { part, worker in
       for token in part {
         let row = unsafe rounded + (group == nil ? worker : token) * stride
-        if group == span, format == .int8, shared == nil {
+        if format == .int8, shared == nil {
           unsafe nibble_round_groups(
-            x + token * k, k, span, row, factorsOut + token, sums + token, t)
-          for i in k..<stride { unsafe row[i] = 0 }
-          continue
-        }
-        for start in Swift.stride(from: 0, to: k, by: span) {
-          let count = min(span, k - start)
-          let from = unsafe x + token * k + start
-          let peak = unsafe nibble_absmax(from, count)
-          let scale = peak.isNaN ? peak : shared ?? Self.scale(peak: peak, format)
-          unsafe factorsOut[start / span * t + token] = scale
-          let out = unsafe floats + token * k + start
-          switch format {
-          case .int8:
-            unsafe nibble_round_int(from, row + start, count, scale, zero, least, 127)
-            if group == nil { unsafe nibble_decode_int8(row + start, out, count, 1, zero) }
-          case .e4m3:
-            unsafe (row + start).withMemoryRebound(to: UInt8.self, capacity: count) { codes in
-              unsafe nibble_round_e4m3(from, codes, count, scale)
-              unsafe nibble_e4m3_to_f32(codes, out, count)
+            x + token * k, k, span, row, factorsOut + token,
+            group == span ? sums + token : nil, step)
+        } else {
+          for start in Swift.stride(from: 0, to: k, by: span) {
+            let count = min(span, k - start)
+            let from = unsafe x + token * k + start
+            let peak = unsafe nibble_absmax(from, count)
+            let scale = peak.isNaN ? peak : shared ?? Self.scale(peak: peak, format)
+            unsafe factorsOut[start / span * step + token] = scale
+            switch format {
+            case .int8: unsafe nibble_round_int(from, row + start, count, scale, zero, least, 127)
+            case .e4m3:
+              unsafe (row + start).withMemoryRebound(to: UInt8.self, capacity: count) { codes in
+                unsafe nibble_round_e4m3(from, codes, count, scale)
+                unsafe nibble_e4m3_to_f32(codes, floats + token * k + start, count)
+              }
             }
           }
         }
-        if let group {
-          for i in k..<stride { unsafe row[i] = 0 }
-          unsafe nibble_sums_s8(row, sums + token, k, group, t)
+        guard let group else {
+          if format == .int8 {
+            unsafe nibble_decode_int8(row, floats + token * k, k, 1, zero)
+          }
+          continue
+        }
+        for i in k..<stride { unsafe row[i] = 0 }
+        if group != span || shared != nil {
+          unsafe nibble_sums_s8(row, sums + token, k, group, step)
         }
       }
     }
@@ -115,11 +122,11 @@ import CNibble
     if let codes = unsafe codes {
       return unsafe nibble_inputs(
         values: codes, stride: stride, tokens: tokens, scales: scales,
-        scale_span: groups.perInputScale, sums: sums, step: tokens, zero: zero)
+        scale_span: groups.perInputScale, sums: sums, step: step, zero: zero)
     }
     return unsafe nibble_inputs(
       values: floats, stride: columns, tokens: tokens, scales: scales,
-      scale_span: groups.perInputScale, sums: nil, step: tokens, zero: 0)
+      scale_span: groups.perInputScale, sums: nil, step: step, zero: 0)
   }
 
   private static func scale(peak: Float, _ format: ActivationScheme.Format) -> Float {
