@@ -76,18 +76,13 @@ static inline __attribute__((always_inline)) int32_t round_group(const float *re
                                                                  size_t count,
                                                                  int8_t *restrict codes,
                                                                  float *scale) {
-  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
   const float peak = largest_magnitude(x, count);
   float step = peak / 127.0f;
   if (step < FLT_MIN) step = FLT_MIN;  // not for NaN
   if (peak == 0) step = 1;
-  const float inverse = 1.0f / step;
   int32_t total = 0;
   for (size_t j = 0; j < count; j++) {
-    float v = x[j] * inverse;
-    v = v > -127.0f ? v : -127.0f;  // NaN too
-    v = v < 127.0f ? v : 127.0f;
-    const int code = (int)((v + magic) - magic);
+    const int code = rounded(x[j], step, -127.0f, 127.0f);
     codes[j] = (int8_t)code;
     total += code;
   }

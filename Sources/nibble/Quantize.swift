@@ -29,7 +29,7 @@ struct Quantize: ParsableCommand {
   @Flag(help: "End with one JSON object on standard output.")
   var json = false
   @Option(help: .hidden)
-  var spillSeconds = 10.0
+  var spillSeconds = 15.0
 
   func validate() throws {
     guard dryRun || output != nil else { throw ValidationError("-o OUT is missing.") }

@@ -23,7 +23,10 @@ struct SparseOptions: ParsableArguments {
   var compensate = false
 
   @Flag(
-    help: "Move activation outliers into the weights first; for w8a8s by a shift too, as msmodelslim."
+    help: """
+      Move activation outliers into the weights first; for w8a8s without --compensate by a shift too, as \
+      msmodelslim.
+      """
   )
   var smooth = false
 
@@ -123,8 +126,9 @@ struct SparseOptions: ParsableArguments {
       recipe.steps[recipe.steps.count - 1] = .outlierRound(round)
     }
     if smooth || antiMethod != nil, recipe.smoothing == nil {
+      let followsRule = recipe.isSparse && !compensate
       recipe.steps.insert(
-        .smooth(Smooth(normsOnly: recipe.isSparse && !compensate, shifts: recipe.isSparse)), at: 0)
+        .smooth(Smooth(normsOnly: followsRule, shifts: followsRule)), at: 0)
     }
     if let antiMethod { recipe.smoothing = antiMethod.smooth }
     if shift {

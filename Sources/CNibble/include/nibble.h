@@ -31,8 +31,8 @@ void nibble_minmax(const float *x, size_t count, float *low, float *high);
 void nibble_round_int(const float *x, int8_t *codes, size_t count, float scale, int zero, int low,
                       int high);
 /// int8 codes -127...127 of each `group` neighbouring values, with a scale of their own: absmax / 127, 1
-/// of zeros, NaN where one of them is. codes[i] = round_half_even(x[i] * (1 / scale)). Scales, and sums
-/// of the codes unless null, are `step` apart.
+/// of zeros, NaN where one of them is. Scales, and sums of the codes unless null, are `step`
+/// apart.
 void nibble_round_groups(const float *x, size_t count, size_t group, int8_t *codes, float *scales,
                          int32_t *sums, size_t step);
 /// codes[i] = e4m3(x[i] / scale), clamped.

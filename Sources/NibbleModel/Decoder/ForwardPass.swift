@@ -28,21 +28,28 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], from position: Int,
     keeping store: KeyValueStore
   ) {
-    run(block, on: &states, from: position, keeping: store, isWatched: false) { _, _ in }
+    run(block, on: &states, from: position, keeping: store, as: .states) { _, _ in }
   }
 
   /// The same over a whole sequence; `watch` sees what enters the linears of each site, `[t, k]`, and
   /// does not keep it.
+  ///
+  /// - Parameter isLast: whether nobody reads the states afterwards, so that the block need not be
+  ///   computed to its end.
   public mutating func run(
-    _ block: Block, on states: inout [Float], watch: (Site, _ activation: [Float]) -> Void
+    _ block: Block, on states: inout [Float], isLast: Bool = false,
+    watch: (Site, _ activation: [Float]) -> Void
   ) {
     let store = KeyValueStore(config.attention, capacity: states.count / config.hidden)
-    run(block, on: &states, from: 0, keeping: store, isWatched: true, watch: watch)
+    run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
+
+  /// What a run is for.
+  private enum Purpose { case states, watched, last }
 
   private mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
-    keeping store: KeyValueStore, isWatched: Bool, watch: (Site, [Float]) -> Void
+    keeping store: KeyValueStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
   ) {
     memory.resize(tokens: states.count / config.hidden, config)
     attend(block, states, from: position, keeping: store)
@@ -52,9 +59,10 @@ public struct ForwardPass: Sendable {
     arithmetic.add(memory.result, to: &states)
     arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
     watch(.feedForward, memory.normed)
-    if isWatched || !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
+    if purpose != .states || !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
       gate(block)
       watch(.down, memory.gate)
+      if purpose == .last { return }
       arithmetic.apply(block, .down, memory.gate, into: &memory.result)
     }
     arithmetic.add(memory.result, to: &states)

@@ -2,14 +2,15 @@ import NibbleModel
 import NibbleTensor
 
 extension StateStreams {
-  /// Watches the activations of the source's block over the calibration windows; the states move on.
+  /// Watches the activations of the source's block over the calibration windows; the states move on,
+  /// but past the last block, where nobody needs them.
   mutating func statistics(
-    of block: Block, keepsMoments: Bool, keepsWindows: Bool = false
+    of block: Block, isLast: Bool = false, keepsMoments: Bool, keepsWindows: Bool = false
   ) -> [Site: ActivationStatistics] {
     var moments: [Site: GramMatrix] = [:]
     var extremes: [Site: [ColumnStatistics]] = [:]
     let compute = pass.compute
-    let records = records(of: block) { site, activation, channels in
+    let records = records(of: block, isLast: isLast) { site, activation, channels in
       if keepsWindows {
         var columns = ColumnStatistics(channels: channels)
         columns.add(activation, on: compute)
@@ -27,7 +28,7 @@ extension StateStreams {
 
   /// The records of a block's activations; `watch` sees each as well.
   mutating func records(
-    of block: Block,
+    of block: Block, isLast: Bool = false,
     watch: (Site, _ activation: [Float], _ channels: Int) -> Void = { _, _, _ in }
   ) -> [Site: ActivationRecord] {
     var records: [Site: ActivationRecord] = [:]
@@ -37,7 +38,7 @@ extension StateStreams {
     for index in calibration {
       let identity = WindowIdentity(windows[index])
       let (config, compute) = (pass.config, pass.compute)
-      pass.run(block, on: &source[index]) { site, activation in
+      pass.run(block, on: &source[index], isLast: isLast) { site, activation in
         let channels = config.inputs(of: site)
         records[site, default: ActivationRecord(channels: channels)].add(
           activation, window: identity, on: compute)

@@ -17,7 +17,7 @@ struct BlockSteps {
     var steps: [StepReport] = []
     /// What the cache's scales come from.
     var cache: KeyValueRanges?
-    /// The float block's changed norms and biases, for running it.
+    /// The source's block with changed norms and biases, for running it on `weights`.
     var parameters: Block?
   }
 
@@ -133,7 +133,8 @@ struct BlockSteps {
     } else if !needs.isDisjoint(with: .sourceStates) {
       seen =
         streams?.statistics(
-          of: source, keepsMoments: needs.contains(.moments),
+          of: source, isLast: index == config.blocks - 1,
+          keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
     let layers = Dictionary(
@@ -253,7 +254,7 @@ struct BlockSteps {
     for norm in unit.norms {
       if let values = block.norm(at: norm.path) { add(values, norm, to: &outcome) }
     }
-    outcome.parameters = block.runnable
+    outcome.parameters = block.parameters
     return outcome
   }
 }

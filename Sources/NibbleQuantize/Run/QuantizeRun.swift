@@ -166,7 +166,7 @@ public struct QuantizeRun {
   private func resume(
     _ folder: RunFolder, _ streams: inout StateStreams?
   ) throws(QuantizeError) -> Int {
-    let intact = ShardOutput.intactUnits(plan, folder)
+    let intact = ShardOutput.intactUnits(plan, folder, on: compute)
     for index in folder.entries.indices.reversed() where index < intact {
       guard index < plan.units.count - 1, let hash = folder.entries[index].states else { continue }
       if streams == nil || streams?.restore(from: folder, unit: index, sha256: hash) == true {
@@ -253,7 +253,7 @@ public struct QuantizeRun {
         throw .damagedOutput(file: folder.path + "/" + name, unit: "its size")
       }
     }
-    let intact = ShardOutput.intactUnits(plan, folder)
+    let intact = ShardOutput.intactUnits(plan, folder, on: compute)
     guard intact == plan.units.count else {
       throw .damagedOutput(
         file: folder.path + "/" + plan.fileName(shard: plan.units[intact].shard),

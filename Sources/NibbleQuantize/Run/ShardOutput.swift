@@ -85,24 +85,24 @@ struct ShardOutput {
   }
 
   /// How many units at the start have the bytes that the journal says.
-  static func intactUnits(_ plan: Plan, _ folder: RunFolder) -> Int {
-    var files: [Int: MappedFile] = [:]
-    for (index, entry) in folder.entries.enumerated() {
-      guard index < plan.units.count else { return index }
-      let unit = plan.units[index]
-      let layout = plan.shards[unit.shard]
-      let path = folder.path + "/" + plan.fileName(shard: unit.shard)
-      guard let file = files[unit.shard] ?? (try? MappedFile(path: path)) else { return index }
-      files[unit.shard] = file
-      let range = range(of: unit, layout)
-      guard range.upperBound <= file.count,
-        Bytes(file, 0..<layout.header.count).array == layout.header
-      else { return index }
-      let bytes = Bytes(file, range)
-      let hash = bytes.sha256()
-      guard hash == entry.sha256 else { return index }
+  static func intactUnits(_ plan: Plan, _ folder: RunFolder, on compute: Compute) -> Int {
+    let files = plan.shards.indices.map { shard in
+      try? MappedFile(path: folder.path + "/" + plan.fileName(shard: shard))
     }
-    return folder.entries.count
+    let count = min(folder.entries.count, plan.units.count)
+    var isIntact = [Bool](repeating: false, count: count)
+    unsafe isIntact.withUnsafeMutableBufferPointer { isIntact in
+      compute.pool.run(count) { index, _ in
+        let unit = plan.units[index]
+        let layout = plan.shards[unit.shard]
+        let range = Self.range(of: unit, layout)
+        guard let file = files[unit.shard], range.upperBound <= file.count,
+          Bytes(file, 0..<layout.header.count).array == layout.header
+        else { return }
+        unsafe isIntact[index] = Bytes(file, range).sha256() == folder.entries[index].sha256
+      }
+    }
+    return isIntact.firstIndex(of: false) ?? count
   }
 
   private static func range(of unit: Plan.Unit, _ layout: SafetensorsLayout) -> Range<Int> {

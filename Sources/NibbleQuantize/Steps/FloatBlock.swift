@@ -21,8 +21,8 @@ struct FloatBlock {
   let index: Int
   /// `[n, k]` of each linear.
   private(set) var weights: [Role: FloatRows]
-  /// What runs beside the weights: norms and biases as they stand.
-  private var parameters: Block
+  /// What runs beside the weights, norms and biases as they stand; its weights are the source's.
+  private(set) var parameters: Block
   private let formats: [String: FloatFormat]
   /// What the channels of value were divided by, `[keyHeads · d]`; nil when by nothing.
   private(set) var valueFactors: [Float]?
