@@ -53,7 +53,8 @@ struct CompressCommand: ParsableCommand {
       Checkpoint(path: model), ranks: tp, overlapsTail: overlapTail, fused: fused)
     if group.isFirst { for kept in summary(compression.kept) { Terminal.note(kept) } }
     if !fused, group.isFirst {
-      Terminal.note("MindIE's Llama classes read query_key_value and gate_up_proj: --fused names them so")
+      Terminal.note(
+        "MindIE's Llama classes read query_key_value and gate_up_proj: --fused names them so")
     }
     if overlapTail, group.isFirst {
       Terminal.note("experimental: overlapping blocks follow the consumer's kernel, untested on it")

@@ -93,6 +93,7 @@ import TinyModel
       #expect(!names.contains { $0.contains("q_proj") || $0.contains(".up_proj") })
       #expect(has("input_layernorm.anti.bias") && has("input_layernorm.ori.weight"))
       #expect(!names.contains { $0.contains(".module.") || $0.hasSuffix("layernorm.weight") })
+      #expect(part.tensor("model.norm.weight") != nil, "the final norm has no other name")
       #expect(has("mlp.gate_up_proj.index"), "2 x 512 outputs divide")
       #expect(part.tensor("model.layers.0.mlp.gate_up_proj.quant_bias")?.shape == [1024 / ranks])
       #expect(try Self.logits(output) == Self.logits(sparse))

@@ -65,7 +65,9 @@ import TinyModel
       for (position, token) in window.enumerated() {
         let x = embedding[token * hidden..<(token + 1) * hidden].map(Double.init)
         let square = x.reduce(0) { $0 + $1 * $1 } / Double(hidden) + 1e-5
-        let normed = x.indices.map { x[$0] / square.squareRoot() * Double(block.inputNorm.weight[$0]) }
+        let normed = x.indices.map {
+          x[$0] / square.squareRoot() * Double(block.inputNorm.weight[$0])
+        }
         func row(_ w: [Float], _ n: Int) -> Double {
           (0..<hidden).reduce(0) { $0 + Double(w[n * hidden + $1]) * normed[$1] }
         }

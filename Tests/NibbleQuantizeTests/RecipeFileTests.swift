@@ -42,7 +42,7 @@ import TinyModel
           activations: {format: int8, static: true, symmetric: false}
         - {layers: "*.0.*", keep: float}
       steps:
-        - smooth: {strength: 0.25}
+        - smooth: {strength: 0.25, norms_only: true, shift: true, norm_bias: true}
         - awq: {steps: 7}
         - gptq: {damping: 0.5, activation_order: false, search: extremes}
       max_kl: 0.375
@@ -58,7 +58,10 @@ import TinyModel
       scheme: LinearScheme(
         weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(64)),
         activations: .dynamicPerGroup(.e4m3, 128)),
-      steps: [.smooth(Smooth(strength: 0.25)), .awq(awq), .gptq(gptq)], maxKL: 0.375)
+      steps: [
+        .smooth(Smooth(strength: 0.25, normsOnly: true, shifts: true, biasesNorms: true)),
+        .awq(awq), .gptq(gptq),
+      ], maxKL: 0.375)
     expected.cache = KeyValueScheme(.int8, ranks: 2)
     expected.quantizesHead = true
     expected.exceptions = [
@@ -146,6 +149,8 @@ import TinyModel
     ("steps: [{round: shrink}]", "round"), ("steps: [{round: {search: best}}]", "best"),
     ("steps: [{round: {steps: 3}}]", "steps"), ("steps: [{smooth: {strength: 1.5}}]", "strength"),
     ("steps: [{smooth: {strength: -0.1}}]", "strength"), ("steps: [{smooth: {alpha: 1}}]", "alpha"),
+    ("steps: [{smooth: {shift: 2}}]", "shift"),
+    ("steps: [{smooth: {norm_bias: no_}}]", "norm_bias"),
     ("steps: [{awq: {steps: 0}}]", "steps"), ("steps: [{awq: {steps: 2.5}}]", "steps"),
     ("steps: [{awq: {steps: 99999999999999999999}}]", "steps"),
     ("steps: [{gptq: {damping: -1}}]", "damping"), ("steps: [{gptq: {damping: 1e300}}]", "damping"),

@@ -94,6 +94,7 @@ import TinyModel
     recipe([.gptq(GPTQ())], .int(bits: 8, symmetric: true), .rowGroups(4)),
     recipe([.round(Round(search: .shrink(steps: 20)))], .e4m3, .tensor),
     recipe([.round(Round(search: .clip))], .e4m3), recipe([.gptq(clipped)]), head, exception,
+    recipe([.smooth(Smooth(shifts: true)), .awq(AWQ()), .round(Round())]),
   ])
   func whatDoesNotGoTogetherIsRefused(_ recipe: Recipe) throws {
     let reason = try #require(recipe.fault)

@@ -117,10 +117,10 @@ extension AscendCompression {
     return parts.count == 1 ? parts[0] : Bytes(parts.flatMap(\.array))
   }
 
-  /// A tensor's name in a part: norms of a smoothed model are called `ori` and `anti` by the runtime
-  /// that fuses modules.
+  /// A tensor's name in a part: norms of a smoothed model's blocks are called `ori` and `anti` by the
+  /// runtime that fuses modules.
   private func name(of name: String) -> String {
-    guard renamesNorms else { return name }
+    guard renamesNorms, name.hasPrefix(config.family.blockPrefix) else { return name }
     let (path, suffix) = Self.parts(of: name)
     if path.hasSuffix(".module") { return path.dropLast("module".count) + "anti." + suffix }
     guard checkpoint.tensor(path + ".module.weight") != nil else { return name }

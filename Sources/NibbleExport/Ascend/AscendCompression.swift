@@ -30,7 +30,7 @@ public struct AscendCompression: Sendable {
   let config: DecoderConfig
   let source: AscendPart
   let split: AscendSplit
-  /// What the runtime calls norms that were smoothed, where modules have its names.
+  /// Whether norms that were smoothed have the names of the runtime that fuses modules.
   let renamesNorms: Bool
   public let kept: [Kept]
   /// The layers, by path, with the modules that they go to.

@@ -46,7 +46,9 @@ struct AscendDescription: Hashable, Sendable {
     }
     for copy in unit.copies where isWanted(copy.name) {
       self[copy.name] = .float
-      guard let norm = unit.norms.first(where: { $0.path + ".weight" == copy.name }) else { continue }
+      guard let norm = unit.norms.first(where: { $0.path + ".weight" == copy.name }) else {
+        continue
+      }
       for tensor in norm.tensors {
         self[tensor.name] = tensor.name.hasPrefix(norm.path + ".module.") ? type : .float
       }

@@ -91,8 +91,12 @@ public struct CompressedTensorsReader: WeightSource {
   ) throws(ModelError) -> Bytes {
     let words = (inputs * bits + 31) / 32
     let packed = try checkpoint.bytes(path + ".weight_packed", .i32, [outputs, words])
-    return PackedCodes.unpack(
-      bits == 8 ? Self.trim(packed, outputs, words * 4, inputs) : packed, bits: bits)
+    guard bits == 8 else { return PackedCodes.unpack(packed, bits: bits) }
+    let codes = PackedCodes.unpack(
+      Self.trim(packed, outputs, words * 4, inputs), bits: bits)
+    // They are copies.
+    packed.release()
+    return codes
   }
 
   private func plainCodes(

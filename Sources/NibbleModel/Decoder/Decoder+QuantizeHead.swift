@@ -10,7 +10,7 @@ extension Decoder {
     let scheme = WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)
     do {
       let codes = try QuantizedMatrix(
-        rounding: matrix, to: scheme, scaleFormat: .f32, on: compute)
+        rounding: matrix, to: scheme, scaleFormat: .f32, releasing: true, on: compute)
       head = .quantized(codes, inputs: InputRounding(.dynamicPerToken(.int8)))
     } catch { throw .nonFinite(tensor: config.family.head, index: error.index) }
     // Its pages come back one row at a time if the head was the embedding.

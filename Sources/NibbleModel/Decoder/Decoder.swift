@@ -55,6 +55,13 @@ public struct DecoderEnds: Sendable {
       }
       states += embedding.values(of: token..<token + 1)
     }
+    // Rows of a mapped embedding would stay in memory, each with its neighbours.
+    guard case .float(let matrix) = embedding else { return states }
+    if tokens.count > 8 {
+      matrix.bytes.release()
+    } else {
+      for token in tokens { matrix.release(row: token) }
+    }
     return states
   }
 }

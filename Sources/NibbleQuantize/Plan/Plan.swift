@@ -210,7 +210,8 @@ public struct Plan: Sendable {
           [family.inputNorm, family.postAttentionNorm].map { family.normPath($0, block: block) }
         } ?? [family.finalNorm]
       unit.norms = paths.compactMap { path in
-        guard let format = unit.copies.first(where: { $0.name == path + ".weight" })?.dtype.floatFormat
+        guard
+          let format = unit.copies.first(where: { $0.name == path + ".weight" })?.dtype.floatFormat
         else { return nil }
         return BiasedNorm(
           path: path, format: format,

@@ -76,6 +76,12 @@ extension Recipe {
     name: "w4a16", summary: "int4 weights in groups, float activations; a quarter of the size",
     scheme: LinearScheme(weights: int(4, .group(128))), maxKL: 0.6)
 
+  /// Scales drawn in while that lowers the squared error, each input weighted by its mean square.
+  public static let w4a16Searched = Recipe(
+    name: "w4a16-searched",
+    summary: "w4a16 with scales searched on calibration text; the quick way to a good one",
+    scheme: w4a16.scheme, steps: [.round(Round(search: .shrink(steps: 20)))], maxKL: 0.4)
+
   /// AWQ: searched scales, searched clipping.
   public static let w4a16AWQ = Recipe(
     name: "w4a16-awq", summary: "w4a16 scaled and clipped by AWQ",
@@ -135,8 +141,8 @@ extension Recipe {
 
   public static let presets = [
     w8a8, w8a8Smooth, w8a8Best, w8a8Static, w8a8O1, w8a8O2, w8a8O3, w8a8ZeroQuant, w4a8ZeroQuant,
-    w8a8StaticSmooth, w8a8MinMax, w8a8s, w8a16, w4a16, w4a16AWQ, w4a16GPTQ, w4a16Best, fp8,
-    fp8Static, fp8Best,
+    w8a8StaticSmooth, w8a8MinMax, w8a8s, w8a16, w4a16, w4a16Searched, w4a16AWQ, w4a16GPTQ,
+    w4a16Best, fp8, fp8Static, fp8Best,
   ]
 
   /// The preset called `name`, changed by options.

@@ -84,4 +84,9 @@ public struct Bytes: Sendable {
   public func release() {
     if case .file(let file) = owner { file.release(range) }
   }
+
+  /// The same of a few bytes, with their neighbours, which are mapped along with them.
+  public func releaseAround() {
+    if case .file(let file) = owner { file.releaseAround(range) }
+  }
 }

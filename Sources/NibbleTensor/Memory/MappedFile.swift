@@ -64,6 +64,14 @@ import Foundation
     guard let base = unsafe base, start < end else { return }
     _ = unsafe madvise(base + start, end - start, MADV_DONTNEED)
   }
+
+  /// Gives back the pages of `range` and those beside them that the system maps along with one that is
+  /// read.
+  func releaseAround(_ range: Range<Int>) {
+    let mappedAtOnce = 64 << 10
+    let start = range.lowerBound / mappedAtOnce * mappedAtOnce
+    release(start..<min(count, (range.upperBound + mappedAtOnce - 1) / mappedAtOnce * mappedAtOnce))
+  }
 }
 
 /// A system call on a file that failed.

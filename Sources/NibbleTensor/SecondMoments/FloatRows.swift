@@ -70,7 +70,9 @@ public struct FloatRows: Sendable, Hashable {
     precondition(x.count == columns, "\(x.count) values for \(columns) columns")
     return (0..<rows).map { row in
       var sum = 0.0
-      for column in 0..<columns { sum += Double(values[row * columns + column]) * Double(x[column]) }
+      for column in 0..<columns {
+        sum += Double(values[row * columns + column]) * Double(x[column])
+      }
       return Float(sum)
     }
   }

@@ -23,6 +23,16 @@ public struct FloatMatrix: Sendable {
     format.decode(bytes[part.lowerBound * rowBytes..<part.upperBound * rowBytes])
   }
 
+  /// Gives the mapped pages of some rows back to the system.
+  public func release(_ part: Range<Int>) {
+    bytes[part.lowerBound * rowBytes..<part.upperBound * rowBytes].release()
+  }
+
+  /// The same of one row that was read by itself.
+  public func release(row: Int) {
+    bytes[row * rowBytes..<(row + 1) * rowBytes].releaseAround()
+  }
+
   /// One row as floats, `[k]`.
   public func row(_ row: Int) -> [Float] { values(of: row..<row + 1) }
 

@@ -23,10 +23,11 @@ extension QuantizedMatrix {
   ///   - scaleFormat: what scales are rounded to before codes are computed.
   ///   - sharedPeak: largest magnitude of weights that share the scale of this whole tensor; with
   ///     other granularities it counts for nothing.
-  ///   - Throws: `NonFinite` at the first value that is infinite or not a number.
+  ///   - releases: whether the mapped pages of rows go back to the system as soon as they are rounded.
+  /// - Throws: `NonFinite` at the first value that is infinite or not a number.
   public init(
     rounding weight: FloatMatrix, to scheme: WeightScheme, scaleFormat: FloatFormat,
-    sharedPeak: Float = 0, on compute: Compute
+    sharedPeak: Float = 0, releasing releases: Bool = false, on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
     precondition(scheme.fits(outputs: n, inputs: k), "[\(n), \(k)] does not fit \(scheme)")
@@ -42,7 +43,7 @@ extension QuantizedMatrix {
     let failure = unsafe codes.withUnsafeMutableBytes { codes in
       unsafe scales.withUnsafeMutableBufferPointer { scales in
         unsafe zeros.withUnsafeMutableBufferPointer { zeros in
-          unsafe Self.forEachRow(of: weight, on: compute) { row, values in
+          unsafe Self.forEachRow(of: weight, releasing: releases, on: compute) { row, values in
             let index = grid.index(row: row)
             return unsafe rows.round(
               values, into: codes.baseAddress! + row * rows.codeBytes,
@@ -82,7 +83,7 @@ extension QuantizedMatrix {
   ///
   /// - Returns: the first such index in the matrix.
   private static func forEachRow(
-    of weight: FloatMatrix, on compute: Compute,
+    of weight: FloatMatrix, releasing releases: Bool = false, on compute: Compute,
     _ body: (_ row: Int, _ values: UnsafePointer<Float>) -> Int?
   ) -> Int? {
     let grain = 32
@@ -91,6 +92,7 @@ extension QuantizedMatrix {
     unsafe failures.withUnsafeMutableBufferPointer { failures in
       compute.ranges(of: weight.rows, grain: grain) { part, _ in
         let values = weight.values(of: part)
+        if releases { weight.release(part) }
         unsafe values.withUnsafeBufferPointer { values in
           for row in part {
             let failed = unsafe body(row, values.baseAddress! + (row - part.lowerBound) * k)
