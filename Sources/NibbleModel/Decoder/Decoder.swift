@@ -49,18 +49,19 @@ public struct DecoderEnds: Sendable {
   public func states(of tokens: [Int]) throws(ModelError) -> [Float] {
     var states: [Float] = []
     states.reserveCapacity(tokens.count * embedding.columns)
-    for token in tokens {
+    // Rows of a mapped embedding would stay in memory, each with its neighbours.
+    var mapped: FloatMatrix?
+    if case .float(let matrix) = embedding { mapped = matrix }
+    for (index, token) in tokens.enumerated() {
       guard token >= 0, token < embedding.rows else {
         throw .tokenOutsideVocabulary(token, vocabulary: embedding.rows)
       }
       states += embedding.values(of: token..<token + 1)
-    }
-    // Rows of a mapped embedding would stay in memory, each with its neighbours.
-    guard case .float(let matrix) = embedding else { return states }
-    if tokens.count > 8 {
-      matrix.bytes.release()
-    } else {
-      for token in tokens { matrix.release(row: token) }
+      if tokens.count <= 8 {
+        mapped?.release(row: token)
+      } else if index % 64 == 63 || index == tokens.count - 1 {
+        mapped?.bytes.release()
+      }
     }
     return states
   }
