@@ -221,6 +221,11 @@ import TinyModel
       let notes = plan.exporter.notes(plan)
       #expect(plan.refusals.isEmpty && notes.count == 1)
       #expect("\(notes)".contains("and 6 more: vLLM does not run"))
+      var head = Recipe.w8a8
+      head.quantizesHead = true
+      let more = try tinyPlan(head, in: folder)
+      #expect(more.refusals.isEmpty && exporter.notes(more).count == 1)
+      #expect("\(exporter.notes(more))".contains("lm_head: vLLM does not load"))
     }
   }
 

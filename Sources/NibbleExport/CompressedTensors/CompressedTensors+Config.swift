@@ -95,14 +95,19 @@ extension CompressedTensors {
 
   public func refusals(_ plan: Plan) -> [Refusal] { [] }
 
-  /// What vLLM 0.32 has no kernel for; one note for all layers of a scheme.
+  /// What vLLM 0.32 does not load or has no kernel for; one note for all layers of a scheme.
   public func notes(_ plan: Plan) -> [String] {
     let layers = Dictionary(grouping: plan.layers, by: \.scheme)
     let cache = plan.recipe.cache?.format
     let cacheNotes =
       cache.map(\.isPerHead) ?? false
       ? ["vLLM reads scales of an fp8 cache only, not of \(cache?.rawValue ?? "")."] : []
-    return cacheNotes
+    // Seen with 0.32: "There is no module or parameter named 'lm_head.weight_scale'".
+    let headNotes = plan.layers.filter { $0.path == plan.decoder?.family.head }.map {
+      "\($0.path): vLLM does not load a quantized head; transformers and Nibble do. For vLLM leave "
+        + "--quantize-head out."
+    }
+    return cacheNotes + headNotes
       + layers.filter { !Self.isRunByVLLM($0.key) }.map { scheme, layers in
         "\(layers[0].path)\(layers.count == 1 ? "" : " and \(layers.count - 1) more"): vLLM does not "
           + "run compressed-tensors with \(scheme); Nibble does. For vLLM use a scale per channel and "

@@ -98,10 +98,11 @@ public struct CacheScales: Sendable, Hashable {
     precondition(position >= 0 && position + t <= capacity, "\(position) + \(t) of \(capacity)")
     unsafe keys.withUnsafeBufferPointer { keys in
       unsafe values.withUnsafeBufferPointer { values in
-        func store(head: Int) {
-          for token in 0..<t {
-            let from = (token * heads + head) * d
-            let at = position + token
+        func store(head: Int, page: Int) {
+          let places = (page * Self.page..<(page + 1) * Self.page).clamped(
+            to: position..<position + t)
+          for at in places {
+            let from = ((at - position) * heads + head) * d
             // What lies in a page behind the last token must be finite: products with it count as
             // zero, and not a number would not.
             if at % Self.page == 0 {
@@ -118,11 +119,15 @@ public struct CacheScales: Sendable, Hashable {
               at % Self.page, d, 0, scales?.values[head] ?? 0)
           }
         }
+        let first = position / Self.page
+        let pages = t == 0 ? 0 : (position + t - 1) / Self.page - first + 1
         // A step's keys are too few to be worth a second thread.
         if t > Compute.stepTokens {
-          compute.pool.run(heads) { head, _ in store(head: head) }
+          compute.pool.run(heads * pages) { task, _ in
+            store(head: task % heads, page: first + task / heads)
+          }
         } else {
-          for head in 0..<heads { store(head: head) }
+          for page in 0..<pages { for head in 0..<heads { store(head: head, page: first + page) } }
         }
       }
     }
