@@ -41,6 +41,11 @@ INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_p
 
 // MARK: few tokens, each code read once
 
+/// Bytes ahead of an int4 step's loads that are asked for. The processor foresees a stream by itself, but
+/// not far enough for codes that take it several instructions a line: from memory one thread reads 30 GB/s
+/// without and 52 with. Int8 codes gain nothing.
+#define AHEAD 12288
+
 /// Adds the products of the units from..<to with `tokens` rows to `sums`.
 INLINE void add_units(const char *codes, const int8_t *x, size_t stride, int tokens, int is_int4,
                       size_t from, size_t to, __m512i *sums) {
@@ -53,6 +58,7 @@ INLINE void add_units(const char *codes, const int8_t *x, size_t stride, int tok
   for (size_t u = from; u < to; u += 2) {
     __m512i a, b;
     if (is_int4) {
+      _mm_prefetch(codes + u * 32 + AHEAD, _MM_HINT_T0);
       const __m512i line = _mm512_loadu_si512(codes + u * 32);
       a = _mm512_and_si512(line, low);
       b = _mm512_and_si512(_mm512_srli_epi16(line, 4), low);
