@@ -94,11 +94,7 @@ private struct AscendPartCheck {
     }
     let family = config.family
     for block in 0..<config.blocks {
-      let fused = AscendModule.all(block: block, of: family, fused: true)
-        .filter { $0.isFused && part.checkpoint.tensor($0.path + ".weight") != nil }
-      let plain = AscendModule.all(block: block, of: family, fused: false)
-        .filter { module in !fused.contains { $0.roles.contains(module.roles[0]) } }
-      for module in plain + fused {
+      for module in part.modules(block: block, of: family) {
         do { try check(module, &report) } catch {
           report.faults.append("\(part.path): \(error)")
         }

@@ -37,18 +37,18 @@ extension AscendCompression {
         description[tensor.name] = .c8
         try add(
           tensor.name, tensor.dtype, [split.shape(of: role).outputs],
-          vector(suffix, of: [path], rank: rank))
+          vector(suffix, of: [(role, path)], rank: rank))
         continue
       }
       // The first layer of a module stands for all.
       guard role == module.roles[0] else { continue }
-      let paths = module.paths(in: config.family)
+      let parts = module.layers(of: config.family).map { (role: $0.roles[0], path: $0.path) }
       let name = "\(module.path).\(suffix)"
       let (n, k) = split.shape(of: module)
       description[name] = suffix == "bias" ? .float : .w8a8s
       switch suffix {
       case "weight":
-        let codes = try codes(of: paths, rank: rank, on: compute)
+        let codes = try codes(of: parts, rank: rank, on: compute)
         guard self.compressed.contains(module) else {
           try add(name, .i8, [n, k], codes)
           continue
@@ -70,17 +70,17 @@ extension AscendCompression {
         report.layers += 1
         report.bytes += codes.count
         report.compressedBytes += compressed.data.count + compressed.index.count
-        for path in paths { try checkpoint.bytes(of: path + ".weight").release() }
+        for part in parts { try checkpoint.bytes(of: part.path + ".weight").release() }
         done += 1
         progress(done)
       case "input_scale", "input_offset":
-        let values = try paths.map { try checkpoint.bytes(of: "\($0).\(suffix)").array }
+        let values = try parts.map { try checkpoint.bytes(of: "\($0.path).\(suffix)").array }
         guard values.allSatisfy({ $0 == values[0] }) else {
           throw ModelError.unsupported(
             "\(name): the layers that it is made of have different ones. Leave --fused out.")
         }
         try add(name, tensor.dtype, [1], Bytes(values[0]))
-      default: try add(name, tensor.dtype, [n], vector(suffix, of: paths, rank: rank))
+      default: try add(name, tensor.dtype, [n], vector(suffix, of: parts, rank: rank))
       }
     }
     try write(tensors, from: spill.finish(), to: folder)
@@ -92,9 +92,10 @@ extension AscendCompression {
   }
 
   /// The codes of some layers on one rank, one below the other.
-  private func codes(of paths: [String], rank: Int, on compute: Compute) throws -> Bytes {
-    let parts = try paths.map { path in
-      let role = layers[path]?.role ?? .query
+  private func codes(
+    of layers: [(role: Role, path: String)], rank: Int, on compute: Compute
+  ) throws -> Bytes {
+    let parts = try layers.map { role, path in
       let shape = config.shape(of: role)
       return split.codes(
         try source.codes(path, outputs: shape.outputs, inputs: shape.inputs, on: compute),
@@ -104,10 +105,12 @@ extension AscendCompression {
   }
 
   /// A value an output of some layers on one rank, one after the other.
-  private func vector(_ suffix: String, of paths: [String], rank: Int) throws -> Bytes {
-    let parts = try paths.map { path in
+  private func vector(
+    _ suffix: String, of layers: [(role: Role, path: String)], rank: Int
+  ) throws -> Bytes {
+    let parts = try layers.map { role, path in
       let name = "\(path).\(suffix)"
-      guard let tensor = checkpoint.tensor(name), let role = layers[path]?.role else {
+      guard let tensor = checkpoint.tensor(name) else {
         throw ModelError.missingTensor(name, path: checkpoint.path)
       }
       return split.vector(

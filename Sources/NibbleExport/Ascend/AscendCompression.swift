@@ -78,12 +78,10 @@ public struct AscendCompression: Sendable {
       let modules = AscendModule.all(block: block, of: family, fused: fused).flatMap { module in
         module.roles.allSatisfy(isSparse)
           ? [module]
-          : module.roles.filter(isSparse).map { AscendModule($0, block: block, of: family) }
+          : module.layers(of: family).filter { isSparse($0.roles[0]) }
       }
       for module in modules {
-        for (role, path) in zip(module.roles, module.paths(in: family)) {
-          layers[path] = (role, module)
-        }
+        for layer in module.layers(of: family) { layers[layer.path] = (layer.roles[0], module) }
         if overlapsTail || split.dividesIntoBlocks(module) {
           compressed.insert(module)
         } else {

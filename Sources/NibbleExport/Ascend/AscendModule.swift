@@ -22,8 +22,10 @@ struct AscendModule: Hashable, Sendable {
     self.init(path: family.path(of: role, block: block), block: block, roles: [role])
   }
 
-  /// The layers by themselves.
-  func paths(in family: Family) -> [String] { roles.map { family.path(of: $0, block: block) } }
+  /// The layers that it is made of, by themselves.
+  func layers(of family: Family) -> [AscendModule] {
+    roles.map { AscendModule($0, block: block, of: family) }
+  }
 
   /// The modules of a block.
   ///
@@ -34,15 +36,6 @@ struct AscendModule: Hashable, Sendable {
     guard fused else { return plain }
     return [attention(block, family)] + plain.filter { $0.roles == [.output] }
       + [feedForward(block, family)] + plain.filter { $0.roles == [.down] }
-  }
-
-  /// The fused module that a layer would be in; nil for layers that share their inputs with none.
-  static func fusing(_ role: Role, block: Int, of family: Family) -> AscendModule? {
-    switch Site(of: role) {
-    case .attention: attention(block, family)
-    case .feedForward: feedForward(block, family)
-    case .output, .down: nil
-    }
   }
 
   private static func attention(_ block: Int, _ family: Family) -> AscendModule {

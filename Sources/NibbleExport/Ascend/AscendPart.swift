@@ -16,6 +16,13 @@ struct AscendPart: Sendable {
     return checkpoint.tensor(path + ".weight")?.dtype == .i8 ? description.type : .float
   }
 
+  /// The modules of a block as this part names them.
+  func modules(block: Int, of family: Family) -> [AscendModule] {
+    AscendModule.all(block: block, of: family, fused: true).flatMap { module in
+      checkpoint.tensor(module.path + ".weight") != nil ? [module] : module.layers(of: family)
+    }
+  }
+
   /// The codes `[n, k]` of a layer with fixed input ranges, decompressed where they are compressed.
   func codes(
     _ path: String, outputs: Int, inputs: Int, on compute: Compute

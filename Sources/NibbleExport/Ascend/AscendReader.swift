@@ -92,15 +92,12 @@ public struct AscendReader: WeightSource {
     let family = config.family
     guard path.hasPrefix(family.blockPrefix),
       let block = Int(path.dropFirst(family.blockPrefix.count).prefix { $0 != "." }),
-      let role = family.linears.first(where: { path.hasSuffix("." + $0.path) })?.role
+      let role = family.linears.first(where: { path.hasSuffix("." + $0.path) })?.role,
+      let module = parts[0].modules(block: block, of: family).first(where: {
+        $0.roles.contains(role)
+      })
     else { return nil }
-    if parts[0].checkpoint.tensor(path + ".weight") == nil,
-      let fused = AscendModule.fusing(role, block: block, of: family),
-      parts[0].checkpoint.tensor(fused.path + ".weight") != nil
-    {
-      return (role, fused)
-    }
-    return (role, AscendModule(role, block: block, of: family))
+    return (role, module)
   }
 
   /// A layer with fixed input ranges.

@@ -13,7 +13,5 @@ extension Decoder {
         rounding: matrix, to: scheme, scaleFormat: .f32, releasing: true, on: compute)
       head = .quantized(codes, inputs: InputRounding(.dynamicPerToken(.int8)))
     } catch { throw .nonFinite(tensor: config.family.head, index: error.index) }
-    // Its pages come back one row at a time if the head was the embedding.
-    matrix.bytes.release()
   }
 }

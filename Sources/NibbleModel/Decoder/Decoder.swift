@@ -50,17 +50,15 @@ public struct DecoderEnds: Sendable {
     var states: [Float] = []
     states.reserveCapacity(tokens.count * embedding.columns)
     // Rows of a mapped embedding would stay in memory, each with its neighbours.
-    var mapped: FloatMatrix?
-    if case .float(let matrix) = embedding { mapped = matrix }
     for (index, token) in tokens.enumerated() {
       guard token >= 0, token < embedding.rows else {
         throw .tokenOutsideVocabulary(token, vocabulary: embedding.rows)
       }
       states += embedding.values(of: token..<token + 1)
       if tokens.count <= 8 {
-        mapped?.release(row: token)
+        embedding.release(row: token)
       } else if index % 64 == 63 || index == tokens.count - 1 {
-        mapped?.bytes.release()
+        embedding.release()
       }
     }
     return states

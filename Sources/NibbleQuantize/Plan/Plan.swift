@@ -52,6 +52,7 @@ public struct Plan: Sendable {
   public struct BiasedNorm: Sendable, Hashable {
     /// Module path, without `.weight`.
     public var path: String
+    public var width: Int
     public var format: FloatFormat
     /// What is written beside its weight.
     public var tensors: [SafetensorsLayout.Tensor]
@@ -214,7 +215,7 @@ public struct Plan: Sendable {
           let format = unit.copies.first(where: { $0.name == path + ".weight" })?.dtype.floatFormat
         else { return nil }
         return BiasedNorm(
-          path: path, format: format,
+          path: path, width: decoder.hidden, format: format,
           tensors: exporter.tensors(ofNorm: path, width: decoder.hidden, format))
       }
       return unit

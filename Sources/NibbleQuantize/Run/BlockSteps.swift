@@ -52,7 +52,7 @@ struct BlockSteps {
     }
     for norm in unit.norms {
       do {
-        add(try checkpoint.norm(norm.path, width: plan.decoder?.hidden ?? 0), norm, to: &outcome)
+        add(try checkpoint.norm(norm.path, width: norm.width), norm, to: &outcome)
       } catch { throw .model(error) }
     }
     return outcome

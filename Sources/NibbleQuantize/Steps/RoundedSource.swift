@@ -43,8 +43,7 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     }
     do {
       let codes = try QuantizedMatrix(
-        rounding: matrix, to: scheme.weights, scaleFormat: .f32, on: compute)
-      matrix.bytes.release()
+        rounding: matrix, to: scheme.weights, scaleFormat: .f32, releasing: true, on: compute)
       return .quantized(codes, inputs: scheme.activations.map { InputRounding($0) })
     } catch {
       throw .unsupported("\(path): value \(error.index) is infinite or not a number")

@@ -54,6 +54,8 @@ extension QuantizedMatrix {
       }
     }
     if let failure { throw NonFinite(index: failure) }
+    // The pages that two of its slices share.
+    if releases { weight.bytes.release() }
     self.init(
       scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros)
   }

@@ -48,6 +48,11 @@ public enum Weight: Sendable {
     }
   }
 
+  /// Gives the mapped pages of one float row that was read by itself back to the system.
+  public func release(row: Int) {
+    if case .float(let matrix) = self { matrix.release(row: row) }
+  }
+
   /// Gives mapped pages back to the system.
   public func release() {
     switch self {
