@@ -39,7 +39,7 @@ import Testing
     values += [0.5] + [Float](repeating: 0, count: 32)
     let (matrix, _) = OutlierRound(rule: .rowDeviation(3)).apply(
       to: FloatRows(values, columns: 33), scaleFormat: .f32, on: Self.compute)
-    let back = FloatRows(matrix, on: Self.compute).values
+    let back = FloatRows(.quantized(matrix, inputs: nil), on: Self.compute).values
     for (found, expected) in zip(back, values) { #expect(abs(found - expected) < 1e-6) }
     #expect(matrix.scales.allSatisfy { $0 > 0 })
   }
@@ -65,7 +65,7 @@ import Testing
       ).data.count
     }
     func error(_ matrix: QuantizedMatrix) -> Double {
-      let back = FloatRows(matrix, on: Self.compute).values
+      let back = FloatRows(.quantized(matrix, inputs: nil), on: Self.compute).values
       var total = 0.0
       for row in 0..<n {
         let difference = (0..<k).map { back[row * k + $0] - weight.values[row * k + $0] }

@@ -17,12 +17,14 @@ import Testing
   }
 
   private func sample(
-    _ windows: some Sequence<[Int]>, _ keeps: TokenSample.Choice, capacity: Int
+    _ windows: some Sequence<[Int]>, _ keeps: TokenSample.Choice, capacity: Int,
+    upTo bound: UInt64 = .max
   ) -> TokenSample {
     var sample = TokenSample(channels: 3, capacity: capacity, keeps: keeps)
     let compute = Compute(threads: 2, precision: .f32)
     for window in windows {
-      sample.add(activation(window, 3), window: WindowIdentity(window), on: compute)
+      sample.add(
+        activation(window, 3), window: WindowIdentity(window), upTo: bound, on: compute)
     }
     return sample
   }
@@ -46,6 +48,19 @@ import Testing
       other.merge(halves[0])
       #expect(one == whole && other == whole)
     }
+  }
+
+  @Test(arguments: [1, 31, 200, 280, 100_000])
+  func whatThePriorityBoundKeepsOutWouldNotHaveStayed(_ capacity: Int) {
+    let windows = windows(40)
+    let bound = TokenSample.bound(of: windows, capacity: capacity)
+    #expect(
+      sample(windows, .any, capacity: capacity, upTo: bound)
+        == sample(windows, .any, capacity: capacity))
+    guard bound < .max else { return }
+    // It is the lowest such bound.
+    let less = sample(windows, .any, capacity: capacity, upTo: bound - 1)
+    #expect(less.count == capacity - 1)
   }
 
   @Test func theLoudestAreThoseWithTheLargestValues() {

@@ -51,7 +51,7 @@ struct StepBench {
     checkpoint = try Checkpoint(path: folder)
     config = try checkpoint.decoderConfig()
     source = try Block(0, of: config, from: checkpoint)
-    block = FloatBlock(source, 0, of: config, in: checkpoint)
+    block = FloatBlock(source, 0, of: config, in: checkpoint, on: compute)
     plan = try Plan(
       checkpoint, recipe: recipe, exporter: CompressedTensors(),
       windows: WindowSizes(calibration: [], heldOut: []))

@@ -52,7 +52,11 @@ struct ActivationRecord: Sendable, Hashable {
   }
 
   /// Adds the activation `[t, k]` of a whole window.
-  mutating func add(_ x: [Float], window: WindowIdentity, on compute: Compute) {
+  ///
+  /// - Parameter bound: the uniform sample does not look at tokens of a higher priority.
+  mutating func add(
+    _ x: [Float], window: WindowIdentity, samplingUpTo bound: UInt64 = .max, on compute: Compute
+  ) {
     var columns = ColumnStatistics(channels: channels)
     columns.add(x, on: compute)
     tokens += x.count / channels
@@ -62,7 +66,7 @@ struct ActivationRecord: Sendable, Hashable {
       magnitude[channel].add(columns.magnitude[channel])
       energy[channel].add(columns.energy[channel])
     }
-    sample.add(x, window: window, on: compute)
+    sample.add(x, window: window, upTo: bound, on: compute)
     loudest.add(x, window: window, on: compute)
   }
 

@@ -37,11 +37,11 @@ extension StateStreams {
     keyValues = KeyValueRecord()
     for index in calibration {
       let identity = WindowIdentity(windows[index])
-      let (config, compute) = (pass.config, pass.compute)
+      let (config, compute, bound) = (pass.config, pass.compute, sampleBound)
       pass.run(block, on: &source[index], isLast: isLast) { site, activation in
         let channels = config.inputs(of: site)
         records[site, default: ActivationRecord(channels: channels)].add(
-          activation, window: identity, on: compute)
+          activation, window: identity, samplingUpTo: bound, on: compute)
         watch(site, activation, channels)
       }
       watchKeysAndValues()

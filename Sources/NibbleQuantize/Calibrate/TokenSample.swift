@@ -50,14 +50,28 @@ struct TokenSample: Sendable, Hashable {
   var priorities: [UInt64] { keys.map(\.priority) }
 
   /// Adds the activation `[t, channels]` of a whole window.
-  mutating func add(_ x: [Float], window: WindowIdentity, on compute: Compute) {
+  ///
+  /// - Parameter bound: tokens of a higher priority are not looked at; of a uniform sample.
+  mutating func add(
+    _ x: [Float], window: WindowIdentity, upTo bound: UInt64 = .max, on compute: Compute
+  ) {
     let peaks = keeps == .loudest ? FloatRows(x, columns: channels).rowPeaks(on: compute) : []
     for token in 0..<x.count / channels {
       let key = Key(
         quietness: keeps == .loudest ? -peaks[token] : 0, priority: window.priority(token))
-      guard isWanted(key) else { continue }
+      guard key.priority <= bound, isWanted(key) else { continue }
       insert(key, Array(x[token * channels..<(token + 1) * channels]))
     }
+  }
+
+  /// The highest priority that a uniform sample of all tokens of some windows keeps: whoever knows the
+  /// windows beforehand need not keep tokens that others push out.
+  static func bound(of windows: some Sequence<[Int]>, capacity: Int) -> UInt64 {
+    let priorities = windows.flatMap { window in
+      let identity = WindowIdentity(window)
+      return window.indices.map(identity.priority)
+    }
+    return capacity < priorities.count ? priorities.sorted()[capacity - 1] : .max
   }
 
   mutating func merge(_ other: TokenSample) {
@@ -65,7 +79,12 @@ struct TokenSample: Sendable, Hashable {
   }
 
   /// `[rows, channels]`
-  var values: FloatRows { FloatRows(rows.flatMap(\.self), columns: channels) }
+  var values: FloatRows {
+    var values: [Float] = []
+    values.reserveCapacity(rows.count * channels)
+    for row in rows { values += row }
+    return FloatRows(values, columns: channels)
+  }
 
   private func isWanted(_ key: Key) -> Bool {
     keys.count < capacity || key < keys[keys.count - 1]

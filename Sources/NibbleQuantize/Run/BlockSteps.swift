@@ -32,13 +32,13 @@ struct BlockSteps {
       } catch { throw .model(error) }
       let matrix: QuantizedMatrix
       if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.role != nil {
-        if let bad = source.format.firstNonFinite(in: source.bytes) {
+        let weight = FloatRows(.float(source), on: compute)
+        if let bad = weight.firstNonFinite(on: compute) {
           throw .nonFinite(tensor: layer.path + ".weight", index: bad)
         }
         matrix =
           outliers.apply(
-            to: FloatRows(
-              Weight.float(source).values(of: 0..<source.rows), columns: source.columns),
+            to: weight,
             scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute
           ).0
       } else {
@@ -110,16 +110,14 @@ struct BlockSteps {
     _ source: Block, _ index: Int, config: DecoderConfig, _ known: StatisticsFile?,
     _ streams: inout StateStreams?
   ) throws(QuantizeError) -> Outcome {
+    let needs = plan.recipe.needs
+    var outcome = Outcome()
+    var block = FloatBlock(source, index, of: config, in: checkpoint, on: compute)
     for layer in unit.layers {
-      guard let role = layer.role, let weight = source.linears[role]?.weight else { continue }
-      if case .float(let matrix) = weight, let bad = matrix.format.firstNonFinite(in: matrix.bytes)
-      {
+      if let role = layer.role, let bad = block.weights[role]?.firstNonFinite(on: compute) {
         throw .nonFinite(tensor: layer.path + ".weight", index: bad)
       }
     }
-    let needs = plan.recipe.needs
-    var outcome = Outcome()
-    var block = FloatBlock(source, index, of: config, in: checkpoint)
     var seen: [Site: ActivationStatistics] = [:]
     if let known {
       for site in Site.allCases {

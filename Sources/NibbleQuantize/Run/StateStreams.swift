@@ -21,6 +21,8 @@ struct StateStreams {
   var pass: ForwardPass
   /// What calibration saw of the keys and values of the last block that it watched.
   var keyValues = KeyValueRecord()
+  /// The highest priority of the calibration tokens that a uniform sample keeps.
+  let sampleBound: UInt64
   /// The windows that are not held out.
   var calibration: Range<Int> { 0..<windows.count - heldOut }
 
@@ -33,6 +35,7 @@ struct StateStreams {
   ) throws(QuantizeError) {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
+    sampleBound = TokenSample.bound(of: calibration, capacity: ActivationRecord.sampled)
     let sizes = windows.map { $0.count * config.hidden }
     func followed(_ isFollowed: Bool) -> [Int] {
       isFollowed || needs.isEmpty

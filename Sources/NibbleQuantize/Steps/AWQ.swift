@@ -138,7 +138,7 @@ struct ScalingLoss {
         nearest: scaled,
         to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: .extremes),
         on: compute)
-      var error = FloatRows(codes, on: compute)
+      var error = FloatRows(.quantized(codes, inputs: nil), on: compute)
       error.scaleColumns(by: inverse, on: compute)
       error.add(weight, times: -1, on: compute)
       total += share * error.energy(under: moments, on: compute)

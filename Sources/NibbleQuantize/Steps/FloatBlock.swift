@@ -30,14 +30,13 @@ struct FloatBlock {
   private var changed: Set<String> = []
 
   init(
-    _ source: Block, _ index: Int, of config: DecoderConfig, in checkpoint: Checkpoint
+    _ source: Block, _ index: Int, of config: DecoderConfig, in checkpoint: Checkpoint,
+    on compute: Compute
   ) {
     self.config = config
     self.index = index
     parameters = source
-    weights = source.linears.mapValues { linear in
-      FloatRows(linear.weight.values(of: 0..<linear.weight.rows), columns: linear.weight.columns)
-    }
+    weights = source.linears.mapValues { FloatRows($0.weight, on: compute) }
     let family = config.family
     let names =
       [family.inputNorm, family.postAttentionNorm].map {

@@ -106,6 +106,13 @@ public struct FloatRows: Sendable, Hashable {
     return peaks
   }
 
+  /// Index of the first value that is infinite or not a number.
+  public func firstNonFinite(on compute: Compute) -> Int? {
+    rowPeaks(on: compute).firstIndex { !$0.isFinite }.flatMap { row in
+      values[(row * columns)...].firstIndex { !$0.isFinite }
+    }
+  }
+
   /// Extremes and sums of each column.
   public func columnStatistics(on compute: Compute) -> ColumnStatistics {
     var statistics = ColumnStatistics(channels: columns)
@@ -159,14 +166,15 @@ public struct FloatRows: Sendable, Hashable {
     return sum
   }
 
-  /// The codes multiplied back.
-  public init(_ matrix: QuantizedMatrix, on compute: Compute) {
-    let k = matrix.columns
-    var values = [Float](repeating: 0, count: matrix.rows * k)
-    unsafe values.withUnsafeMutableBufferPointer { values in
-      compute.ranges(of: matrix.rows, grain: 32) { part, _ in
-        unsafe matrix.decode(part, into: values.baseAddress! + part.lowerBound * k)
+  /// A weight as floats; codes are multiplied back.
+  public init(_ weight: Weight, on compute: Compute) {
+    let (n, k) = (weight.rows, weight.columns)
+    let values = unsafe [Float](unsafeUninitializedCapacity: n * k) { values, initialized in
+      let start = values.baseAddress
+      compute.ranges(of: n, grain: 32) { part, _ in
+        unsafe weight.widen(part, into: start! + part.lowerBound * k)
       }
+      initialized = n * k
     }
     self.init(values, columns: k)
   }

@@ -6,6 +6,27 @@ extension QuantizedMatrix {
   /// in dB, sums in double in row order; infinite when nothing was lost.
   public func signalToNoise(against weight: FloatMatrix, on compute: Compute) -> Double {
     precondition(weight.rows == rows && weight.columns == columns, "shapes differ")
+    return unsafe signalToNoise(on: compute) { part, scratch in
+      unsafe Weight.float(weight).widen(part, into: scratch)
+      return unsafe UnsafePointer(scratch)
+    }
+  }
+
+  /// The same against a weight in memory.
+  public func signalToNoise(against weight: FloatRows, on compute: Compute) -> Double {
+    precondition(weight.rows == rows && weight.columns == columns, "shapes differ")
+    return unsafe weight.values.withUnsafeBufferPointer { values in
+      unsafe signalToNoise(on: compute) { part, _ in
+        unsafe values.baseAddress! + part.lowerBound * columns
+      }
+    }
+  }
+
+  /// - Parameter source: where some rows of the float weight are; it may put them into `scratch`.
+  private func signalToNoise(
+    on compute: Compute,
+    source: (Range<Int>, _ scratch: UnsafeMutablePointer<Float>) -> UnsafePointer<Float>
+  ) -> Double {
     let grain = 32
     let parts = (rows + grain - 1) / grain
     var errors = [Double](repeating: 0, count: parts)
@@ -15,26 +36,17 @@ extension QuantizedMatrix {
         compute.ranges(of: rows, grain: grain) { part, _ in
           let count = part.count * columns
           unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * count) { values in
-            let source = values.baseAddress!
-            let decoded = unsafe source + count
-            let start = part.lowerBound * weight.rowBytes
-            unsafe weight.bytes.withUnsafeBytes {
-              unsafe weight.format.widen($0.baseAddress! + start, into: source, count: count)
-            }
+            let decoded = values.baseAddress!
             unsafe decode(part, into: decoded)
             let index = part.lowerBound / grain
             unsafe nibble_error_energy(
-              source, decoded, count, errors.baseAddress! + index, signals.baseAddress! + index)
+              source(part, decoded + count), decoded, count, errors.baseAddress! + index,
+              signals.baseAddress! + index)
           }
         }
       }
     }
     let (error, signal) = (errors.reduce(0, +), signals.reduce(0, +))
     return error == 0 ? .infinity : 10 * log10(signal / error)
-  }
-
-  /// The same against a weight in memory.
-  public func signalToNoise(against weight: FloatRows, on compute: Compute) -> Double {
-    signalToNoise(against: weight.matrix, on: compute)
   }
 }

@@ -1,0 +1,24 @@
+/// How factors follow from what a channel's inputs and weights say: `s = x^a / w^b`, with x the largest
+/// magnitude of the inputs or their root mean square, w the largest of the weights.
+struct Migration: CustomStringConvertible {
+  enum Loudness: String { case peak, rms }
+  var inputs: Float
+  var weights: Float
+  var loudness: Loudness
+
+  /// SmoothQuant's: `x^α / w^(1-α)`.
+  init(strength: Float) { self.init(.peak, strength, 1 - strength) }
+
+  init(_ loudness: Loudness, _ inputs: Float, _ weights: Float) {
+    (self.loudness, self.inputs, self.weights) = (loudness, inputs, weights)
+  }
+
+  /// SmoothQuant's strengths, all that serve codes whose steps outliers do not set.
+  static let strengths = (0...20).map { Migration(strength: Float($0) / 20) }
+
+  static let searched =
+    strengths
+    + (3...8).flatMap { a in (0...3).map { Migration(.rms, Float(a) / 10, Float($0) / 10) } }
+
+  var description: String { "\(loudness.rawValue)^\(inputs) / w^\(weights)" }
+}
