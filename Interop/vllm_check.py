@@ -1,6 +1,6 @@
 """Loads a checkpoint that nibble wrote in vLLM on the CPU and compares the two.
 
-    vllm_check.py MODEL --text FILE [--window 512] [--windows 8] [--dtype float16]
+    vllm_check.py MODEL --text FILE [--window 512] [--windows 8] [--dtype float16] [--kv-cache-dtype fp8]
 
 Checked: a greedy answer to a chat prompt, and perplexity from prompt log-probabilities, over the
 windows and targets that transformers_check.py uses. float32 compares most exactly, but vLLM's kernels
@@ -58,6 +58,7 @@ def main():
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--windows", type=int, default=8, help="0 for all")
     parser.add_argument("--dtype", default="float16", choices=["auto", "bfloat16", "float16", "float32"])
+    parser.add_argument("--kv-cache-dtype", default="auto", choices=["auto", "fp8"])
     parser.add_argument("--tolerance", type=float, default=0.003, help="of perplexity, relative")
     parser.add_argument("--peer-only", action="store_true", help="do not run nibble")
     nibble_command.add_options(parser)
@@ -66,7 +67,8 @@ def main():
     verdict = Verdict()
     # Longer than a window: the engine wants room to generate.
     llm = LLM(
-        options.model, max_model_len=options.window + 512, dtype=options.dtype, enforce_eager=True
+        options.model, max_model_len=options.window + 512, dtype=options.dtype, enforce_eager=True,
+        kv_cache_dtype=options.kv_cache_dtype,
     )
     chat = [{"role": "user", "content": "What's deep learning?"}]
     text = llm.chat(chat, SamplingParams(temperature=0, max_tokens=48))[0].outputs[0].text
@@ -82,10 +84,11 @@ def main():
     if options.peer_only:
         verdict.finish()
 
+    cache = [] if options.kv_cache_dtype == "auto" else ["--kv", options.kv_cache_dtype]
     with text_file(words) as path:
         ours = nibble_command.run_json(
             options.nibble, "eval", options.model, "--text", path,
-            "--window", options.window, "--windows", windows, "--precision", "f32",
+            "--window", options.window, "--windows", windows, "--precision", "f32", *cache,
         )
     apart = abs(ours["perplexity"] / theirs - 1)
     verdict.check(
