@@ -112,7 +112,7 @@ import TinyModel
       for site in Site.allCases {
         let loss = try loss(bench, bench.block, site, seen)
         var louder = seen
-        louder[site] = seen[site]?.divided(
+        louder[site]?.divide(
           by: [Float](repeating: 1 / 64, count: seen[site]?.channels ?? 0), on: bench.compute)
         let same = try self.loss(bench, bench.block, site, louder)
         for ratio in [0.05, 0.5, 1] as [Float] {

@@ -10,6 +10,8 @@ struct BlockMemory {
   var gate: [Float] = []
   var up: [Float] = []
   var result: [Float] = []
+  /// Keys and values of a whole sequence that nobody continues.
+  private(set) var store: KeyValueStore?
 
   mutating func resize(tokens: Int, _ config: DecoderConfig) {
     guard normed.count != tokens * config.hidden else { return }
@@ -23,5 +25,13 @@ struct BlockMemory {
     gate = [Float](repeating: 0, count: tokens * config.intermediate)
     up = gate
     result = normed
+  }
+
+  /// The store of a whole sequence; what it held is overwritten.
+  mutating func sequenceStore(tokens: Int, _ attention: Attention) -> KeyValueStore {
+    if let store, store.capacity == tokens { return store }
+    let new = KeyValueStore(attention, capacity: tokens)
+    store = new
+    return new
   }
 }

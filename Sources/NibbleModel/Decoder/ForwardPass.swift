@@ -40,7 +40,7 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], isLast: Bool = false,
     watch: (Site, _ activation: [Float]) -> Void
   ) {
-    let store = KeyValueStore(config.attention, capacity: states.count / config.hidden)
+    let store = memory.sequenceStore(tokens: states.count / config.hidden, config.attention)
     run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
 
@@ -83,7 +83,8 @@ public struct ForwardPass: Sendable {
       return memory.normed
     case .output:
       attend(
-        block, states, from: 0, keeping: KeyValueStore(config.attention, capacity: tokens))
+        block, states, from: 0,
+        keeping: memory.sequenceStore(tokens: tokens, config.attention))
       return memory.attended
     case .feedForward:
       arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)

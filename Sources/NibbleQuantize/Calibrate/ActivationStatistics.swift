@@ -40,16 +40,14 @@ struct ActivationStatistics: Sendable {
   /// Gives their memory back, once no step needs them.
   mutating func forgetMoments() { moments = nil }
 
-  /// The statistics of the activation divided by `factors`.
-  func divided(by factors: [Float], on compute: Compute) -> Self {
-    var divided = self
+  /// Makes these the statistics of the activation divided by `factors`.
+  mutating func divide(by factors: [Float], on compute: Compute) {
     let inverse = factors.map { 1 / $0 }
-    divided.columns = columns.divided(by: factors)
-    divided.windows = windows.map { $0.divided(by: factors) }
-    divided.sample.scaleColumns(by: inverse, on: compute)
-    divided.loudest.scaleColumns(by: inverse, on: compute)
-    divided.moments = moments?.divided(by: factors)
-    return divided
+    columns = columns.divided(by: factors)
+    windows = windows.map { $0.divided(by: factors) }
+    sample.scaleColumns(by: inverse, on: compute)
+    loudest.scaleColumns(by: inverse, on: compute)
+    moments = moments?.divided(by: factors)
   }
 
   /// The statistics of the activation less `centers`: sums and moments are estimated from the sample.

@@ -134,7 +134,7 @@ struct FloatBlock {
     }
     let perChannel = factorIndex(of: site).map { factors[$0] }
     for role in site.roles { weights[role]?.scaleColumns(by: perChannel, on: compute) }
-    seen[site] = seen[site]?.divided(by: perChannel, on: compute)
+    seen[site]?.divide(by: perChannel, on: compute)
     return perChannel
   }
 
