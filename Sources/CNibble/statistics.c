@@ -19,8 +19,6 @@ static inline __attribute__((always_inline)) void watch_columns(const float *x, 
     for (size_t i = 0; i < width; i++) sum[i] = square[i] = 0;
     for (size_t t = start; t < end; t++) {
       const float *row = x + t * stride;
-      __builtin_prefetch(row + 8 * stride);
-      __builtin_prefetch(row + 8 * stride + 16);
       for (size_t i = 0; i < width; i++) {
         float v = row[i];
         least[i] = v < least[i] ? v : least[i];

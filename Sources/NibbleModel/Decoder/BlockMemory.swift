@@ -11,7 +11,7 @@ struct BlockMemory {
   var up: [Float] = []
   var result: [Float] = []
   /// Keys and values of a whole sequence that nobody continues.
-  private(set) var store: KeyValueStore?
+  private var store: KeyValueStore?
 
   mutating func resize(tokens: Int, _ config: DecoderConfig) {
     guard normed.count != tokens * config.hidden else { return }

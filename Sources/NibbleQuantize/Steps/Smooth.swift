@@ -56,7 +56,8 @@ public struct Smooth: Hashable, Sendable, Codable {
         step: "smooth", block: block.index, site: choice.site,
         result: String(
           format: "%@%@, noise %.3f of unsmoothed", choice.migration.description,
-          choice.shift == .none ? "" : " less \(choice.shift.rawValue)", choice.noise))
+          choice.shift == .none ? "" : " less \(choice.shift.rawValue)", choice.noise / choice.plain
+        ))
     }
   }
 
@@ -88,14 +89,15 @@ public struct Smooth: Hashable, Sendable, Codable {
           unsafe totals[index] = noise.total(noise.factors(candidates[index]))
         }
       }
-      let ratios = totals.map { $0 / plain }
-      let quietest = ratios.indices.filter { ratios[$0].isFinite }.min { ratios[$0] < ratios[$1] }
       // What was asked for is done even where it does harm.
-      guard let quietest, ratios[quietest] < best?.noise ?? (strength == nil ? 1 : .infinity)
+      let limit = best?.noise ?? (strength == nil ? plain : .infinity)
+      guard
+        let quietest = totals.indices.filter({ totals[$0] < limit })
+          .min(by: { totals[$0] < totals[$1] })
       else { continue }
       best = Choice(
         site: site, migration: candidates[quietest], factors: noise.factors(candidates[quietest]),
-        shift: shift, centers: centers, noise: ratios[quietest])
+        shift: shift, centers: centers, noise: totals[quietest], plain: plain)
     }
     return best
   }
@@ -107,8 +109,9 @@ public struct Smooth: Hashable, Sendable, Codable {
     var factors: [Float]
     var shift: Shift
     var centers: [Float]?
-    /// Of the noise without smoothing.
     var noise: Double
+    /// The noise without smoothing.
+    var plain: Double
   }
 
   /// What is subtracted from each channel.
