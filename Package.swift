@@ -7,8 +7,6 @@ let settings: [SwiftSetting] = [
   .strictMemorySafety(), .treatAllWarnings(as: .error),
 ]
 
-let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
-
 let package = Package(
   name: "nibble",
   products: [
@@ -22,11 +20,8 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
-    .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
   targets: [
     .target(
@@ -36,14 +31,17 @@ let package = Package(
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"]), .brew(["onednn"])]),
     .target(
       name: "NibbleTensor", dependencies: ["CNibble", "COneDNN"], swiftSettings: settings),
-    .target(name: "NibbleFormats", dependencies: ["NibbleTensor"], swiftSettings: settings),
+    .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"]), .brew(["curl"])]),
+    .systemLibrary(name: "COpenSSL", providers: [.apt(["libssl-dev"]), .brew(["openssl@3"])]),
+    .target(
+      name: "NibbleFormats", dependencies: ["NibbleTensor", "COpenSSL"], swiftSettings: settings),
     .target(
       name: "NibbleModel", dependencies: ["NibbleTensor", "NibbleFormats"],
       swiftSettings: settings),
     .target(
       name: "NibbleQuantize",
       dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel", crypto,
+        "NibbleTensor", "NibbleFormats", "NibbleModel",
         .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
@@ -54,15 +52,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(
-      name: "NibbleHub",
-      dependencies: [
-        "NibbleFormats", crypto,
-        .product(name: "AsyncHTTPClient", package: "async-http-client"),
-        .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOHTTP1", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
-      ],
-      swiftSettings: settings),
+      name: "NibbleHub", dependencies: ["NibbleFormats", "CCurl"], swiftSettings: settings),
     .executableTarget(
       name: "nibble",
       dependencies: [
@@ -100,7 +90,7 @@ let package = Package(
     .testTarget(
       name: "NibbleHubTests",
       dependencies: [
-        "NibbleHub", "NibbleFormats", crypto, .product(name: "NIOCore", package: "swift-nio"),
+        "NibbleHub", "NibbleFormats", .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
       ],

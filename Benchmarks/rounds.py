@@ -83,7 +83,7 @@ def nibble(options):
 
 def release_build():
     root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-    build = ["swift", "build", "--package-path", root, "-c", "release"]
+    build = [os.path.join(root, "scripts", "build")]
     subprocess.run([*build, "--product", "nibble"], check=True, stdout=sys.stderr)
     shown = subprocess.run([*build, "--show-bin-path"], check=True, stdout=subprocess.PIPE)
     return os.path.join(shown.stdout.decode().strip(), "nibble")

@@ -83,22 +83,27 @@ VARIANTS double nibble_log_sum_exp(const float *x, size_t count) {
   return (double)peak + log(fold_double(lane));
 }
 
+/// p * (d - 1 + exp(-d)) with p = exp(a - base) and d = log p - log q, q = exp(b - base - shift): at
+/// least 0 whatever the rounding. Small d take the series, where the difference would cancel.
+static inline __attribute__((always_inline)) double divergence_lane(float a, float b, float base,
+                                                                    double shift) {
+  const double d = (double)a - (double)b + shift;
+  const double p = exp_lane(a - base), q = exp_lane((float)((double)b - base - shift));
+  const double series =
+      1.0 / 2 + d * (-1.0 / 6 + d * (1.0 / 24 + d * (-1.0 / 120 + d * (1.0 / 720 - d / 5040))));
+  const double whole = p * (d - 1.0) + q;
+  return d > -0.25 && d < 0.25 ? p * (d * d * series) : whole > 0.0 ? whole : 0.0;
+}
+
 VARIANTS double nibble_kl(const float *a, const float *b, double a_sum, double b_sum,
                           size_t count) {
   double lane[LANES] = {0};
   const float base = (float)a_sum;
   const double shift = b_sum - a_sum;
   size_t i = 0;
-  for (; i + LANES <= count; i += LANES) {
-    for (int l = 0; l < LANES; l++) {
-      double difference = (double)a[i + l] - (double)b[i + l] + shift;
-      lane[l] += (double)exp_lane(a[i + l] - base) * difference;
-    }
-  }
-  for (int l = 0; i < count; i++, l++) {
-    double difference = (double)a[i] - (double)b[i] + shift;
-    lane[l] += (double)exp_lane(a[i] - base) * difference;
-  }
+  for (; i + LANES <= count; i += LANES)
+    for (int l = 0; l < LANES; l++) lane[l] += divergence_lane(a[i + l], b[i + l], base, shift);
+  for (int l = 0; i < count; i++, l++) lane[l] += divergence_lane(a[i], b[i], base, shift);
   return fold_double(lane);
 }
 

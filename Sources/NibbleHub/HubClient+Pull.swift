@@ -1,7 +1,4 @@
-import AsyncHTTPClient
 import Foundation
-import NIOCore
-import NIOHTTP1
 
 extension HubClient {
   /// Brings a checkpoint into a folder that does not exist yet, or is empty.
@@ -18,16 +15,9 @@ extension HubClient {
   ) async throws(HubError) -> PullReport {
     let work = try PullFolder(target: folder, repository: reference.description)
     defer { work.close() }
-    let http = HubConnection.makeClient()
     let connection = HubConnection(
-      http: http, endpoint: endpoint, token: token, repository: reference.repository,
-      limits: limits)
-    let report: Result<PullReport, HubError>
-    do throws(HubError) {
-      report = .success(try await pull(reference, into: work, over: connection, progress))
-    } catch { report = .failure(error) }
-    try? await http.shutdown()
-    return try report.get()
+      endpoint: endpoint, token: token, repository: reference.repository, limits: limits)
+    return try await pull(reference, into: work, over: connection, progress)
   }
 
   private func pull(
@@ -74,19 +64,19 @@ extension HubClient {
     var failures = 0
     while true {
       do {
-        let response = try await connection.get(url)
-        guard response.status == .ok else {
+        let answer = try await connection.get(url)
+        guard answer.head.status == 200 else {
           throw Fault.lasting(
-            .badListing(address: HubConnection.shown(url), reason: "status \(response.status.code)")
-          )
+            .badListing(
+              address: HubConnection.shown(url), reason: "status \(answer.head.status)"))
         }
         var bytes: [UInt8] = []
-        for try await buffer in response.body {
-          guard bytes.count + buffer.readableBytes <= limits.listing else {
+        while let piece = try await answer.body.next() {
+          guard bytes.count + piece.count <= limits.listing else {
             throw HubError.badListing(
               address: HubConnection.shown(url), reason: "more than \(limits.listing) bytes")
           }
-          bytes += buffer.readableBytesView
+          bytes += piece
         }
         return try HubListing(
           parsing: bytes, repository: reference.repository, address: HubConnection.shown(url),

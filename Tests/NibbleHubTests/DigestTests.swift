@@ -12,7 +12,7 @@ import Testing
 
   /// `printf 'hello\n' | git hash-object --stdin`, git 2.39.5.
   @Test func agreesWithGit() {
-    var stream = DigestStream(.gitBlob(""), size: 6)
+    let stream = DigestStream(.gitBlob(""), size: 6)
     stream.update(Data("hel".utf8))
     stream.update(Data("lo\n".utf8))
     #expect(stream.hex() == "ce013625030ba8dba906f756967f9e9ca394464a")

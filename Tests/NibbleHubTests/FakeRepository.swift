@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NibbleFormats
 
@@ -32,20 +31,15 @@ struct FakeRepository: Sendable {
       entry["rfilename"] = .string(name)
       entry["size"] = JSON(bytes.count)
       if name.hasSuffix(".safetensors") || name.hasSuffix(".gguf") {
-        let hex = SHA256.hash(data: bytes).map { Self.hex($0) }.joined()
-        entry["lfs"] = ["sha256": .string(hex), "size": JSON(bytes.count)]
+        entry["lfs"] = ["sha256": .string(Checksum.sha256(bytes)), "size": JSON(bytes.count)]
       } else {
-        let blob = Array("blob \(bytes.count)\0".utf8) + bytes
-        entry["blobId"] = .string(Insecure.SHA1.hash(data: blob).map { Self.hex($0) }.joined())
+        let stream = DigestStream(.gitBlob(""), size: bytes.count)
+        stream.update(Data(bytes))
+        entry["blobId"] = .string(stream.hex()!)
       }
       return .object(entry)
     }
     return ["sha": .string(Self.commit), "siblings": .array(siblings)]
-  }
-
-  static func hex(_ byte: UInt8) -> String {
-    let text = String(byte, radix: 16)
-    return text.utf8.count == 2 ? text : "0" + text
   }
 
   func reply(_ request: Request) -> Reply {

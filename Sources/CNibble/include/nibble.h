@@ -242,7 +242,8 @@ void nibble_softmax(float *x, size_t count);
 /// log(sum exp(x[i])), in double over lanes; the row's maximum is subtracted first.
 double nibble_log_sum_exp(const float *x, size_t count);
 /// sum over i of p[i] * (log p[i] - log q[i]) with p, q the softmax of the logits a, b, whose
-/// log_sum_exp are given.
+/// log_sum_exp are given. Computed as the sum of p * (d - 1 + exp(-d)) with d = log p - log q, which is
+/// equal since p and q both add up to 1, and whose terms are never negative.
 double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, size_t count);
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);

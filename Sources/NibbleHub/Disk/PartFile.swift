@@ -24,7 +24,7 @@ struct PartFile {
         throw .cannotWrite(path: path.path, reason: "it cannot be created")
       }
     }
-    var digest = DigestStream(file.digest, size: file.size)
+    let digest = DigestStream(file.digest, size: file.size)
     var count = 0
     try FileStore.read(path) { data in
       digest.update(data)

@@ -58,7 +58,7 @@ struct PullFolder {
     let path = self.file(file.name)
     guard let size = try FileStore.size(of: path), let digest = file.digest else { return false }
     guard file.size == nil || file.size == size else { return false }
-    var stream = DigestStream(digest, size: size)
+    let stream = DigestStream(digest, size: size)
     try FileStore.read(path) { stream.update($0) }
     return stream.hex() == digest.hex
   }

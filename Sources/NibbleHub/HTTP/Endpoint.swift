@@ -18,7 +18,7 @@ struct Endpoint: Hashable, Sendable {
     self.url = url
   }
 
-  private static func isLoopback(_ host: String) -> Bool {
+  static func isLoopback(_ host: String) -> Bool {
     ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
   }
 

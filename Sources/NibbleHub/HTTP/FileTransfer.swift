@@ -1,7 +1,4 @@
-import AsyncHTTPClient
 import Foundation
-import NIOCore
-import NIOHTTP1
 
 /// Brings one file into its `.part`, however often the connection breaks.
 struct FileTransfer {
@@ -53,22 +50,22 @@ struct FileTransfer {
     _ part: inout PartFile, _ report: (PullProgress.Activity, Int) -> Void
   ) async throws(Fault) {
     if let size = file.size, part.count == size, size > 0 { return }
-    let response = try await connection.get(url, headers: rangeHeaders(part))
+    let answer = try await connection.get(url, headers: rangeHeaders(part))
     let total: Int?
-    do { total = try accept(response, &part) } catch let fault as Fault { throw fault } catch {
+    do { total = try accept(answer.head, &part) } catch let fault as Fault { throw fault } catch {
       throw HubConnection.transportFault(error)
     }
-    if response.status == .rangeNotSatisfiable { return }
+    if answer.head.status == 416 { return }
     report(.fetching, part.count)
     do {
       var reported = part.count
-      for try await buffer in response.body {
-        guard buffer.readableBytes <= (file.size ?? limit) - part.count else {
-          let bytes = part.count + buffer.readableBytes
+      while let piece = try await answer.body.next() {
+        guard piece.count <= (file.size ?? limit) - part.count else {
+          let bytes = part.count + piece.count
           try part.restart()
           throw HubError.tooLarge(file: file.name, bytes: bytes, limit: file.size ?? limit)
         }
-        try part.append(Data(buffer.readableBytesView))
+        try part.append(piece)
         if part.count - reported >= FileStore.piece {
           reported = part.count
           report(.fetching, part.count)
@@ -93,18 +90,17 @@ struct FileTransfer {
   ///
   /// - Returns: the size of the whole file, when the answer says it.
   private func accept(
-    _ response: HTTPClientResponse, _ part: inout PartFile
+    _ head: HTTPHead, _ part: inout PartFile
   ) throws -> Int? {
-    let headers = response.headers
-    if let encoding = headers.first(name: "content-encoding"), encoding != "identity" {
+    if let encoding = head.first("content-encoding"), encoding != "identity" {
       let reason = "content-encoding '\(encoding)', which was not asked for"
       throw Fault.lasting(.refused(address: HubConnection.shown(url), reason: reason))
     }
-    let tag = headers.first(name: "etag")
-    let range = headers.first(name: "content-range").flatMap(ContentRange.init(parsing:))
+    let tag = head.first("etag")
+    let range = head.first("content-range").flatMap(ContentRange.init(parsing:))
     var total: Int?
-    switch response.status {
-    case .partialContent:
+    switch head.status {
+    case 206:
       let sameVersion = tag == nil || part.tag == nil || tag == part.tag
       guard let range, range.start == part.count, sameVersion else {
         try part.restart()
@@ -112,14 +108,14 @@ struct FileTransfer {
           reason: "the file changed on the server", wait: nil, unreachable: false)
       }
       total = range.total
-    case .rangeNotSatisfiable:
+    case 416:
       if part.count > 0, range?.total == part.count { return part.count }
       try part.restart()
       throw Fault.passing(
         reason: "the server has less than what was fetched", wait: nil, unreachable: false)
     default:
       if part.count > 0 { try part.restart() }
-      total = headers.first(name: "content-length").flatMap { Int($0) }
+      total = head.first("content-length").flatMap { Int($0) }
     }
     if let total, let size = file.size, total != size {
       try part.restart()

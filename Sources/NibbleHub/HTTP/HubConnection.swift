@@ -1,8 +1,4 @@
-import AsyncHTTPClient
 import Foundation
-import NIOCore
-import NIOHTTP1
-import NIOPosix
 
 /// Why one request did not bring what it was sent for.
 enum Fault: Error {
@@ -13,48 +9,45 @@ enum Fault: Error {
 
 /// Requests to the hub. Redirects are followed by hand, so that the token stays with its host.
 struct HubConnection: Sendable {
-  let http: HTTPClient
   let endpoint: Endpoint
   let token: String?
   let repository: String
   let limits: HubLimits
 
-  static func makeClient() -> HTTPClient {
-    var configuration = HTTPClient.Configuration(
-      redirectConfiguration: .disallow,
-      timeout: .init(connect: .seconds(10), read: .seconds(60)),
-      decompression: .disabled)
-    configuration.connectionPool.retryConnectionEstablishment = false
-    return HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+  /// An answer: its head, and where its body is read from.
+  struct Answer: Sendable {
+    let head: HTTPHead
+    let body: HTTPTransfer
   }
 
   /// Sends a GET and returns the answer that is no redirect, with a status of 200, 206 or 416.
-  func get(_ start: URL, headers: [(String, String)] = []) async throws(Fault) -> HTTPClientResponse
-  {
+  func get(_ start: URL, headers: [(String, String)] = []) async throws(Fault) -> Answer {
     var url = start
     for _ in 0...limits.redirects {
-      let response = try await send(url, headers)
-      let status = Int(response.status.code)
-      switch status {
-      case 200, 206, 416: return response
-      case 301, 302, 303, 307, 308: url = try follow(response.headers.first(name: "location"), url)
-      default: throw fault(status, response, url)
+      let answer = try await send(url, headers)
+      switch answer.head.status {
+      case 200, 206, 416: return answer
+      case 301, 302, 303, 307, 308: url = try follow(answer.head.first("location"), url)
+      default: throw fault(answer.head, url)
       }
     }
     throw .lasting(.refused(address: Self.shown(start), reason: "too many redirects"))
   }
 
-  private func send(_ url: URL, _ headers: [(String, String)]) async throws(Fault)
-    -> HTTPClientResponse
-  {
-    var request = HTTPClientRequest(url: url.absoluteString)
-    request.headers.add(name: "User-Agent", value: "nibble")
-    request.headers.add(name: "Accept-Encoding", value: "identity")
-    for (name, value) in headers { request.headers.add(name: name, value: value) }
+  private func send(_ url: URL, _ headers: [(String, String)]) async throws(Fault) -> Answer {
+    var headers = [("User-Agent", "nibble"), ("Accept-Encoding", "identity")] + headers
     if let token, endpoint.isOrigin(of: url) {
-      request.headers.add(name: "Authorization", value: "Bearer \(token)")
+      headers.append(("Authorization", "Bearer \(token)"))
     }
-    do { return try await http.execute(request, deadline: .distantFuture) } catch {
+    for (name, value) in headers where !value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) {
+      throw .lasting(
+        .refused(
+          address: Self.shown(url),
+          reason: "the value of the header \(name) would hold a control character"))
+    }
+    let transfer = HTTPTransfer(
+      url, headers: headers, isLoopback: Endpoint.isLoopback(url.host ?? ""))
+    do { return Answer(head: try await transfer.head(), body: transfer) } catch {
       throw Self.transportFault(error)
     }
   }
@@ -72,7 +65,8 @@ struct HubConnection: Sendable {
     return next
   }
 
-  private func fault(_ status: Int, _ response: HTTPClientResponse, _ url: URL) -> Fault {
+  private func fault(_ head: HTTPHead, _ url: URL) -> Fault {
+    let status = head.status
     let atHub = endpoint.isOrigin(of: url)
     switch status {
     case 401,
@@ -82,7 +76,7 @@ struct HubConnection: Sendable {
     case 404, 410: return .lasting(.notFound(address: Self.shown(url)))
     // A signed address of a storage host expires; the hub gives a new one.
     case 403, 408, 429, 500...599:
-      let seconds = response.headers.first(name: "retry-after").flatMap { Int($0) }
+      let seconds = head.first("retry-after").flatMap { Int($0) }
       return .passing(
         reason: "status \(status) from \(url.host ?? "the hub")",
         wait: seconds.map { .seconds(min(max($0, 0), 60)) }, unreachable: false)
@@ -95,16 +89,8 @@ struct HubConnection: Sendable {
     if let fault = error as? Fault { return fault }
     if let error = error as? HubError { return .lasting(error) }
     if error is CancellationError || Task.isCancelled { return .lasting(.cancelled) }
-    if let error = error as? HTTPClientError {
-      if error == .cancelled { return .lasting(.cancelled) }
-      let reason = error.shortDescription
-      return .passing(reason: reason, wait: nil, unreachable: error == .connectTimeout)
-    }
-    if error is NIOConnectionError {
-      return .passing(reason: "no connection", wait: nil, unreachable: true)
-    }
-    if let error = error as? IOError {
-      return .passing(reason: "\(error)", wait: nil, unreachable: error.errnoCode == ECONNREFUSED)
+    if let error = error as? TransferFault {
+      return .passing(reason: error.reason, wait: nil, unreachable: error.isUnreachable)
     }
     return .passing(reason: "\(error)", wait: nil, unreachable: false)
   }

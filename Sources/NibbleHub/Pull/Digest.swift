@@ -1,5 +1,5 @@
-import Crypto
 import Foundation
+import NibbleFormats
 
 /// A checksum that a file must have, in lower-case hexadecimal.
 enum Digest: Hashable, Sendable {
@@ -22,65 +22,30 @@ enum Digest: Hashable, Sendable {
 }
 
 /// The checksum of bytes that arrive piece by piece.
-struct DigestStream {
-  private enum State {
-    case none
-    case sha256(SHA256)
-    case sha1(Insecure.SHA1)
-  }
-
-  private var state: State
+final class DigestStream {
+  private var checksum: Checksum?
 
   /// - Parameter size: bytes that will arrive; git's checksum starts with it.
   init(_ digest: Digest?, size: Int?) {
     switch (digest, size) {
-    case (.sha256, _): state = .sha256(SHA256())
+    case (.sha256, _): checksum = Checksum(.sha256)
     case (.gitBlob, let size?):
-      var hash = Insecure.SHA1()
-      hash.update(data: Data("blob \(size)\0".utf8))
-      state = .sha1(hash)
-    case (.gitBlob, nil), (nil, _): state = .none
+      checksum = Checksum(.sha1)
+      checksum?.update("blob \(size)\0")
+    case (.gitBlob, nil), (nil, _): checksum = nil
     }
   }
 
-  mutating func update(_ data: Data) {
-    switch state {
-    case .none: break
-    case .sha256(var hash):
-      state = .none
-      hash.update(data: data)
-      state = .sha256(hash)
-    case .sha1(var hash):
-      state = .none
-      hash.update(data: data)
-      state = .sha1(hash)
-    }
-  }
+  func update(_ data: Data) { checksum?.update(unsafe data.span.bytes) }
 
-  /// Nil when there is nothing to compare with.
-  func hex() -> String? {
-    switch state {
-    case .none: nil
-    case .sha256(let hash): Self.hex(hash.finalize())
-    case .sha1(let hash): Self.hex(hash.finalize())
-    }
-  }
-
-  private static func hex(_ digest: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".unicodeScalars)
-    var text = ""
-    for byte in digest {
-      text.unicodeScalars.append(digits[Int(byte >> 4)])
-      text.unicodeScalars.append(digits[Int(byte & 15)])
-    }
-    return text
-  }
+  /// Nil when there is nothing to compare with. Ends the stream.
+  func hex() -> String? { checksum.take()?.hexadecimal() }
 }
 
 extension Digest {
   /// The SHA-256 of a file, read in pieces.
   static func sha256(of file: URL) throws(HubError) -> String {
-    var stream = DigestStream(.sha256(""), size: nil)
+    let stream = DigestStream(.sha256(""), size: nil)
     try FileStore.read(file) { stream.update($0) }
     return stream.hex()!
   }

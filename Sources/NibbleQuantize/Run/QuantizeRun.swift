@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NibbleFormats
 public import NibbleModel
@@ -264,16 +263,16 @@ public struct QuantizeRun {
   /// What decides the bytes of the output: the source's tensors and files, the recipe, the layout, the
   /// windows, the arithmetic.
   private func fingerprint() -> String {
-    var hash = SHA256()
-    func add(_ text: String) { hash.update(data: Data((text + "\n").utf8)) }
+    var hash = Checksum(.sha256)
+    func add(_ text: String) { hash.update(text + "\n") }
     add("nibble \(NibbleVersion.current)")
     add("\(plan.recipe) \(plan.exporter.name) \(compute.precision) \(Compute.tiles)")
-    for shard in plan.shards { hash.update(data: shard.header) }
+    for shard in plan.shards { hash.update(shard.header) }
     for tensor in checkpoint.tensors { add("\(tensor.name) \(tensor.dtype) \(tensor.shape)") }
     for line in checkpoint.identity { add(line) }
     add(checkpoint.config.text())
     add("\(windows.calibration) \(windows.heldOut)")
     if let statistics { add("statistics \(statistics.digest)") }
-    return hexadecimal(hash.finalize())
+    return hash.hexadecimal()
   }
 }

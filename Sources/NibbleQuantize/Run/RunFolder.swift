@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NibbleFormats
 import NibbleModel
@@ -101,7 +100,7 @@ final class RunFolder {
     guard var line = try? encoder.encode(value) else {
       throw .unmeasurable("the journal cannot hold a number that is not finite")
     }
-    line = Data((Self.checksum(line) + " ").utf8) + line
+    line = Data((Self.checksum(Array(line)) + " ").utf8) + line
     line.append(UInt8(ascii: "\n"))
     let written = unsafe line.withUnsafeBytes {
       unsafe Foundation.write(journal, $0.baseAddress, $0.count)
@@ -116,12 +115,12 @@ final class RunFolder {
   /// digits of the SHA-256 of the rest.
   private static func content(_ line: Substring) -> Substring {
     let parts = line.split(separator: " ", maxSplits: 1)
-    guard parts.count == 2, checksum(Data(parts[1].utf8)) == parts[0] else { return "" }
+    guard parts.count == 2, checksum(Array(parts[1].utf8)) == parts[0] else { return "" }
     return parts[1]
   }
 
-  private static func checksum(_ content: Data) -> String {
-    String(hexadecimal(SHA256.hash(data: content)).prefix(16))
+  private static func checksum(_ content: [UInt8]) -> String {
+    String(Checksum.sha256(content).prefix(16))
   }
 
   /// Keeps the first `count` entries.
@@ -150,7 +149,7 @@ final class RunFolder {
     let file = unsafe open(path + "/" + name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw .format(.file(FileError("create", path + "/" + name))) }
     defer { close(file) }
-    var hash = SHA256()
+    var hash = Checksum(.sha256)
     for bytes in parts {
       var done = 0
       while done < bytes.count {
@@ -160,10 +159,10 @@ final class RunFolder {
         guard count > 0 else { throw .format(.file(FileError("write", path + "/" + name))) }
         done += count
       }
-      hash.update(data: bytes)
+      hash.update(bytes)
     }
     guard fsync(file) == 0 else { throw .format(.file(FileError("flush", path + "/" + name))) }
-    return hexadecimal(hash.finalize())
+    return hash.hexadecimal()
   }
 
   func remove(_ name: String) { unsafe unlink(path + "/" + name) }
@@ -214,11 +213,4 @@ public struct LayerReport: Codable, Hashable, Sendable {
   public var signalToNoise: Double?
   /// Of a layer whose codes are made to be compressed.
   public var sparsity: SparsityReport?
-}
-
-func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
-  digest.map { byte in
-    let digits = String(byte, radix: 16)
-    return digits.count == 1 ? "0" + digits : digits
-  }.joined()
 }

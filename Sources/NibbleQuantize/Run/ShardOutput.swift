@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NibbleFormats
 import NibbleModel
@@ -37,7 +36,7 @@ struct ShardOutput {
   mutating func append(
     _ unit: Plan.Unit, _ encoded: [String: Bytes], from checkpoint: Checkpoint
   ) throws(QuantizeError) -> String {
-    var hash = SHA256()
+    var hash = Checksum(.sha256)
     do {
       if unit.shard != shard {
         try writer?.finish()
@@ -47,7 +46,7 @@ struct ShardOutput {
       }
       for tensor in unit.tensors {
         if let bytes = encoded[tensor.name] {
-          unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+          hash.update(bytes)
           try writer?.append(bytes, of: tensor.name)
         } else if let copy = checkpoint.tensor(tensor.name) {
           try append(copy, from: checkpoint, &hash)
@@ -59,12 +58,12 @@ struct ShardOutput {
     for layer in unit.layers {
       if let bytes = try? checkpoint.bytes(of: layer.tensor) { bytes.release() }
     }
-    return hexadecimal(hash.finalize())
+    return hash.hexadecimal()
   }
 
   /// Copies a tensor some rows at a time, so that no more than a few MiB of it are in memory.
   private func append(
-    _ tensor: Checkpoint.Tensor, from checkpoint: Checkpoint, _ hash: inout SHA256
+    _ tensor: Checkpoint.Tensor, from checkpoint: Checkpoint, _ hash: inout Checksum
   ) throws {
     let rows = tensor.shape.first ?? 1
     let grain = max(1, (4 << 20) / max(1, tensor.byteCount / max(1, rows)))
@@ -74,7 +73,7 @@ struct ShardOutput {
         let before = start * (tensor.elementCount / max(1, rows))
         throw QuantizeError.nonFinite(tensor: tensor.name, index: before + index)
       }
-      unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+      hash.update(bytes)
       try writer?.append(bytes, of: tensor.name)
       bytes.release()
     }
@@ -110,19 +109,5 @@ struct ShardOutput {
     let start = tensors.first.flatMap { layout.range(of: $0.name) }?.lowerBound ?? 0
     let end = tensors.last.flatMap { layout.range(of: $0.name) }?.upperBound ?? start
     return start..<end
-  }
-}
-
-extension Bytes {
-  /// Hexadecimal SHA-256, read a few MiB at a time.
-  func sha256() -> String {
-    var hash = SHA256()
-    let step = 4 << 20
-    for start in stride(from: 0, to: count, by: step) {
-      let part = self[start..<min(count, start + step)]
-      unsafe part.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
-      part.release()
-    }
-    return hexadecimal(hash.finalize())
   }
 }

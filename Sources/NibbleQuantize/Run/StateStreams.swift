@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NibbleFormats
 import NibbleModel
@@ -138,13 +137,13 @@ struct StateStreams {
       return end..<end + 4 * size
     }
     guard end == file.count else { return false }
-    var hash = SHA256()
+    var hash = Checksum(.sha256)
     for part in parts {
       let bytes = Bytes(file, part)
-      unsafe bytes.withUnsafeBytes { unsafe hash.update(bufferPointer: $0) }
+      hash.update(bytes)
       bytes.release()
     }
-    guard hexadecimal(hash.finalize()) == sha256 else { return false }
+    guard hash.hexadecimal() == sha256 else { return false }
     for (index, part) in parts.enumerated() where !part.isEmpty {
       let bytes = Bytes(file, part)
       let states = FloatFormat.f32.decode(bytes)
