@@ -85,7 +85,7 @@ let package = Package(
       ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
       name: "EndToEnd",
-      dependencies: ["nibble", "NibbleFormats", "NibbleModel", "TinyModel"],
+      dependencies: ["nibble", "NibbleTensor", "NibbleFormats", "NibbleModel", "TinyModel"],
       swiftSettings: settings),
     .testTarget(
       name: "NibbleHubTests",

@@ -1,5 +1,6 @@
 public import NibbleFormats
 public import NibbleModel
+import NibbleTensor
 
 /// Why a model was not quantized. Says where, what, and what to do next.
 public enum QuantizeError: Error, Hashable, Sendable {
@@ -15,11 +16,11 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case nothingToQuantize(path: String)
   case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
-  case outputExists(String)
-  case outputIsSource(String)
-  case unfinishedRun(String, reason: String)
-  case busy(String)
+  case folder(RunFolderError)
+  /// What is finished is kept in the folder.
   case interrupted(String)
+  /// Work that is kept only when all of it is done.
+  case interruptedWithoutTrace(work: String)
   case damagedOutput(file: String, unit: String)
   case unmeasurable(String)
   case statistics(path: String, reason: String)
@@ -65,6 +66,20 @@ extension Refusal: CustomStringConvertible {
   private func megabytes(_ bytes: Int) -> String { "\((bytes + 999_999) / 1_000_000) MB" }
 }
 
+extension QuantizeError {
+  /// An error of a target below, as this target's own.
+  init(wrapping error: any Error) {
+    switch error {
+    case let error as QuantizeError: self = error
+    case let error as ModelError: self = .model(error)
+    case let error as FormatError: self = .format(error)
+    case let error as RunFolderError: self = .folder(error)
+    case let error as FileError: self = .format(.file(error))
+    default: self = .unmeasurable("\(error)")
+    }
+  }
+}
+
 extension QuantizeError: CustomStringConvertible {
   public var description: String {
     switch self {
@@ -87,15 +102,11 @@ extension QuantizeError: CustomStringConvertible {
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."
-    case .outputExists(let path):
-      "\(path) exists and is not an empty folder. Choose another -o, or remove it first."
-    case .outputIsSource(let path): "\(path) is the source model. Choose another -o."
-    case .unfinishedRun(let path, let reason):
-      "\(path) holds an unfinished run, but \(reason). Remove that folder to start over."
-    case .busy(let path):
-      "\(path) is being written by another run. Wait for it, or choose another -o."
+    case .folder(let error): "\(error)"
     case .interrupted(let path):
       "interrupted; what is finished is kept in \(path). Run the same command to continue."
+    case .interruptedWithoutTrace(let work):
+      "interrupted; \(work) keeps nothing before all of it is done. Run the same command to start over."
     case .damagedOutput(let file, let unit):
       "\(file): reading back \(unit) gave other bytes than were written. The disk may be failing; "
         + "nothing was renamed into place."

@@ -34,9 +34,8 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
-    guard !FileManager.default.fileExists(atPath: output) else {
-      throw QuantizeError.outputExists(output)
-    }
+    // Looked at before the work.
+    _ = try OutputFile(output)
     guard merge.isEmpty else {
       let files = try merge.map { (path) throws(QuantizeError) in try StatisticsFile(path: path) }
       try CalibrateRun.merge(files, of: checkpoint, to: output)

@@ -17,7 +17,7 @@ struct CompressCommand: ParsableCommand {
 
   @Argument(help: "A W8A8S folder: quantize --recipe w8a8s, or msModelSlim's.")
   var model: String
-  @Option(name: .shortAndLong, help: "Folder to write: new or empty.")
+  @Option(name: .shortAndLong, help: "Folder to write: new, empty, or of an unfinished run.")
   var output: String
   @Option(help: "Ranks that will run the model together.")
   var tp = 1
@@ -59,11 +59,12 @@ struct CompressCommand: ParsableCommand {
     if overlapTail, group.isFirst {
       Terminal.note("experimental: overlapping blocks follow the consumer's kernel, untested on it")
     }
+    Interrupt.watch()
     let report = try compression.run(
-      to: output, on: Compute(threads: threads, precision: .f32), among: group
-    ) { rank, layer in
-      if group.isFirst { Terminal.progress("rank \(rank) of \(tp): \(layer) layers") }
-    }
+      to: output, on: Compute(threads: threads, precision: .f32), among: group,
+      progress: { rank, layer in
+        if group.isFirst { Terminal.progress("rank \(rank) of \(tp): \(layer) layers") }
+      }, shouldStop: { Interrupt.isRequested })
     guard group.isFirst else { return }
     let seconds = (clock.now - start) / .seconds(1)
     if Terminal.isInteractive { Terminal.note("") }

@@ -27,6 +27,7 @@ struct Failure {
     case let error as ModelError: status = Self.status(error)
     case let error as FormatError: status = Self.status(error)
     case let error as FileError: status = Self.status(error)
+    case let error as RunFolderError: status = Self.status(error)
     case let error as CalibrationTextError: status = Self.status(error)
     case is HubError: status = Self.badInput
     case is ProcessGroupError: status = Self.usage
@@ -40,12 +41,17 @@ struct Failure {
     case .model(let error): status(error)
     case .format(let error): status(error)
     case .refused, .unknownRecipe, .recipeOption, .unsoundRecipe, .patternMatchedNothing: usage
-    case .outputExists, .outputIsSource, .unfinishedRun, .busy, .damagedOutput: cannotWrite
-    case .interrupted: interrupted
+    case .folder(let error): status(error)
+    case .damagedOutput: cannotWrite
+    case .interrupted, .interruptedWithoutTrace: interrupted
     case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable, .recipeFile, .statistics,
       .unmeasuredCache:
       badInput
     }
+  }
+
+  private static func status(_ error: RunFolderError) -> Int32 {
+    if case .file(let error) = error { status(error) } else { cannotWrite }
   }
 
   private static func status(_ error: CalibrationTextError) -> Int32 {

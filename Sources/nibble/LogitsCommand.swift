@@ -21,6 +21,8 @@ struct LogitsCommand: ParsableCommand {
   var json = false
 
   func run() throws {
+    // Looked at before the work.
+    var file = try OutputFile(output)
     let loaded = try LoadedModel(path: model)
     let tokens = try readIds()
     let vocabulary = loaded.decoder.config.vocabulary
@@ -30,8 +32,7 @@ struct LogitsCommand: ParsableCommand {
     var session = try Session(
       loaded.decoder, capacity: tokens.count, on: compute.compute(for: loaded.checkpoint))
     let states = try session.states(after: tokens)
-    // Made only now, so that a bad id leaves no file.
-    let writer = try SafetensorsWriter(layout: layout, path: output)
+    let writer = try SafetensorsWriter(layout: layout, path: file.partial)
     for start in stride(from: 0, to: tokens.count, by: 256) {
       var encoded: [UInt8] = []
       session.withLogits(states, start..<min(tokens.count, start + 256)) {
@@ -40,6 +41,7 @@ struct LogitsCommand: ParsableCommand {
       try writer.append(Bytes(encoded), of: "logits")
     }
     try writer.finish()
+    try file.publish()
     if json {
       Terminal.print([
         "output": .string(output), "tokens": JSON(tokens.count), "vocabulary": JSON(vocabulary),

@@ -28,6 +28,8 @@ import NibbleTensor
     ])
 
   static func main() async {
+    Terminal.openClosedDescriptors()
+    MappedFile.endsWhenFilesShrink(status: Failure.badInput)
     ProcessMemory.returnFreedBuffers()
     do {
       var command = try parseAsRoot()

@@ -252,6 +252,10 @@ struct MeasureOptions: ParsableArguments {
         "--samples, --sample-length and --seed: recipe \(recipe.name) reads no text without "
           + "--calibrate.")
     }
+    guard learns || options.calibrate != "self" else {
+      throw ValidationError(
+        "--calibrate self: recipe \(recipe.name) learns nothing from text, so none is written.")
+    }
     return options.calibrate ?? (learns ? "builtin" : nil)
   }
 

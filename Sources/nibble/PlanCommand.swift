@@ -37,7 +37,7 @@ struct PlanCommand: ParsableCommand {
       shardSize: measure.shardBytes(),
       windows: try measure.windowSizes(calibration, for: recipe),
       budget: measure.budget())
-    try PlanText(plan, CompanionFiles(of: checkpoint)).print(json: json)
+    try PlanText(plan, try CompanionFiles(of: checkpoint)).print(json: json)
   }
 }
 

@@ -42,7 +42,12 @@ struct Quantize: ParsableCommand {
     let clock = ContinuousClock()
     let start = clock.now
     let checkpoint = try Checkpoint(path: model)
-    var files = CompanionFiles(of: checkpoint)
+    var files = try CompanionFiles(of: checkpoint)
+    if let output, !dryRun {
+      // Looked at before the work.
+      try OutputPath.checked(output, source: model)
+      try files.check()
+    }
     let recipe = try chosenRecipe(checkpoint, &files)
     func plan(_ windows: WindowSizes) throws -> Plan {
       try Plan(
@@ -52,6 +57,7 @@ struct Quantize: ParsableCommand {
     let first = try plan(measure.windowSizes(calibration, for: recipe))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
+    try files.requireSpace(for: first, at: output)
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
     let windows = try RunWindows(

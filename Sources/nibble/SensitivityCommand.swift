@@ -33,7 +33,11 @@ struct SensitivityCommand: ParsableCommand {
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     Interrupt.watch()
     let found = try text.measure(checkpoint, plan, compute.compute(for: checkpoint))
-    if json { return Terminal.print(found.json) }
+    if json {
+      var json = found.json
+      json.set("peak_rss_bytes", JSON(ProcessMemory.peakResidentBytes))
+      return Terminal.print(json)
+    }
     Terminal.write(SensitivityTable(found).text(top: top))
   }
 }

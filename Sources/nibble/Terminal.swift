@@ -49,6 +49,14 @@ enum Terminal {
       ? "\(count) B" : String(format: value < 9.995 ? "%.2f %@" : "%.0f %@", value, units[unit])
   }
 
+  /// Standard input, output and error that were closed become /dev/null, so that no file which is
+  /// opened later takes their numbers and receives what is printed.
+  static func openClosedDescriptors() {
+    for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
+      _ = unsafe open("/dev/null", O_RDWR)
+    }
+  }
+
   static func number(_ value: Double, _ digits: Int = 4) -> String {
     String(format: "%.\(digits)f", value)
   }

@@ -63,7 +63,7 @@ final class Call {
   }
 
   /// The products folder holds both the tests and the command.
-  private static func executable() throws -> URL {
+  static func executable() throws -> URL {
     let folders =
       CommandLine.arguments.filter { $0.contains(".xctest") || $0 == CommandLine.arguments[0] }
       .map { URL(fileURLWithPath: $0) } + [Bundle.main.bundleURL]

@@ -28,7 +28,7 @@ import TinyModel
       checkpoint, recipe: recipe, exporter: Ascend(), windows: windows.sizes)
     let output = folder.appendingPathComponent("sparse").path
     _ = try QuantizeRun(
-      checkpoint, plan, windows: windows, files: CompanionFiles(of: checkpoint), on: oneThread
+      checkpoint, plan, windows: windows, files: try CompanionFiles(of: checkpoint), on: oneThread
     ).run(to: output, progress: { _ in })
     return output
   }

@@ -277,7 +277,7 @@ struct ModelSlim {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: Ascend(), windows: windows.sizes)
     return try QuantizeRun(
-      checkpoint, plan, windows: windows, files: CompanionFiles(of: checkpoint), on: oneThread
+      checkpoint, plan, windows: windows, files: try CompanionFiles(of: checkpoint), on: oneThread
     ).run(to: folder.appendingPathComponent("out").path, progress: { _ in })
   }
 }

@@ -33,7 +33,7 @@ import TinyModel
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter, windows: inputs.sizes)
     _ = try QuantizeRun(
-      checkpoint, plan, windows: inputs, files: CompanionFiles(of: checkpoint), on: oneThread
+      checkpoint, plan, windows: inputs, files: try CompanionFiles(of: checkpoint), on: oneThread
     ).run(to: output, progress: { _ in })
   }
 

@@ -23,7 +23,7 @@ import TinyModel
         checkpoint, recipe: recipe, exporter: format.exporter, windows: WindowSizes())
       #expect(plan.refusals.isEmpty, "\(plan.refusals)")
       let run = QuantizeRun(
-        checkpoint, plan, windows: QuantizeRun.Windows(), files: CompanionFiles(of: checkpoint),
+        checkpoint, plan, windows: QuantizeRun.Windows(), files: try CompanionFiles(of: checkpoint),
         on: oneThread)
       _ = try run.run(to: output, progress: { _ in })
       let loaded = try LoadedModel(path: output)
@@ -80,7 +80,7 @@ import TinyModel
       let plan = try Plan(
         checkpoint, recipe: recipe, exporter: EngineFormat.fp8.exporter, windows: WindowSizes())
       _ = try QuantizeRun(
-        checkpoint, plan, windows: QuantizeRun.Windows(), files: CompanionFiles(of: checkpoint),
+        checkpoint, plan, windows: QuantizeRun.Windows(), files: try CompanionFiles(of: checkpoint),
         on: oneThread
       ).run(to: output, progress: { _ in })
       let file = try SafetensorsFile(path: output + "/model.safetensors")

@@ -458,6 +458,21 @@ import Testing
     }
   }
 
+  @Test func neverSendsAHeaderThatATokenForges() async throws {
+    try await withScratch { scratch in
+      try await LoopbackHub.serve { [repository] request, _ in
+        repository.reply(request)
+      } while: { hub in
+        await #expect {
+          try await pull(hub, into: scratch, token: "secret\r\nX-Forged: yes")
+        } throws: { error in
+          if case HubError.refused = error { true } else { false }
+        }
+        #expect(hub.requests.isEmpty)
+      }
+    }
+  }
+
   @Test func neverSendsATokenUnencrypted() {
     #expect(throws: HubError.tokenInTheOpen(endpoint: "http://mirror.test")) {
       try HubClient(

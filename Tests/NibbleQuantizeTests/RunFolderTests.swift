@@ -55,6 +55,44 @@ import TinyModel
     }
   }
 
+  /// The same size and the same date, other weights.
+  @Test func aSourceThatWasForgedMeanwhileIsRefused() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try TinyModel().write(in: source, config: [:])
+      let setting = TinyRun()
+      try setting.runPart(source, to: output, units: 2)
+      let weights = source + "/model.safetensors"
+      let date = try #require(
+        try FileManager.default.attributesOfItem(atPath: weights)[.modificationDate] as? Date)
+      // In place: a value of a weight of the block that is done already.
+      let position = try #require(
+        try SafetensorsFile(path: weights).bytes(of: "model.layers.0.mlp.up_proj.weight")?.array)
+      var bytes = try Data(contentsOf: URL(fileURLWithPath: weights))
+      let at = try #require(bytes.range(of: Data(position))).lowerBound
+      bytes[at] ^= 1
+      let file = try FileHandle(forWritingTo: URL(fileURLWithPath: weights))
+      try file.write(contentsOf: bytes)
+      try file.close()
+      try FileManager.default.setAttributes([.modificationDate: date], ofItemAtPath: weights)
+      try expectRefusal(of: output) { try setting.run(source, to: output) }
+    }
+  }
+
+  @Test func anUnfinishedRunThatFinishedNothingGivesWay() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try TinyModel().write(in: source, config: [:]) { name, values in
+        if name == "model.layers.0.mlp.up_proj.weight" { values[3] = .infinity }
+      }
+      #expect(throws: QuantizeError.self) { try TinyRun().run(source, to: output) }
+      #expect(exists(output + ".nibble-partial"))
+      try TinyModel().write(in: source, config: [:])
+      try TinyRun(.w8a16).run(source, to: output)
+      #expect(exists(output + "/nibble_report.json"))
+    }
+  }
+
   @Test func aFolderThatIsNotOursIsRefusedAndUntouched() throws {
     try inTemporaryFolder { folder in
       let (source, output) = (folder + "/source", folder + "/out")
@@ -84,7 +122,9 @@ import TinyModel
         }
         let letter = name == "full" ? output + "/letter.txt" : output
         try Data("dear".utf8).write(to: URL(fileURLWithPath: letter))
-        #expect(throws: QuantizeError.outputExists(output)) { try setting.run(source, to: output) }
+        #expect(throws: QuantizeError.folder(.outputExists(output))) {
+          try setting.run(source, to: output)
+        }
         #expect(try Data(contentsOf: URL(fileURLWithPath: letter)) == Data("dear".utf8))
         #expect(!exists(output + ".nibble-partial"))
       }
@@ -93,7 +133,9 @@ import TinyModel
       try FileManager.default.createDirectory(atPath: empty, withIntermediateDirectories: false)
       try setting.run(source, to: empty)
       #expect(exists(empty + "/model.safetensors") && !exists(empty + ".nibble-partial"))
-      #expect(throws: QuantizeError.outputExists(empty)) { try setting.run(source, to: empty) }
+      #expect(throws: QuantizeError.folder(.outputExists(empty))) {
+        try setting.run(source, to: empty)
+      }
     }
   }
 
@@ -104,7 +146,7 @@ import TinyModel
       let setting = TinyRun()
       var refusals = 0
       try setting.run(source, to: output) { _ in
-        do { try setting.run(source, to: output) } catch QuantizeError.busy {
+        do { try setting.run(source, to: output) } catch QuantizeError.folder(.busy) {
           refusals += 1
         } catch { Issue.record("\(error)") }
       }
@@ -146,7 +188,7 @@ import TinyModel
       try body()
       Issue.record("was not refused")
     } catch let error as QuantizeError {
-      guard case .unfinishedRun(let path, _) = error else { throw error }
+      guard case .folder(.unfinishedRun(let path, _)) = error else { throw error }
       #expect(path == output + ".nibble-partial")
       #expect("\(error)".contains("Remove that folder"))
     }

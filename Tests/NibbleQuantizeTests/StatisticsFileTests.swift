@@ -72,7 +72,7 @@ import TinyModel
       let kept = QuantizeRun(
         checkpoint, try run.plan(source), windows: run.windows,
         statistics: try StatisticsFile(path: folder + "/statistics"),
-        files: CompanionFiles(of: checkpoint), on: Compute(threads: 2, precision: .f32))
+        files: try CompanionFiles(of: checkpoint), on: Compute(threads: 2, precision: .f32))
       _ = try kept.run(to: folder + "/kept", progress: { _ in })
       let (text, other) = (try files(folder + "/text"), try files(folder + "/kept"))
       #expect(text["model.safetensors"] == other["model.safetensors"])

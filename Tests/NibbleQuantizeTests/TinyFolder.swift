@@ -109,7 +109,7 @@ struct TinyRun {
   ) throws -> QuantizeRun.Report {
     let checkpoint = try Checkpoint(path: source)
     let run = QuantizeRun(
-      checkpoint, try plan(source), windows: windows, files: CompanionFiles(of: checkpoint),
+      checkpoint, try plan(source), windows: windows, files: try CompanionFiles(of: checkpoint),
       on: Compute(threads: threads, precision: .f32), spillInterval: spillInterval)
     var finished = 0
     return try run.run(to: output) { step in

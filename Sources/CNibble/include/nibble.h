@@ -348,4 +348,14 @@ double nibble_peak_f32(size_t rounds);
 double nibble_peak_bf16(size_t rounds);
 double nibble_peak_int8(size_t rounds);
 
+// MARK: mapped files that shrink (mapped.c)
+
+/// Remembers that `bytes` bytes from `first` are of the file at `path`; returns a slot to forget them by.
+/// Any thread may call it. When all slots are taken, the mapping is unknown and nothing else changes.
+size_t nibble_mapping_add(const void *first, size_t bytes, const char *path);
+void nibble_mapping_remove(size_t slot);
+/// From now on a read past the end of a remembered file, which became shorter, ends the process with a
+/// message that names the file, and with `status`. Other bus errors end it as before.
+void nibble_mapping_watch(int status);
+
 #endif

@@ -13,6 +13,8 @@ public struct AscendCheck: Sendable {
     public var notes: [String] = []
     public var tensors = 0
     public var compressedBlocks = 0
+
+    public init() {}
   }
 
   private let path: String

@@ -9,7 +9,7 @@ extension AscendCompression {
   /// Sizes are known when all is compressed, so the bytes wait in a file of their own until the header
   /// can be written.
   func write(
-    _ rank: Int, to folder: String, on compute: Compute, _ report: inout Report,
+    _ rank: Int, to folder: String, on compute: Compute, _ counts: inout Counts,
     _ progress: (Int) -> Void
   ) throws {
     var description = AscendDescription(.w8a8sc)
@@ -67,9 +67,9 @@ extension AscendCompression {
         try add(
           "\(module.path).info", .i64, [info.count],
           Bytes(info.flatMap { Ascend.littleEndian(UInt64($0), 8) }))
-        report.layers += 1
-        report.bytes += codes.count
-        report.compressedBytes += compressed.data.count + compressed.index.count
+        counts.layers += 1
+        counts.bytes += codes.count
+        counts.compressedBytes += compressed.data.count + compressed.index.count
         for part in parts { try checkpoint.bytes(of: part.path + ".weight").release() }
         done += 1
         progress(done)
@@ -87,7 +87,7 @@ extension AscendCompression {
     try spill.remove()
     let stem = folder + "/" + Ascend.descriptionStem
     for (name, version) in [(stem + ".json", true), (stem + "_w8a8sc.json", false)] {
-      try Data(description.text(version: version).utf8).write(to: URL(fileURLWithPath: name))
+      try DurableFile.write(description.text(version: version), to: name)
     }
   }
 

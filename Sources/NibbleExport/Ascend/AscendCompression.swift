@@ -19,7 +19,7 @@ public struct AscendCompression: Sendable {
   }
 
   /// What was done.
-  public struct Report: Hashable, Sendable {
+  public struct Counts: Hashable, Sendable, Codable {
     public var layers = 0
     /// Of the codes, before and after, all ranks together.
     public var bytes = 0
@@ -28,6 +28,7 @@ public struct AscendCompression: Sendable {
 
   let checkpoint: Checkpoint
   let config: DecoderConfig
+  let overlapsTail: Bool
   let source: AscendPart
   let split: AscendSplit
   /// Whether norms that were smoothed have the names of the runtime that fuses modules.
@@ -93,76 +94,143 @@ public struct AscendCompression: Sendable {
       }
     }
     renamesNorms = fused
+    self.overlapsTail = overlapsTail
     self.layers = layers
     self.compressed = compressed
     self.kept = kept
   }
 
-  /// Writes all parts, config and tokenizer.
+  /// One part that is finished.
+  private struct FinishedPart: Codable {
+    var rank: Int
+    /// SHA-256 of its files by their names.
+    var files: [String: String]
+    var counts: Counts
+  }
+
+  /// Writes all parts, config and tokenizer. A run that was killed continues with the parts that it had
+  /// not finished.
   ///
   /// - Parameters:
-  ///   - output: a folder that is missing or empty.
+  ///   - output: a folder that is missing or empty, or the target of an unfinished run.
   ///   - group: processes that share the ranks out, this one among them. All report the whole.
+  ///   - shouldStop: asked before each part.
   public func run(
     to output: String, on compute: Compute, among group: ProcessGroup = .alone,
-    progress: (_ rank: Int, _ layer: Int) -> Void
-  ) throws -> Report {
-    let target = URL(fileURLWithPath: output).standardizedFileURL.path
-    let folder = target + ".nibble-partial"
-    try group.agree { if group.isFirst { try start(folder, for: target, named: output) } }
-    var report = Report()
+    progress: (_ rank: Int, _ layer: Int) -> Void, shouldStop: () -> Bool = { false }
+  ) throws -> Counts {
+    let files = try CompanionFiles(of: checkpoint)
+    let target = try OutputPath.checked(output, source: checkpoint.path)
+    // The first process owns the folder, its lock and its journal.
+    let folder = try group.agree {
+      try group.isFirst
+        ? RunFolder<FinishedPart>(
+          output: output, source: checkpoint.path, fingerprint: fingerprint(),
+          lastFile: CompanionFiles.reportName) : nil
+    }
+    let path = target + OutputPath.partialSuffix
+    var isDone = [Double](repeating: 0, count: ranks)
     try group.agree {
-      for rank in stride(from: group.rank, to: ranks, by: group.count) {
-        let part = folder + "/" + AscendParts.name(rank, of: ranks)
+      guard let folder else { return }
+      try folder.keep(folder.entries.firstIndex { !isIntact($0, in: path) } ?? folder.entries.count)
+      for entry in folder.entries { isDone[entry.rank] = 1 }
+    }
+    isDone = group.sum(isDone)
+    for first in stride(from: 0, to: ranks, by: group.count) {
+      let round = first..<min(ranks, first + group.count)
+      var counts = [Counts](repeating: Counts(), count: round.count)
+      try group.agree {
+        let rank = first + group.rank
+        guard round.contains(rank), isDone[rank] == 0 else { return }
+        guard !shouldStop() else { throw QuantizeError.interrupted(path) }
+        let part = path + "/" + AscendParts.name(rank, of: ranks)
         do {
           try FileManager.default.createDirectory(
             atPath: part, withIntermediateDirectories: true)
         } catch { throw FileError("create the folder", part) }
-        try write(rank, to: part, on: compute, &report) { progress(rank, $0) }
+        try write(rank, to: part, on: compute, &counts[group.rank]) { progress(rank, $0) }
+      }
+      let sums = group.sum(counts.flatMap(\.values))
+      try group.agree {
+        guard let folder else { return }
+        for rank in round where isDone[rank] == 0 {
+          let values = Array(sums[3 * (rank - first)..<3 * (rank - first) + 3])
+          try folder.append(try finished(rank, Counts(values), in: path))
+        }
       }
     }
-    try group.agree { if group.isFirst { try finish(folder, as: target) } }
-    let sums = group.sum([
-      Double(report.layers), Double(report.bytes), Double(report.compressedBytes),
-    ])
-    return Report(
-      layers: Int(sums[0]), bytes: Int(sums[1]), compressedBytes: Int(sums[2]))
+    var total = Counts()
+    try group.agree {
+      guard let folder else { return }
+      for entry in folder.entries { total.add(entry.counts) }
+      try writeCompanions(files, total, to: folder)
+      try folder.publish()
+    }
+    return Counts(group.sum(total.values))
   }
 
-  private func start(_ folder: String, for target: String, named output: String) throws {
-    let manager = FileManager.default
-    if manager.fileExists(atPath: target) {
-      guard (try? manager.contentsOfDirectory(atPath: target))?.isEmpty == true else {
-        throw QuantizeError.outputExists(output)
-      }
+  private func finished(
+    _ rank: Int, _ counts: Counts, in path: String
+  ) throws -> FinishedPart {
+    let part = AscendParts.name(rank, of: ranks)
+    var files: [String: String] = [:]
+    for name in try FileManager.default.contentsOfDirectory(atPath: path + "/" + part) {
+      let file = try MappedFile(path: "\(path)/\(part)/\(name)")
+      files[name] = Bytes(file, 0..<file.count).sha256()
     }
-    guard !manager.fileExists(atPath: folder) else {
-      throw QuantizeError.unfinishedRun(folder, reason: "a compression is not continued")
-    }
-    do { try manager.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
-      throw FileError("create the folder", folder)
-    }
+    return FinishedPart(rank: rank, files: files, counts: counts)
   }
 
-  private func finish(_ folder: String, as target: String) throws {
-    let manager = FileManager.default
-    try writeCompanions(to: folder)
-    if manager.fileExists(atPath: target) { try manager.removeItem(atPath: target) }
-    do { try manager.moveItem(atPath: folder, toPath: target) } catch {
-      throw FileError("name", target)
-    }
+  private func isIntact(_ entry: FinishedPart, in path: String) -> Bool {
+    (0..<ranks).contains(entry.rank)
+      && (try? finished(entry.rank, entry.counts, in: path))?.files == entry.files
   }
 
-  private func writeCompanions(to folder: String) throws {
+  /// What decides the bytes of the output.
+  private func fingerprint() throws(ModelError) -> String {
+    let lines =
+      ["compress \(NibbleVersion.current) \(ranks) \(overlapsTail) \(renamesNorms)"]
+      + (try checkpoint.identity()) + [checkpoint.config.text()]
+    return Checksum.sha256(Array(lines.joined(separator: "\n").utf8))
+  }
+
+  private func writeCompanions(
+    _ files: CompanionFiles, _ counts: Counts, to folder: RunFolder<FinishedPart>
+  ) throws {
     var config = checkpoint.config
     config.set("quantize", .string(AscendType.w8a8sc.fileName))
     config.set("torch_dtype", "float16")
-    try Data((config.text(pretty: true) + "\n").utf8).write(
-      to: URL(fileURLWithPath: folder + "/config.json"))
+    try folder.write(Array((config.text(pretty: true) + "\n").utf8), to: "config.json")
     let ours = [Ascend.descriptionStem, "quant_model_weight"]
-    for file in CompanionFiles(of: checkpoint).copied
-    where !ours.contains(where: file.name.hasPrefix) {
-      try FileManager.default.copyItem(atPath: file.path, toPath: folder + "/" + file.name)
+    for file in files.copied where !ours.contains(where: file.name.hasPrefix) {
+      let mapped = try MappedFile(path: file.path)
+      try folder.write(Bytes(mapped, 0..<mapped.count).array, to: file.name)
     }
+    // What quantizing found still holds: the codes are the same.
+    let source = checkpoint.path + "/" + CompanionFiles.reportName
+    var report = (try? Checkpoint.json(source)) ?? ["nibble": .string(NibbleVersion.current)]
+    report.set(
+      "compressed",
+      [
+        "ranks": JSON(ranks), "layers": JSON(counts.layers), "bytes": JSON(counts.bytes),
+        "compressed_bytes": JSON(counts.compressedBytes),
+      ])
+    report.set("files", FileChecksums(try folder.checksums()).json)
+    try folder.write(
+      Array((report.text(pretty: true) + "\n").utf8), to: CompanionFiles.reportName)
+  }
+}
+
+extension AscendCompression.Counts {
+  fileprivate init(_ values: [Double]) {
+    (layers, bytes, compressedBytes) = (Int(values[0]), Int(values[1]), Int(values[2]))
+  }
+
+  fileprivate var values: [Double] { [Double(layers), Double(bytes), Double(compressedBytes)] }
+
+  fileprivate mutating func add(_ other: Self) {
+    layers += other.layers
+    bytes += other.bytes
+    compressedBytes += other.compressedBytes
   }
 }

@@ -1,20 +1,26 @@
 import Foundation
 import NibbleFormats
+import NibbleTensor
 
 extension Checkpoint {
   /// Lines that change when a weight file does: name, size and time of change of each.
-  public var identity: [String] {
+  ///
+  /// - Throws: when a file cannot be looked at, so that no two models are one by mistake.
+  public func identity() throws(ModelError) -> [String] {
     let files: [String] =
       switch container {
       case .safetensors(let files): files.files
       case .gguf: [path]
       }
-    return files.map { file in
+    var lines: [String] = []
+    for file in files {
       let attributes = try? FileManager.default.attributesOfItem(
         atPath: (file as NSString).resolvingSymlinksInPath)
-      let size = attributes?[.size] as? Int ?? 0
-      let changed = (attributes?[.modificationDate] as? Date)?.timeIntervalSince1970 ?? 0
-      return "\((file as NSString).lastPathComponent) \(size) \(changed)"
+      guard let size = attributes?[.size] as? Int,
+        let changed = (attributes?[.modificationDate] as? Date)?.timeIntervalSince1970
+      else { throw .format(.file(FileError("look at", file, code: ENOENT))) }
+      lines.append("\((file as NSString).lastPathComponent) \(size) \(changed)")
     }
+    return lines
   }
 }

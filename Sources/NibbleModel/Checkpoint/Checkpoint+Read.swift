@@ -44,6 +44,14 @@ extension Checkpoint {
     }
   }
 
+  /// The data of a tensor as the file stores it: mapped, and not widened.
+  package func storedBytes(of name: String) throws(ModelError) -> Bytes {
+    switch container {
+    case .safetensors: try bytes(of: name)
+    case .gguf(let model): try model.storedBytes(of: name)
+    }
+  }
+
   /// A float matrix by its tensor name, held against a shape.
   public func matrix(_ name: String, rows: Int, columns: Int) throws(ModelError) -> FloatMatrix {
     let tensor = try float(name, shape: [rows, columns])

@@ -78,6 +78,13 @@ struct GGUFModel: Sendable {
     return Bytes(encoded)
   }
 
+  func storedBytes(of name: String) throws(ModelError) -> Bytes {
+    guard let source = sources[UTF8Key(name)] else {
+      throw .missingTensor(name, path: file.path)
+    }
+    return file.bytes(of: source.tensor)
+  }
+
   /// Reads one element along the first dimension; vectors have one value a row.
   private func decode(
     row: Int, of tensor: GGUFTensor, into values: inout [Float]

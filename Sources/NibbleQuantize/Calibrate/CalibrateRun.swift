@@ -49,7 +49,9 @@ public struct CalibrateRun {
         tokens: windows.reduce(0) { $0 + $1.count }, windows: identities, to: path)
       var audits: [Audit] = []
       for index in 0..<config.blocks {
-        guard !shouldStop() else { throw QuantizeError.interrupted(path) }
+        guard !shouldStop() else {
+          throw QuantizeError.interruptedWithoutTrace(work: "calibration")
+        }
         let block = try Block(index, of: config, from: checkpoint)
         let (records, halves) = streams.recordsInHalves(of: block)
         block.release()
@@ -63,9 +65,7 @@ public struct CalibrateRun {
       }
       try writer.finish()
       return audits
-    } catch let error as QuantizeError { throw error } catch let error as ModelError {
-      throw .model(error)
-    } catch { preconditionFailure("\(error)") }
+    } catch { throw QuantizeError(wrapping: error) }
   }
 
   /// Writes the statistics of all windows of several files of one model.

@@ -36,8 +36,9 @@ public struct StatisticsFile: Sendable {
   static let kind = "nibble-statistics-1"
 
   /// SHA-256 of the file's content that decides a run's bytes.
-  var digest: String {
-    (try? MappedFile(path: path)).map { Bytes($0, 0..<$0.count).sha256() } ?? ""
+  func digest() throws(FileError) -> String {
+    let file = try MappedFile(path: path)
+    return Bytes(file, 0..<file.count).sha256()
   }
 
   /// Checks that the statistics are this model's.
@@ -133,14 +134,14 @@ public struct StatisticsFile: Sendable {
 
 /// Writes a statistics file record by record; it appears under its name when it is whole.
 final class StatisticsWriter {
-  private let path: String
+  private var output: OutputFile
   private let writer: SafetensorsWriter
 
   init(
     _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>,
     to path: String
   ) throws(QuantizeError) {
-    self.path = path
+    do { output = try OutputFile(path) } catch { throw .folder(error) }
     var tensors: [SafetensorsLayout.Tensor] = []
     func add(_ name: String, _ dtype: DType, _ shape: [Int]) {
       tensors.append(SafetensorsLayout.Tensor(name: name, dtype: dtype, shape: shape))
@@ -171,7 +172,7 @@ final class StatisticsWriter {
           metadata: [
             "kind": StatisticsFile.kind, "model": model, "tokens": "\(tokens)",
             "nibble": NibbleVersion.current,
-          ]), path: path + ".nibble-partial")
+          ]), path: output.partial)
       self.windows = windows
     } catch { throw .format(error) }
   }
@@ -213,10 +214,8 @@ final class StatisticsWriter {
     do {
       try writer.append(Bytes(Self.bytes(windows.map(\.hash).sorted())), of: "windows")
       try writer.finish()
-    } catch { throw .format(error) }
-    guard unsafe rename(path + ".nibble-partial", path) == 0 else {
-      throw .format(.file(FileError("name", path)))
-    }
+      try output.publish()
+    } catch { throw QuantizeError(wrapping: error) }
   }
 
   private static func bytes(_ words: [UInt64]) -> [UInt8] {

@@ -15,12 +15,15 @@ public struct CompanionFiles: Sendable {
   private var made: [(name: String, bytes: [UInt8])] = []
 
   /// Lists the files of the folder that a checkpoint was read from.
-  public init(of checkpoint: Checkpoint) {
+  public init(of checkpoint: Checkpoint) throws(QuantizeError) {
     var isFolder: ObjCBool = false
     let exists = unsafe FileManager.default.fileExists(
       atPath: checkpoint.path, isDirectory: &isFolder)
     guard exists, isFolder.boolValue else { return }
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpoint.path)) ?? []
+    let names: [String]
+    do { names = try FileManager.default.contentsOfDirectory(atPath: checkpoint.path) } catch {
+      throw .format(.file(FileError("list the folder", checkpoint.path, code: EACCES)))
+    }
     let weights = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5"]
     for name in names.sorted() {
       let path = checkpoint.path + "/" + name
@@ -47,27 +50,49 @@ public struct CompanionFiles: Sendable {
 
   public static let reportName = "nibble_report.json"
 
-  func write(
-    _ plan: Plan, _ entries: [JournalEntry], verdict: Verdict?, to folder: RunFolder
-  ) throws(QuantizeError) {
+  /// Reads the first byte of every file that will be copied: what cannot be read is found before the
+  /// work.
+  public func check() throws(QuantizeError) {
     for file in copied {
-      let bytes: [UInt8]
-      do {
-        let mapped = try MappedFile(path: file.path)
-        bytes = Bytes(mapped, 0..<mapped.count).array
-      } catch { throw .format(.file(error)) }
-      try folder.write(bytes, to: file.name)
+      do { _ = try MappedFile(path: file.path) } catch { throw .format(.file(error)) }
+    }
+  }
+
+  /// Refuses what the disk cannot take.
+  ///
+  /// - Parameter written: bytes of the output that are there already.
+  public func requireSpace(
+    for plan: Plan, at output: String, written: Int = 0
+  ) throws(QuantizeError) {
+    guard let free = OutputPath.freeBytes(output) else { return }
+    let needed = plan.outputBytes + byteCount - written
+    guard needed <= free else {
+      throw .folder(.noSpace(output, needed: needed, free: free))
+    }
+  }
+
+  /// Bytes of the files that will be copied.
+  private var byteCount: Int {
+    copied.reduce(0) { sum, file in
+      let attributes = try? FileManager.default.attributesOfItem(
+        atPath: (file.path as NSString).resolvingSymlinksInPath)
+      return sum + (attributes?[.size] as? Int ?? 0)
+    }
+  }
+
+  func write(
+    _ plan: Plan, _ entries: [JournalEntry], verdict: Verdict?, to folder: RunFolder<JournalEntry>
+  ) throws {
+    for file in copied {
+      let mapped = try MappedFile(path: file.path)
+      try folder.write(Bytes(mapped, 0..<mapped.count).array, to: file.name)
     }
     for file in made { try folder.write(file.bytes, to: file.name) }
     if plan.shards.count > 1 {
       let shards = plan.shards.enumerated().map { (plan.fileName(shard: $0.offset), $0.element) }
-      do {
-        try folder.write(
-          Array(SafetensorsIndex.text(shards).utf8),
-          to: plan.exporter.stem(of: plan) + ".safetensors.index.json")
-      } catch let error as FormatError { throw .format(error) } catch let error as QuantizeError {
-        throw error
-      } catch { preconditionFailure("\(error)") }
+      try folder.write(
+        Array(SafetensorsIndex.text(shards).utf8),
+        to: plan.exporter.stem(of: plan) + ".safetensors.index.json")
     }
     for file in plan.exporter.companions(of: plan) {
       try folder.write(Array(file.text.utf8), to: file.name)
@@ -79,8 +104,9 @@ public struct CompanionFiles: Sendable {
     }
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")
-    let report = report(plan, entries, verdict).text(pretty: true) + "\n"
-    try folder.write(Array(report.utf8), to: Self.reportName)
+    var report = report(plan, entries, verdict)
+    report.set("files", FileChecksums(try folder.checksums()).json)
+    try folder.write(Array((report.text(pretty: true) + "\n").utf8), to: Self.reportName)
   }
 
   /// What was done and what it cost; no times, so that the same input gives the same bytes.

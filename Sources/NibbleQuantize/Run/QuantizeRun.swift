@@ -77,8 +77,19 @@ public struct QuantizeRun {
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
     try checkCalibration()
-    let folder = try RunFolder(
-      output: output, source: checkpoint.path, fingerprint: fingerprint())
+    do {
+      return try run(
+        in: RunFolder(
+          output: output, source: checkpoint.path, fingerprint: try fingerprint(),
+          lastFile: CompanionFiles.reportName, scratchPrefix: StateStreams.filePrefix), progress,
+        shouldStop)
+    } catch { throw QuantizeError(wrapping: error) }
+  }
+
+  private func run(
+    in folder: RunFolder<JournalEntry>, _ progress: (Progress) -> Void, _ shouldStop: () -> Bool
+  ) throws -> Report {
+    try requireSpace(folder)
     var streams = try startStreams(in: folder.path)
     let resumed = try resume(folder, &streams)
     for (index, unit) in plan.units.prefix(resumed).enumerated() {
@@ -113,7 +124,7 @@ public struct QuantizeRun {
         Progress(
           unit: unit.name, done: index + 1, total: plan.units.count,
           runningError: entry.runningError, resumed: false))
-      if stops { throw .interrupted(folder.path) }
+      if stops { throw QuantizeError.interrupted(folder.path) }
     }
     try output.finish()
     let start = ContinuousClock.now
@@ -160,12 +171,27 @@ public struct QuantizeRun {
       config: config, ends: ends, in: folder, on: compute)
   }
 
-  /// How many units need not be done again: those whose bytes are as the journal says, up to one
-  /// after which the states were kept. The last unit is always done again.
+  /// Refuses up front what the disk cannot take; what an earlier run wrote is there already.
+  private func requireSpace(_ folder: RunFolder<JournalEntry>) throws(QuantizeError) {
+    let written = folder.entries.reduce(0) { sum, entry in
+      entry.unit < plan.units.count
+        ? sum + ShardOutput.byteCount(of: plan.units[entry.unit], plan) : sum
+    }
+    try files.requireSpace(for: plan, at: folder.output, written: written)
+  }
+
+  /// How many units need not be done again: those whose bytes are as the journal says and whose source
+  /// is what it was, up to one after which the states were kept. The last unit is always done again.
   private func resume(
-    _ folder: RunFolder, _ streams: inout StateStreams?
-  ) throws(QuantizeError) -> Int {
+    _ folder: RunFolder<JournalEntry>, _ streams: inout StateStreams?
+  ) throws -> Int {
     let intact = ShardOutput.intactUnits(plan, folder, on: compute)
+    let changed = (0..<intact).first { folder.entries[$0].source != source(of: plan.units[$0]) }
+    if let changed {
+      throw RunFolderError.unfinishedRun(
+        folder.path,
+        reason: "the weights of \(plan.units[changed].name) changed since it was written")
+    }
     for index in folder.entries.indices.reversed() where index < intact {
       guard index < plan.units.count - 1, let hash = folder.entries[index].states else { continue }
       if streams == nil || streams?.restore(from: folder, unit: index, sha256: hash) == true {
@@ -201,9 +227,10 @@ public struct QuantizeRun {
         quantizedHead = plan.decoder.flatMap { outcome.weights[$0.family.head] }
       }
     }
+    let sourceHash = source(of: unit)
     let hash = try output.append(unit, outcome.encoded, from: checkpoint)
     return JournalEntry(
-      unit: index, sha256: hash, layers: outcome.layers, steps: outcome.steps,
+      unit: index, sha256: hash, source: sourceHash, layers: outcome.layers, steps: outcome.steps,
       cache: outcome.cache, runningError: runningError, states: nil)
   }
 
@@ -245,7 +272,7 @@ public struct QuantizeRun {
   }
 
   /// Every unit's bytes once more, from the files as they will be found.
-  private func readBack(_ folder: RunFolder) throws(QuantizeError) {
+  private func readBack(_ folder: RunFolder<JournalEntry>) throws(QuantizeError) {
     for (index, layout) in plan.shards.enumerated() {
       let name = plan.fileName(shard: index)
       guard (try? MappedFile(path: folder.path + "/" + name))?.count == layout.fileSize else {
@@ -260,19 +287,36 @@ public struct QuantizeRun {
     }
   }
 
+  /// SHA-256 of a unit's tensors in the source, so that no run continues from other weights.
+  private func source(of unit: Plan.Unit) -> String {
+    var names: [String] = []
+    for tensor in unit.layers.map(\.tensor) + unit.tensors.map(\.name)
+    where checkpoint.tensor(tensor) != nil && !names.contains(tensor) { names.append(tensor) }
+    var hashes = [String](repeating: "", count: names.count)
+    unsafe hashes.withUnsafeMutableBufferPointer { hashes in
+      compute.pool.run(names.count) { index, _ in
+        unsafe hashes[index] = (try? checkpoint.storedBytes(of: names[index]))?.sha256() ?? ""
+      }
+    }
+    return Checksum.sha256(Array(hashes.joined().utf8))
+  }
+
   /// What decides the bytes of the output: the source's tensors and files, the recipe, the layout, the
   /// windows, the arithmetic.
-  private func fingerprint() -> String {
+  private func fingerprint() throws -> String {
     var hash = Checksum(.sha256)
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys]
     func add(_ text: String) { hash.update(text + "\n") }
     add("nibble \(NibbleVersion.current)")
-    add("\(plan.recipe) \(plan.exporter.name) \(compute.precision) \(Compute.tiles)")
+    hash.update(Array(try encoder.encode(plan.recipe)))
+    add("\(plan.exporter.name) \(compute.precision) \(Compute.tiles)")
     for shard in plan.shards { hash.update(shard.header) }
     for tensor in checkpoint.tensors { add("\(tensor.name) \(tensor.dtype) \(tensor.shape)") }
-    for line in checkpoint.identity { add(line) }
+    for line in try checkpoint.identity() { add(line) }
     add(checkpoint.config.text())
-    add("\(windows.calibration) \(windows.heldOut)")
-    if let statistics { add("statistics \(statistics.digest)") }
+    hash.update(Array(try encoder.encode([windows.calibration, windows.heldOut])))
+    if let statistics { add("statistics \(try statistics.digest())") }
     return hash.hexadecimal()
   }
 }

@@ -6,12 +6,12 @@ import NibbleTensor
 /// The shards of a run as they grow, one unit after the other.
 struct ShardOutput {
   private let plan: Plan
-  private let folder: RunFolder
+  private let folder: RunFolder<JournalEntry>
   private var writer: SafetensorsWriter?
   private var shard: Int
 
   /// Opens the shard that `unit` belongs to, at the byte where it starts.
-  init(_ plan: Plan, folder: RunFolder, from unit: Int) throws(QuantizeError) {
+  init(_ plan: Plan, folder: RunFolder<JournalEntry>, from unit: Int) throws(QuantizeError) {
     self.plan = plan
     self.folder = folder
     shard = plan.units[unit].shard
@@ -52,9 +52,7 @@ struct ShardOutput {
           try append(copy, from: checkpoint, &hash)
         }
       }
-    } catch let error as FormatError { throw .format(error) } catch let error as ModelError {
-      throw .model(error)
-    } catch let error as QuantizeError { throw error } catch { preconditionFailure("\(error)") }
+    } catch { throw QuantizeError(wrapping: error) }
     for layer in unit.layers {
       if let bytes = try? checkpoint.bytes(of: layer.tensor) { bytes.release() }
     }
@@ -84,7 +82,9 @@ struct ShardOutput {
   }
 
   /// How many units at the start have the bytes that the journal says.
-  static func intactUnits(_ plan: Plan, _ folder: RunFolder, on compute: Compute) -> Int {
+  static func intactUnits(
+    _ plan: Plan, _ folder: RunFolder<JournalEntry>, on compute: Compute
+  ) -> Int {
     let files = plan.shards.indices.map { shard in
       try? MappedFile(path: folder.path + "/" + plan.fileName(shard: shard))
     }
@@ -102,6 +102,11 @@ struct ShardOutput {
       }
     }
     return isIntact.firstIndex(of: false) ?? count
+  }
+
+  /// Bytes of a unit in its shard.
+  static func byteCount(of unit: Plan.Unit, _ plan: Plan) -> Int {
+    range(of: unit, plan.shards[unit.shard]).count
   }
 
   private static func range(of unit: Plan.Unit, _ layout: SafetensorsLayout) -> Range<Int> {

@@ -118,7 +118,9 @@ struct StateStreams {
   }
 
   /// Writes both streams; returns the file's SHA-256.
-  func spill(to folder: RunFolder, unit: Int) throws(QuantizeError) -> String {
+  func spill(
+    to folder: RunFolder<JournalEntry>, unit: Int
+  ) throws(RunFolderError) -> String {
     let parts = (0..<2 * windows.count).lazy.map { index in
       FloatFormat.f32.encode(
         (index < windows.count ? source[index] : quantized[index - windows.count]).span)
@@ -127,7 +129,9 @@ struct StateStreams {
   }
 
   /// Reads both streams back; false when the file is not what was written.
-  mutating func restore(from folder: RunFolder, unit: Int, sha256: String) -> Bool {
+  mutating func restore(
+    from folder: RunFolder<JournalEntry>, unit: Int, sha256: String
+  ) -> Bool {
     guard let file = try? MappedFile(path: folder.path + "/" + Self.fileName(unit)) else {
       return false
     }
@@ -158,7 +162,9 @@ struct StateStreams {
   }
 
   /// Removes the file of an earlier unit, once the journal names a later one.
-  func removeSpill(of unit: Int, from folder: RunFolder) { folder.remove(Self.fileName(unit)) }
+  func removeSpill(of unit: Int, from folder: RunFolder<JournalEntry>) {
+    folder.remove(Self.fileName(unit))
+  }
 
   private static func fileName(_ unit: Int) -> String { "\(filePrefix)\(unit).bin" }
 }

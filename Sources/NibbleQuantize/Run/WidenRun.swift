@@ -9,9 +9,10 @@ public struct WidenRun {
 
   /// - Parameter output: a folder that is missing or empty; it appears when it is whole.
   public func run(to output: String) throws(QuantizeError) {
-    let folder = try RunFolder(
-      output: output, source: checkpoint.path, fingerprint: "widen \(checkpoint.identity)")
     do {
+      let folder = try RunFolder<JournalEntry>(
+        output: output, source: checkpoint.path, fingerprint: "widen \(try checkpoint.identity())",
+        lastFile: "config.json")
       let layout = try SafetensorsLayout(
         SafetensorsLayout.referenceOrder(
           checkpoint.tensors.map {
@@ -26,10 +27,9 @@ public struct WidenRun {
       for file in try checkpoint.companionsOfGGUF() {
         try folder.write(Array(file.text.utf8), to: file.name)
       }
-    } catch let error as FormatError { throw .format(error) } catch let error as ModelError {
-      throw .model(error)
-    } catch let error as QuantizeError { throw error } catch { preconditionFailure("\(error)") }
-    try folder.write(Array((checkpoint.config.text(pretty: true) + "\n").utf8), to: "config.json")
-    try folder.publish()
+      try folder.write(
+        Array((checkpoint.config.text(pretty: true) + "\n").utf8), to: "config.json")
+      try folder.publish()
+    } catch { throw QuantizeError(wrapping: error) }
   }
 }

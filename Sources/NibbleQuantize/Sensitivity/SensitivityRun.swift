@@ -1,10 +1,14 @@
+import Foundation
 public import NibbleModel
 public import NibbleTensor
 
-/// Rounds each group of layers by itself, to nearest, and measures what the model's last words become.
+/// Rounds each group of layers by itself, to nearest, and measures how the model's output distribution
+/// changes.
 ///
 /// A group costs the blocks from its own to the last one, so all of them cost about
-/// `2 · blocks` passes over the windows. Static activations are measured with a range for each window.
+/// `2 · blocks` passes over the windows. One block is in memory at a time, and the states of the windows
+/// before the block at hand, after the last one, and of the rounded model: none of them grows with the
+/// number of blocks. Static activations are measured with a range for each window.
 public struct SensitivityRun {
   private let checkpoint: Checkpoint
   private let plan: Plan
@@ -21,7 +25,11 @@ public struct SensitivityRun {
     self.compute = compute
   }
 
+  /// - Parameters:
+  ///   - scratch: a folder for states that are too many for memory, in files without a name.
+  ///   - shouldStop: asked before each block that runs.
   public func run(
+    scratch: String = FileManager.default.temporaryDirectory.path,
     progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Sensitivity {
     guard let config = plan.decoder else {
@@ -30,42 +38,79 @@ public struct SensitivityRun {
     }
     guard !windows.isEmpty else { throw .unmeasurable("sensitivity needs text that runs") }
     do {
-      let decoder = try Decoder(config, from: checkpoint)
-      let ends = DecoderEnds(decoder)
+      let ends = try DecoderEnds(config, from: checkpoint)
       var pass = try ForwardPass(
         config, positions: windows.map(\.count).max() ?? 1, on: compute)
-      // What enters each block, and the source's logits.
-      var before: [[[Float]]] = []
-      var states: [[Float]] = []
-      for window in windows { states.append(try ends.states(of: window)) }
-      for block in decoder.blocks {
-        before.append(states)
-        Self.run(block, on: &states, &pass)
+      let sizes = windows.map { $0.count * config.hidden }
+      var before = try WindowStates(sizes: sizes, in: scratch)
+      var source = try WindowStates(sizes: sizes, in: scratch)
+      var rounded = try WindowStates(sizes: sizes, in: scratch)
+      for (index, window) in windows.enumerated() {
+        before[index] = try ends.states(of: window)
+        source[index] = before[index]
       }
-      let base = logits(states, decoder, pass)
-      let groups = plan.units.filter { $0.block != nil }.flatMap { unit in
-        Site.allCases.map { site in
-          (unit.block ?? 0, site, unit.layers.filter { $0.role.map { Site(of: $0) } == site })
-        }
-      }.filter { !$0.2.isEmpty }
+      ends.embedding.release()
+      for block in 0..<config.blocks {
+        try advance(&source, by: block, config, &pass, shouldStop)
+      }
+      let groups = groups()
       var found: [Sensitivity.Group] = []
-      for (block, site, layers) in groups {
-        guard !shouldStop() else { throw QuantizeError.interrupted("the measurement of layers") }
-        var group = Sensitivity.Group(
-          block: block, site: site, paths: layers.map(\.path),
-          weights: layers.reduce(0) { $0 + $1.inputs * $1.outputs }, kl: 0, signalToNoise: nil)
-        var states = before[block]
-        let rounded = try round(layers, of: decoder.blocks[block], &group)
-        Self.run(rounded, on: &states, &pass)
-        for later in decoder.blocks[(block + 1)...] { Self.run(later, on: &states, &pass) }
-        group.kl = divergence(logits(states, decoder, pass), from: base, decoder)
-        found.append(group)
-        progress(found.count, groups.count)
+      for index in 0..<config.blocks {
+        let block = try Block(index, of: config, from: checkpoint)
+        for (site, layers) in groups[index] ?? [] {
+          var group = Sensitivity.Group(
+            block: index, site: site, paths: layers.map(\.path),
+            weights: layers.reduce(0) { $0 + $1.inputs * $1.outputs }, kl: 0, signalToNoise: nil)
+          for window in windows.indices { rounded[window] = before[window] }
+          try run(round(layers, of: block, &group), on: &rounded, &pass, shouldStop)
+          for later in index + 1..<max(index + 1, config.blocks) {
+            try advance(&rounded, by: later, config, &pass, shouldStop)
+          }
+          group.kl = divergence(of: rounded, from: source, ends, &pass)
+          found.append(group)
+          progress(found.count, groups.values.reduce(0) { $0 + $1.count })
+        }
+        try run(block, on: &before, &pass, shouldStop)
+        block.release()
       }
       return Sensitivity(found, tokens: windows.reduce(0) { $0 + $1.count - 1 })
-    } catch let error as QuantizeError { throw error } catch let error as ModelError {
-      throw .model(error)
-    } catch { preconditionFailure("\(error)") }
+    } catch { throw QuantizeError(wrapping: error) }
+  }
+
+  /// Layers that share an input, by block.
+  private func groups() -> [Int: [(site: Site, layers: [Plan.Layer])]] {
+    var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
+    for unit in plan.units {
+      guard let block = unit.block else { continue }
+      groups[block] = Site.allCases.compactMap { site in
+        let layers = unit.layers.filter { $0.role.map { Site(of: $0) } == site }
+        return layers.isEmpty ? nil : (site, layers)
+      }
+    }
+    return groups
+  }
+
+  /// Runs one of the source's blocks, which is in memory only meanwhile.
+  private func advance(
+    _ states: inout WindowStates, by index: Int, _ config: DecoderConfig,
+    _ pass: inout ForwardPass, _ shouldStop: () -> Bool
+  ) throws {
+    let block = try Block(index, of: config, from: checkpoint)
+    try run(block, on: &states, &pass, shouldStop)
+    block.release()
+  }
+
+  private func run(
+    _ block: Block, on states: inout WindowStates, _ pass: inout ForwardPass,
+    _ shouldStop: () -> Bool
+  ) throws(QuantizeError) {
+    guard !shouldStop() else { throw .interruptedWithoutTrace(work: "the measurement of layers") }
+    var block = block
+    if windows.count > 1 { block.pack(on: compute) }
+    for index in windows.indices {
+      let store = KeyValueStore(pass.config.attention, capacity: windows[index].count)
+      pass.run(block, on: &states[index], from: 0, keeping: store)
+    }
   }
 
   private func round(
@@ -92,37 +137,31 @@ public struct SensitivityRun {
     return block
   }
 
-  private static func run(_ block: Block, on states: inout [[Float]], _ pass: inout ForwardPass) {
-    for index in states.indices {
-      let capacity = states[index].count / pass.config.hidden
-      let store = KeyValueStore(pass.config.attention, capacity: capacity)
-      pass.run(block, on: &states[index], from: 0, keeping: store)
-    }
-  }
-
-  /// `[t - 1, vocabulary]` of each window.
-  private func logits(
-    _ states: [[Float]], _ decoder: Decoder, _ pass: ForwardPass
-  ) -> [[Float]] {
-    let config = decoder.config
-    return states.map { states in
-      let rows = states.count / config.hidden - 1
-      var logits = [Float](repeating: 0, count: rows * config.vocabulary)
-      pass.logits(
-        Array(states.prefix(rows * config.hidden)), norm: decoder.finalNorm,
-        head: PreparedWeight(decoder.head),
-        into: &logits)
-      return logits
-    }
-  }
-
-  private func divergence(_ logits: [[Float]], from base: [[Float]], _ decoder: Decoder) -> Double {
+  /// Mean KL divergence over all positions but the last of each window. Logits exist for some rows at a
+  /// time.
+  private func divergence(
+    of states: WindowStates, from source: WindowStates, _ ends: DecoderEnds,
+    _ pass: inout ForwardPass
+  ) -> Double {
+    let config = pass.config
+    var head = PreparedWeight(ends.head)
+    head.packForSteps(on: compute)
     var meter = LossMeter()
-    for index in windows.indices {
-      let (found, source) = (logits[index], base[index])
-      let rows = compute.compare(
-        found.span, to: source.span, targets: Array(windows[index].dropFirst()))
-      meter.add(rows)
+    var (found, base): ([Float], [Float]) = ([], [])
+    for (index, window) in windows.enumerated() {
+      let (left, right) = (states[index], source[index])
+      for start in stride(from: 0, to: window.count - 1, by: logitRows) {
+        let rows = start..<min(start + logitRows, window.count - 1)
+        let values = rows.lowerBound * config.hidden..<rows.upperBound * config.hidden
+        if found.count != rows.count * config.vocabulary {
+          found = [Float](repeating: 0, count: rows.count * config.vocabulary)
+          base = found
+        }
+        pass.logits(Array(left[values]), norm: ends.finalNorm, head: head, into: &found)
+        pass.logits(Array(right[values]), norm: ends.finalNorm, head: head, into: &base)
+        meter.add(
+          compute.compare(found.span, to: base.span, targets: rows.map { window[$0 + 1] }))
+      }
     }
     return meter.comparison?.kl ?? 0
   }

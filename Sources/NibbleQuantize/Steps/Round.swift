@@ -21,9 +21,7 @@ public struct Round: Hashable, Sendable, Codable {
         to: layer.scheme.weights, scaleFormat: scaleFormat, sharedPeak: sharedPeak, on: compute)
     } catch let error as NonFinite {
       throw .nonFinite(tensor: name, index: error.index)
-    } catch let error as ModelError { throw .model(error) } catch {
-      preconditionFailure("\(error)")
-    }
+    } catch { throw QuantizeError(wrapping: error) }
   }
 
   /// A weight that other steps changed.

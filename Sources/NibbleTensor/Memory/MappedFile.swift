@@ -1,3 +1,4 @@
+import CNibble
 import Foundation
 
 #if canImport(Glibc)
@@ -10,11 +11,13 @@ import Foundation
 
 /// A file's bytes, mapped read-only: pages come from disk when they are read and can be given back.
 ///
-/// The file must not shrink while it is mapped; whoever owns the folder keeps that promise.
+/// The file must not shrink while it is mapped: reading what is gone raises SIGBUS, which
+/// `endsWhenFilesShrink` turns into a message.
 @safe public final class MappedFile: @unchecked Sendable {
   public let path: String
   public let count: Int
   private let base: UnsafeMutableRawPointer?
+  private let slot: Int
 
   /// Maps the whole file.
   ///
@@ -33,18 +36,26 @@ import Foundation
     count = Int(status.st_size)
     if count == 0 {
       unsafe base = nil
+      slot = .max
     } else {
       let address = unsafe mmap(nil, count, PROT_READ, MAP_PRIVATE, file, 0)
       guard let address = unsafe address, unsafe address != MAP_FAILED else {
         throw FileError("map", path)
       }
       unsafe base = address
+      slot = unsafe nibble_mapping_add(address, count, path)
     }
   }
 
   deinit {
-    if let base = unsafe base { unsafe munmap(base, count) }
+    guard let base = unsafe base else { return }
+    nibble_mapping_remove(slot)
+    unsafe munmap(base, count)
   }
+
+  /// From now on the process ends with a message and `status` when a mapped file shrinks while it is
+  /// read. For programs: a library leaves signals to its user.
+  public static func endsWhenFilesShrink(status: Int32) { nibble_mapping_watch(status) }
 
   /// All bytes of the file.
   public var bytes: RawSpan {

@@ -1,0 +1,54 @@
+import Foundation
+import NibbleTensor
+
+/// Where an output will stand: looked at before any work.
+public enum OutputPath {
+  /// What a folder's name ends in until it is whole.
+  package static let partialSuffix = ".nibble-partial"
+
+  /// The path with its links resolved, if a folder can take it.
+  ///
+  /// - Parameter source: the model that is read, which the output must not be or lie in.
+  /// - Throws: when something stands there, other than an empty folder; when it is the source, or in it.
+  @discardableResult
+  public static func checked(_ output: String, source: String?) throws(RunFolderError) -> String {
+    let resolved = try resolved(output)
+    if let source {
+      let source = try Self.resolved(source)
+      guard resolved != source, !resolved.hasPrefix(source + "/") else {
+        throw .outputIsSource(output)
+      }
+    }
+    var isFolder: ObjCBool = false
+    if unsafe FileManager.default.fileExists(atPath: resolved, isDirectory: &isFolder) {
+      let content = try? FileManager.default.contentsOfDirectory(atPath: resolved)
+      guard isFolder.boolValue, content?.isEmpty == true else { throw .outputExists(output) }
+    }
+    return resolved
+  }
+
+  /// Follows links, also one whose target is missing. A slash at the end is dropped: it would put the
+  /// partial folder inside the output.
+  private static func resolved(_ path: String) throws(RunFolderError) -> String {
+    var url = URL(fileURLWithPath: path).standardizedFileURL
+    for _ in 0..<40 {
+      let parent = url.deletingLastPathComponent().resolvingSymlinksInPath()
+      url = parent.appendingPathComponent(url.lastPathComponent)
+      guard let target = try? FileManager.default.destinationOfSymbolicLink(atPath: url.path) else {
+        return url.path
+      }
+      url = URL(fileURLWithPath: target, relativeTo: parent).standardizedFileURL
+    }
+    throw .file(FileError("follow the links of", path, code: ELOOP))
+  }
+
+  /// Bytes that the disk under a path still takes; nil when the system does not say.
+  public static func freeBytes(_ path: String) -> Int? {
+    var folder = URL(fileURLWithPath: path).standardizedFileURL
+    while !FileManager.default.fileExists(atPath: folder.path), folder.path != "/" {
+      folder.deleteLastPathComponent()
+    }
+    let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder.path)
+    return (attributes?[.systemFreeSize] as? NSNumber)?.intValue
+  }
+}
