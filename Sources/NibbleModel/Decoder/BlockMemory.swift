@@ -29,7 +29,8 @@ struct BlockMemory {
 
   /// The store of a whole sequence; what it held is overwritten.
   mutating func sequenceStore(tokens: Int, _ attention: Attention) -> KeyValueStore {
-    if let store, store.capacity == tokens { return store }
+    // A copy of this memory has the same store until one of the two writes.
+    if isKnownUniquelyReferenced(&self.store), let store, store.capacity == tokens { return store }
     let new = KeyValueStore(attention, capacity: tokens)
     store = new
     return new

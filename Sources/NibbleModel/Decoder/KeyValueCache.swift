@@ -1,7 +1,7 @@
 public import NibbleTensor
 
-/// Keys and values of the tokens seen so far, for every block.
-public struct KeyValueCache: Sendable {
+/// Keys and values of the tokens seen so far, for every block. Not copyable: its stores are shared.
+public struct KeyValueCache: ~Copyable, Sendable {
   public let format: CacheFormat
   public let capacity: Int
   /// Tokens stored.

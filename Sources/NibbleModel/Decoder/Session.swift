@@ -1,7 +1,8 @@
 public import NibbleTensor
 
-/// A decoder with the keys and values of one conversation.
-public struct Session {
+/// A decoder with the keys and values of one conversation. Not copyable: two copies would write into one
+/// cache.
+public struct Session: ~Copyable {
   public let decoder: Decoder
   private let ends: DecoderEnds
   /// The blocks and the head as products read them.

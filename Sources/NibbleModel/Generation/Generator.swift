@@ -1,7 +1,7 @@
 public import NibbleTensor
 
-/// Writes text after a prompt, token by token.
-public struct Generator {
+/// Writes text after a prompt, token by token. Not copyable, as its session is not.
+public struct Generator: ~Copyable {
   /// Why an answer ended.
   public enum End: String, Sendable, Hashable {
     /// The model chose a token that ends text.
