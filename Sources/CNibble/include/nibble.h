@@ -5,10 +5,11 @@
 #include <stdint.h>
 
 /// The loops of Nibble. Buffers never overlap unless a comment says so, have any alignment, and are
-/// row-major. Every function gives the same bits on every instruction set: sums run in sixteen lanes
-/// that are folded in a fixed order, and products are not fused into sums.
+/// row-major. Every function gives the same bits on every instruction set, unless a comment says
+/// otherwise: sums run in sixteen lanes that are folded in a fixed order, and products are not fused into
+/// sums. Which set runs: nibble_kernels.h.
 
-// MARK: number formats (formats.c)
+// MARK: number formats (loops/formats.h)
 
 /// out[i] = in[i], exactly. f16 is IEEE half, bf16 the upper half of a float.
 void nibble_f16_to_f32(const void *in, float *out, size_t count);
@@ -21,7 +22,7 @@ void nibble_e4m3_to_f32(const uint8_t *in, float *out, size_t count);
 /// Clamps to -448...448, rounds half to even; NaN gives 0x7F with the sign.
 void nibble_f32_to_e4m3(const float *in, uint8_t *out, size_t count);
 
-// MARK: rounding to codes (quantize.c)
+// MARK: rounding to codes (loops/quantize.h)
 
 /// Largest |x|; NaN when a value is NaN, infinity when one is infinite.
 float nibble_absmax(const float *x, size_t count);
@@ -70,7 +71,7 @@ void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count);
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
                          double *signal);
 
-// MARK: statistics (statistics.c)
+// MARK: statistics (loops/statistics.h)
 
 /// Of columns first...first+count of x [tokens, stride]: smallest and largest value, sum of |x| and of
 /// x^2, merged into what the arrays [count] hold. Sums run in float over 32 tokens, then in double.
@@ -85,7 +86,7 @@ double nibble_rounding_energy(const float *x, const float *factor, const float *
 /// y[i] *= factor[i]
 void nibble_multiply(float *y, const float *factor, size_t count);
 
-// MARK: products with one row (dot.c)
+// MARK: products with one row (loops/dot.h)
 
 /// y[r] = sum over k of x[k] * w[r * columns + k], for rows of w. w as named.
 void nibble_matvec_f32(const float *x, const void *w, float *y, size_t columns, size_t rows);
@@ -98,7 +99,7 @@ void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_
 /// One row: sum over k of a[k] * b[k].
 float nibble_dot_f32(const float *a, const float *b, size_t count);
 
-// MARK: tiles (tiles.c, amx.c, tile_dots.c)
+// MARK: tiles (tiles/)
 
 enum {
   NIBBLE_TILES_DOTS = 1,  // AVX-512's dot product of bfloat16: floats in one part, no integers
@@ -165,7 +166,7 @@ void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, 
                               size_t row_bytes, size_t b_step, size_t y_stride,
                               const nibble_groups *groups);
 
-// MARK: quantized weights in panels (panels.c)
+// MARK: quantized weights in panels (sets/)
 
 enum { NIBBLE_INT8 = 0, NIBBLE_INT4 = 1, NIBBLE_E4M3 = 2 };
 
@@ -207,7 +208,7 @@ void nibble_sums_s8(const int8_t *x, int32_t *sums, size_t count, size_t group, 
 /// y[t, n] = sum over groups g, in order, of float(sum over k in g of (x[t, k] - x.zero) *
 /// (code[n, k] - zero[n, g])) * x.scale[g, t] * scale[n, g]; int8 inputs, int8 or int4 codes. Sums of
 /// a group are exact: 255 * 127 * group < 2^31. Panels first..<first + count; y as for n = 0.
-/// scratch: nibble_panels_scratch(k) bytes, aligned to 64.
+/// scratch: nibble_panels_scratch(k) bytes, aligned to 64, unless that is 0.
 void nibble_panels_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
                             size_t count, float *y, size_t y_stride, void *scratch);
 /// The same of float inputs, in float, the order within a group free; NaN codes count as 480.
@@ -215,15 +216,7 @@ void nibble_panels_floats(const nibble_inputs *x, const nibble_panels *w, size_t
                           float *y, size_t y_stride);
 size_t nibble_panels_scratch(size_t columns);
 
-/// Instruction sets; PLAIN is the specification. The two products above take the last that is there.
-enum { NIBBLE_SET_PLAIN, NIBBLE_SET_AVX_VNNI, NIBBLE_SET_AVX512, NIBBLE_SET_NEON };
-/// The same products on one set, for holding one against another; 0 and nothing done without it.
-int nibble_panels_integers_on(int set, const nibble_inputs *x, const nibble_panels *w,
-                              size_t first, size_t count, float *y, size_t y_stride, void *scratch);
-int nibble_panels_floats_on(int set, const nibble_inputs *x, const nibble_panels *w, size_t first,
-                            size_t count, float *y, size_t y_stride);
-
-// MARK: the other parts of a block (block.c)
+// MARK: the other parts of a block (loops/block.h)
 
 /// y[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]; the sum in float lanes.
 void nibble_rms_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
@@ -248,7 +241,7 @@ double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, siz
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);
 
-// MARK: keys and values that are kept (cache.c)
+// MARK: keys and values that are kept (loops/cache.h)
 
 enum { NIBBLE_CACHE_F32, NIBBLE_CACHE_F16, NIBBLE_CACHE_INT8, NIBBLE_CACHE_INT4, NIBBLE_CACHE_E4M3 };
 /// Tokens of a page. A page holds the keys or the values of one head.
@@ -337,7 +330,7 @@ int nibble_processes_join(int *rank, int *count);
 void nibble_processes_add(double *values, int count);
 void nibble_processes_leave(void);
 
-// MARK: limits of this machine (limits.c)
+// MARK: limits of this machine (sets/)
 
 /// Exclusive or of the words, all of which are read, in order, once.
 uint64_t nibble_read_stream(const void *data, size_t words);

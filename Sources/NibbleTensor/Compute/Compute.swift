@@ -25,6 +25,7 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
 
   /// - Parameter threads: nil for one a processor.
   public init(threads: Int? = nil, precision: Precision) {
+    InstructionSet.exitUnlessKnown()
     _ = Self.oneDNNIsTamed
     pool = ThreadPool(threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
     self.precision = precision
@@ -50,9 +51,17 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
   var usesTiles: Bool { Self.tiles == .amx || Self.tiles == .dots && precision == .bf16 }
 
   // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so it
-  // is kept to AVX-512; tiles are ours (amx.c).
-  private static let oneDNNIsTamed: Bool =
-    dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16) == dnnl_success
+  // is kept to AVX-512; tiles are ours (CNibble/tiles). A set that NIBBLE_ISA names binds oneDNN too.
+  private static let oneDNNIsTamed: Bool = {
+    let most =
+      switch InstructionSet.asked {
+      case "plain": dnnl_cpu_isa_sse41
+      case "avx2": dnnl_cpu_isa_avx2
+      case "avx_vnni": dnnl_cpu_isa_avx2_vnni
+      default: dnnl_cpu_isa_avx512_core_bf16
+      }
+    return dnnl_set_max_cpu_isa(most) == dnnl_success
+  }()
 
   /// Runs `body` for ranges of `count` items, `grain` items each: the ranges are the same for any
   /// number of threads.

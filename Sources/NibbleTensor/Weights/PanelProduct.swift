@@ -28,7 +28,7 @@ struct PanelProduct {
     let tokensAtOnce = (t + 4 * slabs - 1) / (4 * slabs) * 4
     let scratchBytes = nibble_panels_scratch(k)
     let scratch =
-      unsafe inIntegers && !isStep
+      unsafe inIntegers && scratchBytes > 0
       ? compute.scratch.take(.panels, scratchBytes * compute.pool.threads) : nil
     let x = unsafe inputs.panelInputs(groups: jobs[0].panels.groups)
     let chunks = jobs.reduce(0) { $0 + ($1.panelCount + panelsAtOnce - 1) / panelsAtOnce }

@@ -4,7 +4,7 @@ import CNibble
 /// in which a dot product of four int8 pairs takes them, scales and zero points beside them.
 ///
 /// As large as the codes themselves, read from start to end once a product, and held by one kernel
-/// for each instruction set (CNibble/panels.c). What the codes were read from can be released.
+/// for each instruction set (CNibble/sets). What the codes were read from can be released.
 @safe final class WeightPanels: @unchecked Sendable {
   // Sendable by hand: written only by init.
   let matrix: QuantizedMatrix

@@ -1,5 +1,5 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 #include <float.h>
 #include <string.h>
@@ -30,9 +30,9 @@ static inline __attribute__((always_inline)) float largest_magnitude(const float
   return value;
 }
 
-VARIANTS float nibble_absmax(const float *x, size_t count) { return largest_magnitude(x, count); }
+static float absmax(const float *x, size_t count) { return largest_magnitude(x, count); }
 
-VARIANTS void nibble_minmax(const float *x, size_t count, float *low, float *high) {
+static void minmax(const float *x, size_t count, float *low, float *high) {
   float least[LANES], most[LANES];
   for (int l = 0; l < LANES; l++) least[l] = most[l] = count > 0 ? x[0] : 0;
   size_t i = 0;
@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) int rounded(float x, float scale, f
   return (int)((v + magic) - magic);
 }
 
-VARIANTS void nibble_round_int(const float *x, int8_t *codes, size_t count, float scale, int zero,
+static void round_int(const float *x, int8_t *codes, size_t count, float scale, int zero,
                                int low, int high) {
   const float least = (float)(low - zero), most = (float)(high - zero);
   for (size_t i = 0; i < count; i++)
@@ -90,7 +90,7 @@ static inline __attribute__((always_inline)) int32_t round_group(const float *re
   return total;
 }
 
-VARIANTS void nibble_round_groups(const float *x, size_t count, size_t group, int8_t *codes,
+static void round_groups(const float *x, size_t count, size_t group, int8_t *codes,
                                   float *scales, int32_t *sums, size_t step) {
   for (size_t at = 0; at < count; at += group, scales += step) {
     const size_t left = count - at;
@@ -103,12 +103,12 @@ VARIANTS void nibble_round_groups(const float *x, size_t count, size_t group, in
   }
 }
 
-VARIANTS void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale,
+static void decode_int8(const int8_t *codes, float *out, size_t count, float scale,
                                  int zero) {
   for (size_t i = 0; i < count; i++) out[i] = (float)((int)codes[i] - zero) * scale;
 }
 
-VARIANTS void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale,
+static void decode_int4(const uint8_t *codes, float *out, size_t count, float scale,
                                  int zero) {
   const int shift = zero + 8;
   for (size_t i = 0; i < count / 2; i++) {
@@ -118,7 +118,7 @@ VARIANTS void nibble_decode_int4(const uint8_t *codes, float *out, size_t count,
   }
 }
 
-VARIANTS void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count) {
+static void unpack_int4(const uint8_t *codes, int8_t *out, size_t count) {
   for (size_t i = 0; i < count / 2; i++) {
     // Both codes in the bytes of one word, of which 8 is taken without a borrow between them.
     uint16_t pair = codes[i];
@@ -128,7 +128,7 @@ VARIANTS void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count
   }
 }
 
-VARIANTS void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
+static void error_energy(const float *a, const float *b, size_t count, double *error,
                                   double *signal) {
   double e[LANES] = {0}, s[LANES] = {0};
   size_t i = 0;

@@ -1,5 +1,5 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 #include <math.h>
 
@@ -38,7 +38,7 @@ static inline __attribute__((always_inline)) void watch_columns(const float *x, 
   }
 }
 
-VARIANTS void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count,
+static void column_statistics(const float *x, size_t tokens, size_t stride, size_t count,
                                        float *low, float *high, double *magnitude, double *energy) {
   size_t first = 0;
   for (; first + 32 <= count; first += 32)
@@ -49,7 +49,7 @@ VARIANTS void nibble_column_statistics(const float *x, size_t tokens, size_t str
                   magnitude + first, energy + first);
 }
 
-VARIANTS float nibble_scaled_peak(const float *x, const float *factor, size_t count) {
+static float scaled_peak(const float *x, const float *factor, size_t count) {
   float lane[LANES] = {0};
   size_t i = 0;
   for (; i + LANES <= count; i += LANES)
@@ -66,9 +66,9 @@ VARIANTS float nibble_scaled_peak(const float *x, const float *factor, size_t co
   return peak;
 }
 
-VARIANTS double nibble_rounding_energy(const float *x, const float *factor, const float *weight,
+static double rounding_energy(const float *x, const float *factor, const float *weight,
                                        size_t count, float largest) {
-  const float peak = nibble_scaled_peak(x, factor, count);
+  const float peak = scaled_peak(x, factor, count);
   if (!(peak > 0)) return 0;
   const float step = peak / largest, codes = largest / peak;
   float lane[LANES] = {0};
@@ -89,6 +89,6 @@ VARIANTS double nibble_rounding_energy(const float *x, const float *factor, cons
   return sum;
 }
 
-VARIANTS void nibble_multiply(float *y, const float *factor, size_t count) {
+static void multiply(float *y, const float *factor, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] *= factor[i];
 }

@@ -1,9 +1,8 @@
-#include "panels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-#include <string.h>
+/// AVX2 with the dot products of AVX-VNNI: Intel clients since Alder Lake, Zen 5.
 
 #define NARROW __attribute__((target("avx2,avxvnni,fma")))
 #define INLINE NARROW static inline __attribute__((always_inline))
@@ -78,8 +77,9 @@ INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t pa
   }
 }
 
-NARROW void nibble_panels_integers_avxvnni(const nibble_inputs *x, const nibble_panels *w,
-                                           size_t first, size_t count, float *y, size_t y_stride) {
+NARROW static void integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                            size_t count, float *y, size_t y_stride, void *scratch) {
+  (void)scratch;
   for (size_t p = first; p < first + count; p++) {
     for (size_t half = 0; half < PANEL; half += HALF) {
       size_t t = 0;
@@ -98,5 +98,34 @@ NARROW void nibble_panels_integers_avxvnni(const nibble_inputs *x, const nibble_
     }
   }
 }
+
+// MARK: the table
+
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#include "../loops/loops.h"
+PEAK(peak_f32, __m256, _mm256_setzero_ps(), _mm256_fmadd_ps(a, b, sum[c]), 8)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,avxvnni"))), apply_to = function)
+PEAK(peak_int8, __m256i, _mm256_setzero_si256(), _mm256_dpbusd_avx_epi32(sum[c], a, b), 32)
+#pragma clang attribute pop
+
+static int runs_here(void) {
+  return __builtin_cpu_supports("x86-64-v3") && __builtin_cpu_supports("avxvnni");
+}
+
+static size_t no_scratch(size_t columns) { return (void)columns, 0; }
+
+const nibble_kernels nibble_avx_vnni = {
+    .name = "avx_vnni",
+    .runs_here = runs_here,
+    .tile_products = no_tiles,
+    .panels_integers = integers,
+    .panels_floats = nibble_avx2_floats,
+    .panels_scratch = no_scratch,
+    .peak_f32 = peak_f32,
+    .peak_bf16 = no_peak,
+    .peak_int8 = peak_int8,
+    NIBBLE_LOOPS(LOOP_FIELD)
+};
 
 #endif

@@ -1,12 +1,12 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 #include <string.h>
 
 typedef _Float16 half_lanes __attribute__((vector_size(2 * LANES)));
 typedef float float_lanes __attribute__((vector_size(4 * LANES)));
 
-VARIANTS void nibble_f16_to_f32(const void *in, float *out, size_t count) {
+static void f16_to_f32(const void *in, float *out, size_t count) {
   const char *bytes = in;
   size_t i = 0;
   // As vectors, because compilers convert one _Float16 of a plain loop at a time.
@@ -23,7 +23,7 @@ VARIANTS void nibble_f16_to_f32(const void *in, float *out, size_t count) {
   }
 }
 
-VARIANTS void nibble_bf16_to_f32(const void *in, float *out, size_t count) {
+static void bf16_to_f32(const void *in, float *out, size_t count) {
   const char *bytes = in;
   for (size_t i = 0; i < count; i++) {
     uint16_t half;
@@ -33,14 +33,14 @@ VARIANTS void nibble_bf16_to_f32(const void *in, float *out, size_t count) {
   }
 }
 
-VARIANTS void nibble_f32_to_f16(const float *in, uint16_t *out, size_t count) {
+static void f32_to_f16(const float *in, uint16_t *out, size_t count) {
   for (size_t i = 0; i < count; i++) {
     _Float16 half = (_Float16)in[i];
     memcpy(out + i, &half, 2);
   }
 }
 
-VARIANTS void nibble_f32_to_bf16(const float *in, uint16_t *out, size_t count) {
+static void f32_to_bf16(const float *in, uint16_t *out, size_t count) {
   for (size_t i = 0; i < count; i++) {
     uint32_t bits;
     memcpy(&bits, in + i, 4);
@@ -50,7 +50,7 @@ VARIANTS void nibble_f32_to_bf16(const float *in, uint16_t *out, size_t count) {
   }
 }
 
-VARIANTS void nibble_e4m3_to_f32(const uint8_t *in, float *out, size_t count) {
+static void e4m3_to_f32(const uint8_t *in, float *out, size_t count) {
   for (size_t i = 0; i < count; i++) {
     uint32_t code = in[i], magnitude = code & 0x7F;
     // Normal: the exponent's bias moves from 7 to 127. Subnormal: eighths of 2^-6.
@@ -86,10 +86,10 @@ static inline __attribute__((always_inline)) uint8_t e4m3(float x) {
   return (uint8_t)(sign | (is_nan ? 0x7F : code));
 }
 
-VARIANTS void nibble_f32_to_e4m3(const float *in, uint8_t *out, size_t count) {
+static void f32_to_e4m3(const float *in, uint8_t *out, size_t count) {
   for (size_t i = 0; i < count; i++) out[i] = e4m3(in[i]);
 }
 
-VARIANTS void nibble_round_e4m3(const float *x, uint8_t *codes, size_t count, float scale) {
+static void round_e4m3(const float *x, uint8_t *codes, size_t count, float scale) {
   for (size_t i = 0; i < count; i++) codes[i] = e4m3(x[i] / scale);
 }

@@ -1,9 +1,9 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 #include <math.h>
 
-VARIANTS void nibble_rms_norm(const float *x, const float *weight, float *y, size_t count,
+static void rms_norm(const float *x, const float *weight, float *y, size_t count,
                               float epsilon) {
   float lane[LANES] = {0};
   size_t i = 0;
@@ -14,26 +14,26 @@ VARIANTS void nibble_rms_norm(const float *x, const float *weight, float *y, siz
   for (size_t j = 0; j < count; j++) y[j] = x[j] * factor * weight[j];
 }
 
-VARIANTS void nibble_silu_multiply(float *restrict gate, const float *restrict up, size_t count) {
+static void silu_multiply(float *restrict gate, const float *restrict up, size_t count) {
   for (size_t i = 0; i < count; i++) {
     float g = gate[i];
     gate[i] = g / (1.0f + exp_lane(-g)) * up[i];
   }
 }
 
-VARIANTS void nibble_add(float *y, const float *x, size_t count) {
+static void add(float *y, const float *x, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
-VARIANTS void nibble_scale(float *y, float factor, size_t count) {
+static void scale(float *y, float factor, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] *= factor;
 }
 
-VARIANTS void nibble_add_scaled(float *y, const float *x, float factor, size_t count) {
+static void add_scaled(float *y, const float *x, float factor, size_t count) {
   for (size_t i = 0; i < count; i++) y[i] += factor * x[i];
 }
 
-VARIANTS void nibble_rotate(float *head, const float *cosine, const float *sine, size_t half) {
+static void rotate(float *head, const float *cosine, const float *sine, size_t half) {
   for (size_t i = 0; i < half; i++) {
     float a = head[i], b = head[i + half];
     head[i] = a * cosine[i] - b * sine[i];
@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) float maximum(const float *x, size_
   return peak;
 }
 
-VARIANTS void nibble_softmax(float *x, size_t count) {
+static void softmax(float *x, size_t count) {
   float peak = maximum(x, count);
   float lane[LANES] = {0};
   size_t i = 0;
@@ -73,7 +73,7 @@ VARIANTS void nibble_softmax(float *x, size_t count) {
   for (size_t j = 0; j < count; j++) x[j] *= factor;
 }
 
-VARIANTS double nibble_log_sum_exp(const float *x, size_t count) {
+static double log_sum_exp(const float *x, size_t count) {
   float peak = maximum(x, count);
   double lane[LANES] = {0};
   size_t i = 0;
@@ -95,7 +95,7 @@ static inline __attribute__((always_inline)) double divergence_lane(float a, flo
   return d > -0.25 && d < 0.25 ? p * (d * d * series) : whole > 0.0 ? whole : 0.0;
 }
 
-VARIANTS double nibble_kl(const float *a, const float *b, double a_sum, double b_sum,
+static double kl(const float *a, const float *b, double a_sum, double b_sum,
                           size_t count) {
   double lane[LANES] = {0};
   const float base = (float)a_sum;
@@ -107,7 +107,7 @@ VARIANTS double nibble_kl(const float *a, const float *b, double a_sum, double b
   return fold_double(lane);
 }
 
-VARIANTS size_t nibble_argmax(const float *x, size_t count) {
+static size_t argmax(const float *x, size_t count) {
   float peak = maximum(x, count);
   for (size_t i = 0; i < count; i++)
     if (x[i] == peak) return i;

@@ -1,9 +1,8 @@
-#include "panels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-#include <string.h>
+/// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
 
 #define WIDE                                                                                       \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c"),                 \
@@ -203,7 +202,9 @@ WIDE static void many_integers(const nibble_inputs *x, const nibble_panels *w, s
   }
 }
 
-WIDE void nibble_panels_integers_avx512(const nibble_inputs *x, const nibble_panels *w,
+size_t nibble_avx512_scratch(size_t columns) { return PANELS * panel_tiles(columns) * 1024; }
+
+WIDE void nibble_avx512_integers(const nibble_inputs *x, const nibble_panels *w,
                                         size_t first, size_t count, float *y, size_t y_stride,
                                         void *scratch) {
   if (x->tokens > 8) {
@@ -293,7 +294,7 @@ INLINE void few_floats(const nibble_inputs *x, const nibble_panels *w, size_t p,
     _mm512_mask_storeu_ps(y + (token + t) * y_stride + p * PANEL, outputs_of(w, p), total[t]);
 }
 
-WIDE void nibble_panels_floats_avx512(const nibble_inputs *x, const nibble_panels *w, size_t first,
+WIDE void nibble_avx512_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
                                       size_t count, float *y, size_t y_stride) {
   for (size_t p = first; p < first + count; p++) {
     size_t t = 0;
@@ -313,5 +314,51 @@ WIDE void nibble_panels_floats_avx512(const nibble_inputs *x, const nibble_panel
 #undef FEW
   }
 }
+
+// MARK: the table
+
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
+#include "../loops/loops.h"
+#pragma clang attribute pop
+#pragma clang attribute pop
+
+static int runs_here(void) {
+  return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni");
+}
+
+static int tile_products(void) {
+#if defined(__linux__)
+  return __builtin_cpu_supports("avx512bf16") ? NIBBLE_TILES_DOTS : 0;
+#else
+  return 0;
+#endif
+}
+
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512bf16,avx512vnni"))), \
+                             apply_to = function)
+#pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
+PEAK(peak_f32, __m512, _mm512_setzero_ps(), _mm512_fmadd_ps(a, b, sum[c]), 16)
+PEAK(dots_bf16, __m512, _mm512_setzero_ps(), _mm512_dpbf16_ps(sum[c], (__m512bh)a, (__m512bh)b), 32)
+PEAK(peak_int8, __m512i, _mm512_setzero_si512(), _mm512_dpbusd_epi32(sum[c], a, b), 64)
+#pragma clang attribute pop
+#pragma clang attribute pop
+
+static double peak_bf16(size_t rounds) {
+  return __builtin_cpu_supports("avx512bf16") ? dots_bf16(rounds) : 0;
+}
+
+const nibble_kernels nibble_avx512 = {
+    .name = "avx512",
+    .runs_here = runs_here,
+    .tile_products = tile_products,
+    .panels_integers = nibble_avx512_integers,
+    .panels_floats = nibble_avx512_floats,
+    .panels_scratch = nibble_avx512_scratch,
+    .peak_f32 = peak_f32,
+    .peak_bf16 = peak_bf16,
+    .peak_int8 = peak_int8,
+    NIBBLE_LOOPS(LOOP_FIELD)
+};
 
 #endif

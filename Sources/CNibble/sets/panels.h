@@ -61,26 +61,13 @@ static inline void next_group(group_walk *walk, const nibble_inputs *x, const ni
 /// What every code of a format has too much when it is read as an unsigned byte.
 static inline int code_offset(const nibble_panels *w) { return w->format == NIBBLE_INT4 ? 8 : 128; }
 
-/// The specification, by format of the codes.
-void nibble_plain_int8(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                       size_t count, float *y, size_t y_stride);
-void nibble_plain_int4(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                       size_t count, float *y, size_t y_stride);
-void nibble_plain_int8_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                              size_t count, float *y, size_t y_stride);
-void nibble_plain_int4_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                              size_t count, float *y, size_t y_stride);
-void nibble_plain_e4m3_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                              size_t count, float *y, size_t y_stride);
-
-/// The variants of nibble_panels_integers and nibble_panels_floats.
-void nibble_panels_integers_avx512(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                                   size_t count, float *y, size_t y_stride, void *scratch);
-void nibble_panels_floats_avx512(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                                 size_t count, float *y, size_t y_stride);
-void nibble_panels_integers_avxvnni(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                                    size_t count, float *y, size_t y_stride);
-void nibble_panels_integers_neon(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                                 size_t count, float *y, size_t y_stride);
+/// Of the set avx512, which amx uses too, and of avx2, whose floats avx_vnni uses.
+void nibble_avx512_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                            size_t count, float *y, size_t y_stride, void *scratch);
+void nibble_avx512_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
+                          size_t count, float *y, size_t y_stride);
+size_t nibble_avx512_scratch(size_t columns);
+void nibble_avx2_floats(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
+                        float *y, size_t y_stride);
 
 #endif

@@ -1,5 +1,5 @@
 /// The products on tiles over one instruction set's blocks of 32 x 32 sums. Included by amx.c and
-/// tile_dots.c, which define
+/// dots.c, which define
 ///   TARGET          the attribute of every function
 ///   NAMED(name)     the name of a product on this instruction set
 ///   begin, end      what surrounds a run of blocks

@@ -22,9 +22,6 @@ void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes) {
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 /// Transposes 16 x 16 units of 4 bytes.
 WIDE static void transpose_tile(const __m512i *in, __m512i *out) {
   __m512i a[16], b[16];
@@ -236,42 +233,24 @@ void nibble_amx_s8(const void *a, const void *b, float *y, size_t m, size_t n, s
                    size_t b_step, size_t y_stride, const float *row_scale,
                    const float *column_scale);
 
-static int tile_kind(void) {
-  static int answer = -1;
-  if (answer < 0) {
-    const long request_permission = 0x1023, tile_data = 18;
-    const int is_wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-    if (is_wide && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
-        __builtin_cpu_supports("amx-bf16") &&
-        syscall(SYS_arch_prctl, request_permission, tile_data) == 0)
-      answer = NIBBLE_TILES_AMX;
-    else
-      answer = is_wide && __builtin_cpu_supports("avx512bf16") ? NIBBLE_TILES_DOTS : 0;
-  }
-  return answer;
-}
-
-int nibble_tile_products(void) { return tile_kind(); }
-
 void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                          int a_parts, int b_parts, size_t b_step, size_t y_stride,
                          const float *row_scale, const float *column_scale) {
-  (tile_kind() == NIBBLE_TILES_AMX ? nibble_amx_floats : nibble_dots_floats)(
+  (nibble_tile_products() == NIBBLE_TILES_AMX ? nibble_amx_floats : nibble_dots_floats)(
       a, b, y, m, n, depth, a_parts, b_parts, b_step, y_stride, row_scale, column_scale);
 }
 
 void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
                         size_t n, size_t depth, int a_parts, int b_parts, size_t b_step,
                         size_t out_step) {
-  (tile_kind() == NIBBLE_TILES_AMX ? nibble_amx_gated : nibble_dots_gated)(
+  (nibble_tile_products() == NIBBLE_TILES_AMX ? nibble_amx_gated : nibble_dots_gated)(
       a, gate, up, out, m, n, depth, a_parts, b_parts, b_step, out_step);
 }
 
 void nibble_tiles_bf16_groups(const void *a, const void *b, float *y, size_t m, size_t n,
                               size_t row_bytes, size_t b_step, size_t y_stride,
                               const nibble_groups *groups) {
-  (tile_kind() == NIBBLE_TILES_AMX ? nibble_amx_bf16_groups : nibble_dots_bf16_groups)(
+  (nibble_tile_products() == NIBBLE_TILES_AMX ? nibble_amx_bf16_groups : nibble_dots_bf16_groups)(
       a, b, y, m, n, row_bytes, b_step, y_stride, groups);
 }
 
@@ -282,8 +261,6 @@ void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n,
 }
 
 #else
-
-int nibble_tile_products(void) { return 0; }
 
 void nibble_turn_tiles(const void *in, void *out, size_t bytes) {
   (void)in, (void)out, (void)bytes;

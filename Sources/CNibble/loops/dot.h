@@ -1,5 +1,5 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 #include <string.h>
 
@@ -36,7 +36,7 @@ static inline __attribute__((always_inline)) float load_bf16(const char *row, si
 }
 
 #define MATVEC(NAME, LOAD, SIZE)                                                                   \
-  VARIANTS void NAME(const float *x, const void *w, float *y, size_t columns, size_t rows) {       \
+  static void NAME(const float *x, const void *w, float *y, size_t columns, size_t rows) {       \
     for (size_t r = 0; r < rows; r++) {                                                            \
       const char *row = (const char *)w + r * columns * SIZE;                                      \
       DOT(LOAD)                                                                                    \
@@ -48,17 +48,17 @@ static inline __attribute__((always_inline)) float load_bf16(const char *row, si
 #define ROW_F16(i) load_f16(row, i)
 #define ROW_BF16(i) load_bf16(row, i)
 
-MATVEC(nibble_matvec_f32, ROW_F32, 4)
-MATVEC(nibble_matvec_f16, ROW_F16, 2)
-MATVEC(nibble_matvec_bf16, ROW_BF16, 2)
+MATVEC(matvec_f32, ROW_F32, 4)
+MATVEC(matvec_f16, ROW_F16, 2)
+MATVEC(matvec_bf16, ROW_BF16, 2)
 
-VARIANTS float nibble_dot_f32(const float *x, const float *b, size_t columns) {
+static float dot_f32(const float *x, const float *b, size_t columns) {
   const char *row = (const char *)b;
   DOT(ROW_F32)
   return fold(lane);
 }
 
-VARIANTS void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_t columns,
+static void group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_t columns,
                                    size_t group, int zero) {
   for (size_t start = 0; start < columns; start += group) {
     size_t end = columns - start < group ? columns : start + group;

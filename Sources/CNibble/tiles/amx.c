@@ -87,4 +87,22 @@ TARGET void nibble_amx_s8(const void *a, const void *b, float *y, size_t m, size
                  column_scale);
 }
 
+// MARK: limits of this machine
+
+/// Four tiles of sums, as many as two inputs and two weights leave: `rounds` products of each.
+#define PEAK(NAME, DOT, products)                                                                  \
+  TARGET double NAME(size_t rounds) {                                                              \
+    begin();                                                                                       \
+    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);                                    \
+    _tile_zero(4), _tile_zero(5), _tile_zero(6), _tile_zero(7);                                    \
+    for (size_t r = 0; r < rounds; r++) {                                                          \
+      MULTIPLY(DOT)                                                                                \
+    }                                                                                              \
+    end();                                                                                         \
+    return 2.0 * 4 * 16 * 16 * (products) * (double)rounds;                                        \
+  }
+
+PEAK(nibble_amx_peak_bf16, _tile_dpbf16ps, 32)
+PEAK(nibble_amx_peak_int8, _tile_dpbssd, 64)
+
 #endif

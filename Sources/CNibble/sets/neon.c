@@ -1,9 +1,13 @@
-#include "panels.h"
+#include "kernels.h"
 
 #if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 
 #include <arm_neon.h>
-#include <string.h>
+
+#include "../loops/loops.h"
+#include "specification.h"
+
+/// arm64 with the dot products of ARMv8.2.
 
 /// Outputs of a quarter of a panel.
 #define QUARTER 4
@@ -84,5 +88,52 @@ void nibble_panels_integers_neon(const nibble_inputs *x, const nibble_panels *w,
     }
   }
 }
+
+// MARK: limits
+
+#define KEEP(value) __asm__ volatile("" : "+w"(value))
+
+static double peak_f32(size_t rounds) {
+  float32x4_t sum[CHAINS], a = vdupq_n_f32(0);
+  KEEP(a);
+  for (int c = 0; c < CHAINS; c++) sum[c] = vdupq_n_f32(0);
+  for (size_t r = 0; r < rounds; r++)
+    for (int c = 0; c < CHAINS; c++) {
+      sum[c] = vfmaq_f32(sum[c], a, a);
+      KEEP(sum[c]);
+    }
+  return 2.0 * CHAINS * 4 * (double)rounds;
+}
+
+static double peak_int8(size_t rounds) {
+  int8x16_t a = vdupq_n_s8(0);
+  int32x4_t sum[CHAINS];
+  KEEP(a);
+  for (int c = 0; c < CHAINS; c++) sum[c] = vdupq_n_s32(0);
+  for (size_t r = 0; r < rounds; r++)
+    for (int c = 0; c < CHAINS; c++) {
+      sum[c] = vdotq_s32(sum[c], a, a);
+      KEEP(sum[c]);
+    }
+  return 2.0 * CHAINS * 16 * (double)rounds;
+}
+
+// MARK: the table
+
+static int runs_here(void) { return 1; }
+static size_t no_scratch(size_t columns) { return (void)columns, 0; }
+
+const nibble_kernels nibble_neon = {
+    .name = "neon",
+    .runs_here = runs_here,
+    .tile_products = no_tiles,
+    .panels_integers = integers,
+    .panels_floats = specified_floats,
+    .panels_scratch = no_scratch,
+    .peak_f32 = peak_f32,
+    .peak_bf16 = no_peak,
+    .peak_int8 = peak_int8,
+    NIBBLE_LOOPS(LOOP_FIELD)
+};
 
 #endif

@@ -1,15 +1,8 @@
-#ifndef NIBBLE_VARIANTS_H
-#define NIBBLE_VARIANTS_H
+#ifndef NIBBLE_LANES_H
+#define NIBBLE_LANES_H
 
-/// One C loop, compiled for several instruction sets and chosen when the program is loaded. The
-/// loops keep sixteen running lanes, so the vectors' width does not change the sums.
-#if defined(__x86_64__) && defined(__ELF__)
-#define VARIANTS                                                                                   \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"),                     \
-                 min_vector_width(512)))
-#else
-#define VARIANTS
-#endif
+/// What the loops share. Each file of loops/ is compiled once for every instruction set, by the set's own
+/// file; the loops keep sixteen running lanes, so the vectors' width does not change the sums.
 
 #pragma STDC FP_CONTRACT OFF
 

@@ -1,34 +1,17 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
+#include "pages.h"
 
 #include <string.h>
 
-#define PAGE NIBBLE_CACHE_PAGE
-
-static inline __attribute__((always_inline)) size_t code_bytes(int format, size_t head) {
-  switch (format) {
-    case NIBBLE_CACHE_F32: return 4 * PAGE * head;
-    case NIBBLE_CACHE_F16: return 2 * PAGE * head;
-    case NIBBLE_CACHE_INT4: return PAGE * head / 2;
-    default: return PAGE * head;
-  }
-}
-
-size_t nibble_cache_bytes(int format, size_t head) {
-  const size_t scales = format == NIBBLE_CACHE_F32 || format == NIBBLE_CACHE_F16 ? 0
-                        : format == NIBBLE_CACHE_INT4                            ? 2
-                                                                                 : 1;
-  return code_bytes(format, head) + scales * PAGE * sizeof(float);
-}
-
-static float rounded(float x, float low, float high) {
+static float clamped_even(float x, float low, float high) {
   const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
   x = x > low ? x : low;            // NaN too
   x = x < high ? x : high;
   return (x + magic) - magic;
 }
 
-void nibble_cache_store(const float *row, void *page, int format, size_t token, size_t head,
+static void cache_store(const float *row, void *page, int format, size_t token, size_t head,
                         int is_key, float fixed) {
   // Keys lie across: element i of all tokens side by side.
   const size_t step = is_key ? PAGE : 1, first = is_key ? token : token * head;
@@ -41,14 +24,14 @@ void nibble_cache_store(const float *row, void *page, int format, size_t token, 
     uint16_t halves[64];
     for (size_t start = 0; start < head; start += 64) {
       const size_t count = head - start < 64 ? head - start : 64;
-      nibble_f32_to_f16(row + start, halves, count);
+      f32_to_f16(row + start, halves, count);
       for (size_t i = 0; i < count; i++)
         ((uint16_t *)page)[first + (start + i) * step] = halves[i];
     }
     return;
   }
   float low = 0, high = 0;
-  nibble_minmax(row, head, &low, &high);
+  minmax(row, head, &low, &high);
   const float peak = high > -low ? high : -low;
   uint8_t *codes = page;
   if (format == NIBBLE_CACHE_INT4) {
@@ -58,7 +41,7 @@ void nibble_cache_store(const float *row, void *page, int format, size_t token, 
     scales[token] = scale;
     scales[PAGE + token] = offset;
     for (size_t i = 0; i < head; i++) {
-      const uint8_t code = (uint8_t)rounded((row[i] - offset) / scale, 0, 15);
+      const uint8_t code = (uint8_t)clamped_even((row[i] - offset) / scale, 0, 15);
       // Two neighbouring elements of a token share a byte.
       uint8_t *byte = is_key ? codes + i / 2 * PAGE + token : codes + (token * head + i) / 2;
       *byte = i % 2 ? (uint8_t)((*byte & 15) | code << 4) : (uint8_t)((*byte & 0xF0) | code);
@@ -71,13 +54,13 @@ void nibble_cache_store(const float *row, void *page, int format, size_t token, 
   scales[token] = scale;
   if (format == NIBBLE_CACHE_INT8) {
     for (size_t i = 0; i < head; i++)
-      codes[first + i * step] = (uint8_t)(int8_t)rounded(row[i] / scale, -127, 127);
+      codes[first + i * step] = (uint8_t)(int8_t)clamped_even(row[i] / scale, -127, 127);
     return;
   }
-  for (size_t i = 0; i < head; i++) nibble_round_e4m3(row + i, codes + first + i * step, 1, scale);
+  for (size_t i = 0; i < head; i++) round_e4m3(row + i, codes + first + i * step, 1, scale);
 }
 
-VARIANTS void nibble_cache_load(const void *page, float *out, int format, size_t head, int is_key) {
+static void cache_load(const void *page, float *out, int format, size_t head, int is_key) {
   const size_t count = PAGE * head;
   const float *scales = (const float *)((const char *)page + code_bytes(format, head));
   switch (format) {
@@ -85,7 +68,7 @@ VARIANTS void nibble_cache_load(const void *page, float *out, int format, size_t
       memcpy(out, page, count * sizeof(float));
       return;
     case NIBBLE_CACHE_F16:
-      nibble_f16_to_f32(page, out, count);
+      f16_to_f32(page, out, count);
       return;
     case NIBBLE_CACHE_INT8:
       for (size_t i = 0; i < count; i++) out[i] = (float)((const int8_t *)page)[i];
@@ -107,7 +90,7 @@ VARIANTS void nibble_cache_load(const void *page, float *out, int format, size_t
       }
       break;
     }
-    default: nibble_e4m3_to_f32(page, out, count);
+    default: e4m3_to_f32(page, out, count);
   }
   float offsets[PAGE] = {0};
   if (format == NIBBLE_CACHE_INT4) memcpy(offsets, scales + PAGE, sizeof offsets);
@@ -120,14 +103,14 @@ VARIANTS void nibble_cache_load(const void *page, float *out, int format, size_t
   }
 }
 
-VARIANTS void nibble_cache_scores(const float *keys, const float *query, float *scores, size_t head) {
+static void cache_scores(const float *keys, const float *query, float *scores, size_t head) {
   float sum[PAGE] = {0};
   for (size_t i = 0; i < head; i++)
     for (size_t t = 0; t < PAGE; t++) sum[t] += query[i] * keys[i * PAGE + t];
   memcpy(scores, sum, sizeof sum);
 }
 
-VARIANTS void nibble_cache_mix(const float *values, const float *weights, float *out, size_t count,
+static void cache_mix(const float *values, const float *weights, float *out, size_t count,
                                size_t head) {
   for (size_t first = 0; first < head; first += 64) {
     const size_t width = head - first < 64 ? head - first : 64;
@@ -145,7 +128,7 @@ VARIANTS void nibble_cache_mix(const float *values, const float *weights, float 
   }
 }
 
-VARIANTS float nibble_cache_weights(float *scores, size_t count, float scale, float *peak) {
+static float cache_weights(float *scores, size_t count, float scale, float *peak) {
   float most = scores[0];
   for (size_t i = 1; i < count; i++) most = scores[i] > most ? scores[i] : most;
   float lane[LANES] = {0};

@@ -1,12 +1,12 @@
 #include "nibble.h"
-#include "variants.h"
+#include "lanes.h"
 
 static inline __attribute__((always_inline)) float round_even(float v) {
   const float magic = 12582912.0f;
   return (v + magic) - magic;
 }
 
-VARIANTS void nibble_round_feedback_int(const float *w, float *carry, const float *r,
+static void round_feedback_int(const float *w, float *carry, const float *r,
                                         size_t r_stride, size_t count, const float *scale,
                                         const int8_t *zero, int low, int high, int8_t *codes,
                                         float *error) {
@@ -25,21 +25,21 @@ VARIANTS void nibble_round_feedback_int(const float *w, float *carry, const floa
   }
 }
 
-VARIANTS void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r,
+static void round_feedback_e4m3(const float *w, float *carry, const float *r,
                                          size_t r_stride, size_t count, const float *scale,
                                          uint8_t *codes, float *error) {
   for (size_t j = 0; j < count; j++) {
     const float *row = r + j * r_stride;
     float v = (w[j] + carry[j] / row[j]) / scale[j], rounded;
-    nibble_f32_to_e4m3(&v, codes + j, 1);
-    nibble_e4m3_to_f32(codes + j, &rounded, 1);
+    f32_to_e4m3(&v, codes + j, 1);
+    e4m3_to_f32(codes + j, &rounded, 1);
     float e = w[j] - rounded * scale[j];
     error[j] = e;
     for (size_t l = j + 1; l < count; l++) carry[l] += e * row[l];
   }
 }
 
-VARIANTS void nibble_follow_feedback(const float *w, float *carry, const float *r,
+static void follow_feedback(const float *w, float *carry, const float *r,
                                      size_t r_stride, size_t count, float *out) {
   for (size_t j = 0; j < count; j++) {
     const float *row = r + j * r_stride;
@@ -57,7 +57,7 @@ static inline __attribute__((always_inline)) float residual(float w, float scale
   return round_even(v) * scale - w;
 }
 
-VARIANTS float nibble_grid_error_int(const float *w, const float *importance, size_t count,
+static float grid_error_int(const float *w, const float *importance, size_t count,
                                      float scale, int zero, int low, int high) {
   float least = (float)(low - zero), most = (float)(high - zero), lane[LANES] = {0};
   size_t i = 0;
@@ -73,15 +73,15 @@ VARIANTS float nibble_grid_error_int(const float *w, const float *importance, si
   return fold(lane);
 }
 
-VARIANTS float nibble_grid_error_e4m3(const float *w, const float *importance, size_t count,
+static float grid_error_e4m3(const float *w, const float *importance, size_t count,
                                       float scale) {
   float lane[LANES] = {0};
   uint8_t codes[LANES];
   float rounded[LANES];
   for (size_t i = 0; i < count; i += LANES) {
     size_t width = count - i < LANES ? count - i : LANES;
-    nibble_round_e4m3(w + i, codes, width, scale);
-    nibble_e4m3_to_f32(codes, rounded, width);
+    round_e4m3(w + i, codes, width, scale);
+    e4m3_to_f32(codes, rounded, width);
     for (size_t l = 0; l < width; l++) {
       float d = rounded[l] * scale - w[i + l];
       lane[l] += importance[i + l] * d * d;
@@ -90,7 +90,7 @@ VARIANTS float nibble_grid_error_e4m3(const float *w, const float *importance, s
   return fold(lane);
 }
 
-VARIANTS float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride,
+static float grid_energy_int(const float *w, const float *h, size_t h_stride,
                                       size_t count, float scale, int zero, int low, int high,
                                       float *d) {
   float least = (float)(low - zero), most = (float)(high - zero), energy = 0;

@@ -16,7 +16,7 @@ static inline size_t up_to(size_t value, size_t unit) { return (value + unit - 1
 
 #include <immintrin.h>
 
-#include "variants.h"
+#include "../loops/lanes.h"
 
 #define WIDE                                                                                       \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"), min_vector_width(512)))
