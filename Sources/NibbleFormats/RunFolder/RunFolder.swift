@@ -1,5 +1,5 @@
 import Foundation
-package import NibbleTensor
+import NibbleTensor
 
 /// The sibling folder in which an output is written until it is whole: `OUT.nibble-partial`.
 ///

@@ -304,19 +304,20 @@ public struct QuantizeRun {
   /// What decides the bytes of the output: the source's tensors and files, the recipe, the layout, the
   /// windows, the arithmetic.
   private func fingerprint() throws -> String {
-    var hash = Checksum(.sha256)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
-    func add(_ text: String) { hash.update(text + "\n") }
-    add("nibble \(NibbleVersion.current)")
-    hash.update(Array(try encoder.encode(plan.recipe)))
-    add("\(plan.exporter.name) \(compute.precision) \(Compute.tiles)")
-    for shard in plan.shards { hash.update(shard.header) }
-    for tensor in checkpoint.tensors { add("\(tensor.name) \(tensor.dtype) \(tensor.shape)") }
-    for line in try checkpoint.identity() { add(line) }
-    add(checkpoint.config.text())
-    hash.update(Array(try encoder.encode([windows.calibration, windows.heldOut])))
-    if let statistics { add("statistics \(try statistics.digest())") }
-    return hash.hexadecimal()
+    var lines = [
+      "nibble \(NibbleVersion.current)",
+      String(decoding: try encoder.encode(plan.recipe), as: UTF8.self),
+      "\(plan.exporter.name) \(compute.precision) \(Compute.tiles)",
+      checkpoint.config.text(),
+      String(
+        decoding: try encoder.encode([windows.calibration, windows.heldOut]), as: UTF8.self),
+    ]
+    lines += plan.shards.map { Checksum.sha256($0.header) }
+    lines += checkpoint.tensors.map { "\($0.name) \($0.dtype) \($0.shape)" }
+    lines += try checkpoint.identity()
+    if let statistics { lines.append("statistics \(try statistics.digest())") }
+    return Checksum.sha256(Array(lines.joined(separator: "\n").utf8))
   }
 }

@@ -26,10 +26,11 @@ public struct SensitivityRun {
   }
 
   /// - Parameters:
-  ///   - scratch: a folder for states that are too many for memory, in files without a name.
+  ///   - scratch: a folder for states that are too many for memory, in files without a name; nil for the
+  ///     system's temporary folder.
   ///   - shouldStop: asked before each block that runs.
   public func run(
-    scratch: String = FileManager.default.temporaryDirectory.path,
+    scratch: String? = nil,
     progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Sensitivity {
     guard let config = plan.decoder else {
@@ -41,6 +42,7 @@ public struct SensitivityRun {
       let ends = try DecoderEnds(config, from: checkpoint)
       var pass = try ForwardPass(
         config, positions: windows.map(\.count).max() ?? 1, on: compute)
+      let scratch = scratch ?? FileManager.default.temporaryDirectory.path
       let sizes = windows.map { $0.count * config.hidden }
       var before = try WindowStates(sizes: sizes, in: scratch)
       var source = try WindowStates(sizes: sizes, in: scratch)
