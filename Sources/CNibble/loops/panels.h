@@ -52,8 +52,29 @@ static inline __attribute__((always_inline)) float e4m3_value(int code) {
   return value * 0x1p120f;
 }
 
-static void panels_decode(const nibble_panels *w, size_t first, size_t rows, float *out,
-                                   int unscaled) {
+/// `count` values, a multiple of 8, of one output, whose first unit is at `unit`.
+static inline __attribute__((always_inline)) void decode_units(const uint8_t *unit, size_t count,
+                                                               float *out, int zero, float scale,
+                                                               int format) {
+  const int is_int4 = format == NIBBLE_INT4;
+  for (size_t k = 0; k < count; k += 8, unit += is_int4 ? 64 : 128) {
+    // Two units, or one that holds both in its nibbles.
+    uint32_t units[2];
+    memcpy(units, unit, 4);
+    memcpy(units + 1, unit + (is_int4 ? 0 : 64), 4);
+    for (int j = 0; j < 8; j++) {
+      const uint32_t code = units[j / 4] >> (8 * (j % 4) + (is_int4 ? j / 4 * 4 : 0));
+      const float value = format == NIBBLE_E4M3 ? e4m3_value((int)(code & 0xFF))
+                          : is_int4             ? (float)((int)(code & 15) - 8 - zero)
+                                                : (float)((int8_t)code - zero);
+      out[k + (size_t)j] = value * scale;
+    }
+  }
+}
+
+static inline __attribute__((always_inline)) void decode_rows(const nibble_panels *w, size_t first,
+                                                              size_t rows, float *out,
+                                                              int unscaled, int format) {
   const size_t groups = panel_groups(w), scales = panel_scales(w, groups);
   for (size_t r = first; r < first + rows; r++, out += w->columns) {
     const uint8_t *panel = w->codes + r / PANEL * panel_step(w);
@@ -61,13 +82,27 @@ static void panels_decode(const nibble_panels *w, size_t first, size_t rows, flo
       const size_t at = (r / PANEL * scales + g / w->scale_span) * PANEL + r % PANEL;
       const float scale = unscaled ? 1.0f : w->scales[at];
       const int zero = w->zeros ? w->zeros[at] : 0;
-      const size_t end = (g + 1) * w->group < w->columns ? (g + 1) * w->group : w->columns;
-      for (size_t k = g * w->group; k < end; k++) {
-        const int code = code_at(panel, r % PANEL, k, w->format);
-        out[k] = (w->format == NIBBLE_E4M3 ? e4m3_value(code) : (float)(code - zero)) * scale;
+      const size_t start = g * w->group;
+      const size_t end = start + w->group < w->columns ? start + w->group : w->columns;
+      const size_t whole = (end - start) / 8 * 8;
+      decode_units(panel + start * (format == NIBBLE_INT4 ? 8 : 16) + r % PANEL * UNIT, whole,
+                   out + start, zero, scale, format);
+      for (size_t k = start + whole; k < end; k++) {
+        const int code = code_at(panel, r % PANEL, k, format);
+        out[k] = (format == NIBBLE_E4M3 ? e4m3_value(code) : (float)(code - zero)) * scale;
       }
     }
   }
+}
+
+static void panels_decode(const nibble_panels *w, size_t first, size_t rows, float *out,
+                          int unscaled) {
+  if (w->format == NIBBLE_INT4)
+    decode_rows(w, first, rows, out, unscaled, NIBBLE_INT4);
+  else if (w->format == NIBBLE_INT8)
+    decode_rows(w, first, rows, out, unscaled, NIBBLE_INT8);
+  else
+    decode_rows(w, first, rows, out, unscaled, NIBBLE_E4M3);
 }
 
 static void sums_s8(const int8_t *x, int32_t *sums, size_t count, size_t group,

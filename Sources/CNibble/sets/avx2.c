@@ -53,6 +53,16 @@ INLINE size_t outputs_of(const nibble_panels *w, size_t panel, int h) {
   return w->outputs > first ? w->outputs - first : 0;
 }
 
+/// Bytes ahead of a step's loads that are asked for, where the codes are read once: the processor
+/// foresees a stream, but not far enough for codes that take it several instructions a line.
+#define AHEAD 4096
+
+/// Rows of the next block of `left`, in as few and as equal blocks of at most `most` as there can be.
+INLINE size_t rows_of(size_t left, size_t most) {
+  const size_t blocks = (left + most - 1) / most;
+  return (left + blocks - 1) / blocks;
+}
+
 // MARK: int8 codes
 
 /// Rows that multiply a line of codes while it is in registers.
@@ -74,10 +84,11 @@ INLINE void widen_row(const int8_t *x, int16_t *out, size_t count) {
   }
 }
 
-/// Products of `rows` rows of wide x from `token` on with one panel.
+/// Products of `rows` rows of wide x from `token` on with one panel; codes `ahead` bytes further on are
+/// asked for.
 INLINE void int8_block(const nibble_inputs *x, const int16_t *wide, size_t step,
                        const nibble_panels *w, size_t panel, size_t token, int rows,
-                       int is_symmetric, float *y, size_t y_stride) {
+                       int is_symmetric, size_t ahead, float *y, size_t y_stride) {
   const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
   const char *codes = (const char *)w->codes + panel * panel_step(w);
   __m256 total[ROWS][2];
@@ -86,6 +97,7 @@ INLINE void int8_block(const nibble_inputs *x, const int16_t *wide, size_t step,
     __m256i sums[ROWS][2];
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     for (size_t u = g.from; u < g.to; u++) {
+      _mm_prefetch(codes + u * 64 + ahead, _MM_HINT_T1);
       for (int h = 0; h < 2; h++) {
         const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + u * 64 + h * 32));
         const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(line, 8), 8);
@@ -127,16 +139,20 @@ NARROW static void int8_integers(const nibble_inputs *x, const nibble_panels *w,
     for (size_t t = start; t < end; t++)
       widen_row((const int8_t *)x->values + t * x->stride, wide + (t - start) * step, columns);
     for (size_t p = first; p < first + count; p++) {
-      size_t t = start;
+      for (size_t t = start, rows; t < end; t += rows) {
+        rows = rows_of(end - t, ROWS);
+        const size_t ahead = t + rows < end ? 0 : end - start <= ROWS ? AHEAD : panel_step(w);
+        const int16_t *from = wide + (t - start) * step;
 #define RUN(T)                                                                                     \
-  for (; t + T <= end; t += T) {                                                                   \
+  case T:                                                                                          \
     if (is_symmetric)                                                                              \
-      int8_block(x, wide + (t - start) * step, step, w, p, t, T, 1, y, y_stride);                  \
+      int8_block(x, from, step, w, p, t, T, 1, ahead, y, y_stride);                                \
     else                                                                                           \
-      int8_block(x, wide + (t - start) * step, step, w, p, t, T, 0, y, y_stride);                  \
-  }
-      RUN(6) RUN(4) RUN(2) RUN(1)
+      int8_block(x, from, step, w, p, t, T, 0, ahead, y, y_stride);                                \
+    break;
+        switch (rows) { RUN(1) RUN(2) RUN(3) RUN(4) RUN(5) RUN(6) }
 #undef RUN
+      }
     }
   }
 }
@@ -146,7 +162,7 @@ NARROW static void int8_integers(const nibble_inputs *x, const nibble_panels *w,
 /// Products of `rows` rows of x with one panel. Codes are 0...15 as they lie, so that two products with
 /// int8 are -3840...3810 and eight such sums, those of 32 inputs, still fit 16 bits.
 INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t token,
-                       int rows, int is_symmetric, float *y, size_t y_stride) {
+                       int rows, int is_symmetric, size_t ahead, float *y, size_t y_stride) {
   const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
   const char *codes = (const char *)w->codes + panel * panel_step(w);
   const int8_t *values = (const int8_t *)x->values + token * x->stride;
@@ -163,6 +179,7 @@ INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t pa
       __m256i part[4][2];
       for (int r = 0; r < rows; r++) part[r][0] = part[r][1] = _mm256_setzero_si256();
 #define LINE(AT)                                                                                   \
+  _mm_prefetch(codes + (AT) * 32 + ahead, _MM_HINT_T1);                                            \
   for (int h = 0; h < 2; h++) {                                                                    \
     const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + (AT) * 32 + h * 32));        \
     const __m256i a = _mm256_and_si256(line, low);                                                 \
@@ -176,7 +193,9 @@ INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t pa
       if (end - u == 8) {
         LINE(u) LINE(u + 2) LINE(u + 4) LINE(u + 6)
       } else {
-        for (size_t v = u; v < end; v += 2) LINE(v)
+        for (size_t v = u; v < end; v += 2) {
+          LINE(v)
+        }
       }
 #undef LINE
       for (int r = 0; r < rows; r++)
@@ -203,16 +222,19 @@ NARROW static void int4_integers(const nibble_inputs *x, const nibble_panels *w,
                                  size_t count, float *y, size_t y_stride) {
   const int is_symmetric = !w->zeros && x->zero == 0;
   for (size_t p = first; p < first + count; p++) {
-    size_t t = 0;
+    for (size_t t = 0, rows; t < x->tokens; t += rows) {
+      rows = rows_of(x->tokens - t, 4);
+      const size_t ahead = t + rows < x->tokens ? 0 : x->tokens <= 4 ? AHEAD : panel_step(w);
 #define RUN(T)                                                                                     \
-  for (; t + T <= x->tokens; t += T) {                                                             \
+  case T:                                                                                          \
     if (is_symmetric)                                                                              \
-      int4_block(x, w, p, t, T, 1, y, y_stride);                                                   \
+      int4_block(x, w, p, t, T, 1, ahead, y, y_stride);                                            \
     else                                                                                           \
-      int4_block(x, w, p, t, T, 0, y, y_stride);                                                   \
-  }
-    RUN(4) RUN(2) RUN(1)
+      int4_block(x, w, p, t, T, 0, ahead, y, y_stride);                                            \
+    break;
+      switch (rows) { RUN(1) RUN(2) RUN(3) RUN(4) }
 #undef RUN
+    }
   }
 }
 
