@@ -1,4 +1,6 @@
+import Dispatch
 import NibbleTensor
+import Synchronization
 import Testing
 
 @testable import NibbleTensor
@@ -80,6 +82,33 @@ import Testing
     } else {
       Self.expect(y, isProductOf: x.map(roundedToBFloat), w.map(roundedToBFloat), size)
     }
+  }
+
+  /// Threads that share a `Compute` share no scratch memory.
+  @Test func callersAtOnceGetWhatTheyGetAlone() throws {
+    let (n, k) = (300, 577)
+    let rounded = try QuantizedMatrix(
+      rounding: FloatMatrix(gaussian(n * k, seed: 7), n, k),
+      to: WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel),
+      scaleFormat: .f32, on: oneThread)
+    let weights: [Weight] = [
+      .float(FloatMatrix(uniform(n * k, seed: 8), n, k, as: .bf16)),
+      .quantized(rounded, inputs: InputRounding(.dynamicPerToken(.int8))),
+    ]
+    let shared = Compute(threads: 2, precision: .f32)
+    let different = Mutex(0)
+    DispatchQueue.concurrentPerform(iterations: 8) { caller in
+      let weight = weights[caller % 2]
+      let x = uniform((1 + caller) * k, seed: UInt64(caller))
+      let alone = Self.multiply(weight, x, .f32)
+      for _ in 0..<50 {
+        var y = [Float](repeating: .nan, count: alone.count)
+        var span = y.mutableSpan
+        weight.multiply(x.span, into: &span, on: shared)
+        if y != alone { different.withLock { $0 += 1 } }
+      }
+    }
+    #expect(different.withLock { $0 } == 0)
   }
 
   /// The token's codes as its activation scheme says, computed here.

@@ -1,6 +1,7 @@
 import CNibble
 import COneDNN
 import Foundation
+import Synchronization
 
 /// In what arithmetic float products run. Sums are float in both.
 public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
@@ -16,12 +17,27 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
 /// Where numbers are computed: threads, the arithmetic of float products, and scratch memory that is
 /// used again from one product to the next.
 ///
-/// Results do not depend on the number of threads. One caller at a time.
-@safe public final class Compute: @unchecked Sendable {
-  // Sendable by hand: callers take turns, as documented, and the pool does its own locking.
+/// Results do not depend on the number of threads. Callers on several threads share the pool, which serves
+/// one of them at a time, and have scratch memory of their own.
+public final class Compute: Sendable {
   public let pool: ThreadPool
   public let precision: Precision
-  var scratch = Scratch()
+  private let scratches = Mutex<[UInt: Scratch]>([:])
+
+  /// The calling thread's.
+  var scratch: Scratch {
+    #if canImport(Darwin)
+      let thread = unsafe UInt(bitPattern: pthread_self())
+    #else
+      let thread = UInt(pthread_self())
+    #endif
+    return scratches.withLock { scratches in
+      if let scratch = scratches[thread] { return scratch }
+      let scratch = Scratch()
+      scratches[thread] = scratch
+      return scratch
+    }
+  }
 
   /// - Parameter threads: nil for one a processor.
   public init(threads: Int? = nil, precision: Precision) {
@@ -81,8 +97,10 @@ public enum TileProducts: String, Sendable, Hashable {
   case amx
 }
 
-/// Memory for intermediate results, grown when needed and kept.
-@safe struct Scratch: ~Copyable {
+/// Memory for intermediate results of one thread, grown when needed and kept.
+///
+/// `@unchecked`: only the thread that `Compute` made it for takes memory from it.
+@safe final class Scratch: @unchecked Sendable {
   enum Use: Int, CaseIterable {
     case activations, hidden, gates, weights, scores, sums, rows, panels
   }
@@ -93,7 +111,7 @@ public enum TileProducts: String, Sendable, Hashable {
 
   /// At least `bytes` bytes, aligned to 64, with unspecified content; valid until the next call for
   /// the same use.
-  mutating func take(_ use: Use, _ bytes: Int) -> UnsafeMutableRawPointer {
+  func take(_ use: Use, _ bytes: Int) -> UnsafeMutableRawPointer {
     if sizes[use.rawValue] < bytes {
       if let old = unsafe blocks[use.rawValue] { unsafe old.deallocate() }
       unsafe blocks[use.rawValue] = UnsafeMutableRawPointer.allocate(

@@ -4,8 +4,8 @@ import Synchronization
 /// A fixed set of threads that run numbered tasks together with the caller.
 ///
 /// Which thread runs a task is left to chance; a task's number alone must decide what it computes, so
-/// that results do not depend on the number of threads. Workers spin briefly after a batch and then
-/// sleep. A task must not call `run`.
+/// that results do not depend on the number of threads. Workers look for the next batch for some tenths of a
+/// millisecond, giving way to other threads that are ready, and then sleep. A task must not call `run`.
 @safe public final class ThreadPool: @unchecked Sendable {
   // Sendable by hand: `shared` is written only between batches, under `callers`.
   private let shared: Shared
@@ -48,7 +48,10 @@ import Synchronization
     private var tasks = 0
     /// Looks at a counter before a thread sleeps: some tenths of a millisecond, longer than what the
     /// caller does by itself between two batches of a step.
-    private static let patience = 400_000
+    private static let patience = 200_000
+    /// Looks between two offers of the core to another thread. Without them, pools that share cores keep
+    /// each other from working.
+    private static let looksAtOnce = 256
     private let generation = Atomic<Int>(0)
     private let next = Atomic<Int>(0)
     private let busy = Atomic<Int>(0)
@@ -92,7 +95,7 @@ import Synchronization
       var spins = 0
       while busy.load(ordering: .acquiring) > 0 {
         spins += 1
-        if spins > Self.patience { sched_yield() }
+        if spins.isMultiple(of: Self.looksAtOnce) { sched_yield() }
       }
       body = nil
     }
@@ -104,6 +107,7 @@ import Synchronization
         while generation.load(ordering: .acquiring) == seen, spins < Self.patience {
           if stopped.load(ordering: .relaxed) { return }
           spins += 1
+          if spins.isMultiple(of: Self.looksAtOnce) { sched_yield() }
         }
         if generation.load(ordering: .acquiring) == seen {
           sleep.lock()
