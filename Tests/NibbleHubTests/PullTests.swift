@@ -113,6 +113,24 @@ import Testing
     }
   }
 
+  /// What a kill leaves just before the folder takes its name: every file, and the marker.
+  @Test func aPullThatWasKilledBeforeItNamedItsFolderEndsWithoutFetching() async throws {
+    try await withScratch { scratch in
+      try leavePart(scratch, [], tag: nil)
+      let partial = scratch.appendingPathComponent("tiny.partial")
+      for name in wanted {
+        try Data(repository.files[name]!).write(to: partial.appendingPathComponent(name))
+      }
+      try await LoopbackHub.serve { [repository] request, _ in
+        repository.reply(request)
+      } while: { hub in
+        try await pull(hub, into: scratch)
+        try expectWhole(scratch)
+        #expect(hub.requests.map(\.path) == [FakeRepository.listingPath])
+      }
+    }
+  }
+
   @Test func startsAfreshWhenTheServerIgnoresRange() async throws {
     try await withScratch { scratch in
       try leavePart(scratch, repository.files["model.safetensors"]!.prefix(77), tag: nil)

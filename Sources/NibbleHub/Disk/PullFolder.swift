@@ -64,8 +64,11 @@ struct PullFolder {
   }
 
   /// Removes what an earlier run left and this one did not ask for, and takes the final name.
+  ///
+  /// The marker goes last: a pull that is killed before the folder has its name is continued, and one that
+  /// is killed after it leaves a whole folder.
   func finish(keeping files: [HubFile]) throws(HubError) {
-    let names = Set(files.map(\.name))
+    let names = Set(files.map(\.name) + [Self.markerName])
     let contents = try FileStore.perform(path) {
       try FileManager.default.contentsOfDirectory(atPath: path.path)
     }
@@ -73,6 +76,7 @@ struct PullFolder {
     try FileStore.synchronize(folder: path)
     try Self.requireRoom(at: target)
     try FileStore.rename(path, to: target)
+    try FileStore.remove(target.appendingPathComponent(Self.markerName))
     close()
   }
 
