@@ -60,22 +60,40 @@ enum SmallDisk {
       let needed = expected.values.reduce(0) { $0 + $1.count } / 1024
       try SmallDisk.mount(disk, kilobytes: 2 * needed + 512)
       defer { SmallDisk.unmount(disk) }
-      // Room for a part of the model, at several fillings.
-      for share in [0, 20, 50, 80, 97] {
-        let (ballast, output) = (disk + "/ballast", disk + "/out")
-        let free = 2 * needed + 512 - needed * share / 100
-        try Data(count: free * 1024).write(to: URL(fileURLWithPath: ballast))
-        let full = try SmallModel.quantize(source, output).wait()
-        #expect(full.status == 73, "\(share) %: \(full)")
-        #expect(full.errors.contains("No space left"), "\(share) %: \(full.errors)")
-        #expect(!exists(output), "\(share) %")
+      let (ballast, output) = (disk + "/ballast", disk + "/out")
+      // Too little room for the model: nothing is begun.
+      try Data(count: (needed + 512 + needed / 2) * 1024).write(to: URL(fileURLWithPath: ballast))
+      let refused = try SmallModel.quantize(source, output).wait()
+      #expect(refused.status == 73 && refused.errors.contains("the disk has"), "\(refused)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: disk) == ["ballast"])
+      try FileManager.default.removeItem(atPath: ballast)
+      // Something else fills the disk while the model is written, at several moments.
+      for unit in [1, 6, 10] {
+        let call = try SmallModel.quantize(source, output)
+        while call.isRunning, !call.errors.contains("[\(unit)/13]") { usleep(200) }
+        call.send(SIGSTOP)
+        fill(ballast)
+        call.send(SIGCONT)
+        let full = try call.wait()
+        #expect(full.status == 73, "\(unit): \(full)")
+        #expect(full.errors.contains("No space left"), "\(unit): \(full.errors)")
+        #expect(!exists(output), "\(unit)")
         try FileManager.default.removeItem(atPath: ballast)
         let again = try SmallModel.quantize(source, output).wait()
-        #expect(again.status == 0, "\(share) %: \(again)")
-        if share == 80 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
-        #expect(try files(output) == expected, "\(share) %")
+        #expect(again.status == 0, "\(unit): \(again)")
+        if unit == 10 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
+        #expect(try files(output) == expected, "\(unit)")
         try FileManager.default.removeItem(atPath: output)
       }
+    }
+  }
+
+  /// Takes all that is left of a disk.
+  private func fill(_ path: String) {
+    FileManager.default.createFile(atPath: path, contents: nil)
+    guard let file = FileHandle(forWritingAtPath: path) else { return }
+    for size in [1 << 16, 1 << 12] {
+      while (try? file.write(contentsOf: Data(count: size))) != nil {}
     }
   }
 

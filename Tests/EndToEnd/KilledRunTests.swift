@@ -66,6 +66,26 @@ import TinyModel
     }
   }
 
+  /// What keeps nothing when it is interrupted says so, and leaves nothing.
+  @Test(arguments: ["calibrate", "sensitivity"])
+  func anInterruptThatKeepsNothingSaysSo(_ command: String) throws {
+    try inTemporaryFolder { folder in
+      let source = folder + "/source"
+      try SmallModel.write(source, blocks: 24)
+      let more =
+        command == "calibrate"
+        ? ["-o", folder + "/out", "--samples", "8", "--sample-length", "256"]
+        : ["--recipe", "w8a8", "--sensitivity-windows", "8", "--sensitivity-length", "256"]
+      let call = try Call([command, source] + more)
+      while call.isRunning, !call.errors.contains("[1/") { usleep(500) }
+      call.send(SIGINT)
+      let outcome = try call.wait()
+      #expect(outcome.status == 75 && outcome.signal == nil, "\(outcome)")
+      #expect(outcome.errors.contains("keeps nothing"), "\(outcome)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["source"])
+    }
+  }
+
   @Test func aSecondRunAtTheSameTimeIs73() throws {
     try inTemporaryFolder { folder in
       let (source, output) = (folder + "/source", folder + "/out")
