@@ -53,8 +53,11 @@ enum SmallDisk {
   func aFullDiskIs73AndTheRunContinuesWhenThereIsRoom() throws {
     try inTemporaryFolder { folder in
       let (source, disk) = (folder + "/source", folder + "/disk")
-      try SmallModel.write(source, blocks: 12)
-      let whole = try SmallModel.quantize(source, folder + "/whole").wait()
+      try SmallModel.write(source, blocks: 24)
+      func quantize(_ output: String) throws -> Call {
+        try SmallModel.quantize(source, output, recipe: SmallModel.long)
+      }
+      let whole = try quantize(folder + "/whole").wait()
       #expect(whole.status == 0, "\(whole)")
       let expected = try files(folder + "/whole")
       let needed = expected.values.reduce(0) { $0 + $1.count } / 1024
@@ -63,14 +66,14 @@ enum SmallDisk {
       let (ballast, output) = (disk + "/ballast", disk + "/out")
       // Too little room for the model: nothing is begun.
       try Data(count: (needed + 512 + needed / 2) * 1024).write(to: URL(fileURLWithPath: ballast))
-      let refused = try SmallModel.quantize(source, output).wait()
+      let refused = try quantize(output).wait()
       #expect(refused.status == 73 && refused.errors.contains("the disk has"), "\(refused)")
       #expect(try FileManager.default.contentsOfDirectory(atPath: disk) == ["ballast"])
       try FileManager.default.removeItem(atPath: ballast)
       // Something else fills the disk while the model is written, at several moments.
-      for unit in [1, 6, 10] {
-        let call = try SmallModel.quantize(source, output)
-        while call.isRunning, !call.errors.contains("[\(unit)/13]") { usleep(200) }
+      for unit in [1, 10, 20] {
+        let call = try quantize(output)
+        while call.isRunning, !call.errors.contains("[\(unit)/25]") { usleep(200) }
         call.send(SIGSTOP)
         fill(ballast)
         call.send(SIGCONT)
@@ -79,9 +82,9 @@ enum SmallDisk {
         #expect(full.errors.contains("No space left"), "\(unit): \(full.errors)")
         #expect(!exists(output), "\(unit)")
         try FileManager.default.removeItem(atPath: ballast)
-        let again = try SmallModel.quantize(source, output).wait()
+        let again = try quantize(output).wait()
         #expect(again.status == 0, "\(unit): \(again)")
-        if unit == 10 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
+        if unit == 20 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
         #expect(try files(output) == expected, "\(unit)")
         try FileManager.default.removeItem(atPath: output)
       }
