@@ -49,7 +49,8 @@ import TinyModel
       try SmallModel.write(source, config: ["max_position_embeddings": 200_000])
       try Data().write(to: URL(fileURLWithPath: text))
       let call = try Call(
-        ["run", source, "One", "--max-tokens", "90000", "--context", "100000"], output: text)
+        ["run", source, "One", "--raw", "--max-tokens", "90000", "--context", "100000"],
+        output: text)
       for _ in 0..<3000 where try Data(contentsOf: URL(fileURLWithPath: text)).isEmpty {
         usleep(10_000)
       }
@@ -95,6 +96,7 @@ import TinyModel
       let dangling = try Call(["quantize", source, "-o", folder + "/out"] + arguments).wait()
       #expect(dangling.status == 66 && dangling.errors.contains("NOTICE"), "\(dangling)")
       #expect(!dangling.errors.contains("measured") && !exists(folder + "/out.nibble-partial"))
+      try FileManager.default.removeItem(atPath: link)
       let useless = try Call(
         ["quantize", source, "-o", folder + "/out", "--calibrate", "self"] + SmallModel.short
       ).wait()
@@ -165,6 +167,7 @@ import TinyModel
     try inTemporaryFolder { folder in
       var model = TinyModel()
       (model.blocks, model.intermediate, model.vocabulary) = (24, 1024, 256)
+      (model.heads, model.keyHeads) = (8, 4)
       let (source, sparse) = (folder + "/source", folder + "/sparse")
       try model.write(to: URL(fileURLWithPath: source))
       try Data(ByteTokenizer.json.text().utf8).write(

@@ -42,9 +42,13 @@ import TinyModel
         try StatisticsFile(path: folder + "/" + name)
       }
       for order in [["a", "b", "c"], ["c", "a", "b"]] {
-        try CalibrateRun.merge(
-          try order.map(file), of: checkpoint, to: folder + "/merged")
-        #expect(try bytes(folder + "/merged") == whole)
+        let merged = folder + "/merged-" + order.joined()
+        try CalibrateRun.merge(try order.map(file), of: checkpoint, to: merged)
+        #expect(try bytes(merged) == whole)
+        // What is there stays.
+        #expect(throws: QuantizeError.folder(.fileExists(merged))) {
+          try CalibrateRun.merge([file("a")], of: checkpoint, to: merged)
+        }
       }
       // Merging what was merged.
       try CalibrateRun.merge([file("a"), file("b")], of: checkpoint, to: folder + "/ab")
