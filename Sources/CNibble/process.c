@@ -7,9 +7,26 @@
 #include <malloc.h>
 #endif
 
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 void nibble_return_freed_buffers(void) {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
+void nibble_use_large_pages(void *memory, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  const size_t first = ((size_t)memory + page - 1) / page * page;
+  const size_t end = ((size_t)memory + bytes) / page * page;
+  // What is left is advice: where the system does not take it, pages stay small.
+  if (first < end) madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
 #endif
 }
 

@@ -60,14 +60,14 @@ import TinyModel
       #expect(plain["tokens"] == ahead["tokens"] && plain["guessed_tokens"] == nil)
       #expect((ahead["guessed_tokens"]?.int ?? 0) > 0)
       let rounded = try nibble(
-        "run", source, text, "--raw", "--quantize-head", "--prompt-lookup", "4")
-      #expect(rounded.status == 65 && rounded.errors.contains("Use --prompt-lookup 3"))
+        "run", source, text, "--raw", "--quantize-head", "--prompt-lookup", "8")
+      #expect(rounded.status == 65 && rounded.errors.contains("Use --prompt-lookup 7"))
       let options = [
         "--raw", "--quantize-head", "--quantize", "w8a8", "--max-tokens", "60", "--json",
       ]
       let one = try Call(["run", source, text] + options).wait().json()
-      let three = try Call(["run", source, text, "--prompt-lookup", "3"] + options).wait().json()
-      #expect(one["tokens"] == three["tokens"] && (three["guessed_tokens"]?.int ?? 0) > 0)
+      let seven = try Call(["run", source, text, "--prompt-lookup", "7"] + options).wait().json()
+      #expect(one["tokens"] == seven["tokens"] && (seven["guessed_tokens"]?.int ?? 0) > 0)
     }
   }
 }

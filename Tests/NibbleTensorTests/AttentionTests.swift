@@ -121,7 +121,7 @@ import Testing
   }
 
   /// A score far above the others takes everything: the exponentials must not overflow.
-  @Test(arguments: [1, 5])
+  @Test(arguments: [1, 9])
   func hugeScoresStayFinite(_ tokens: Int) {
     let c = Case(heads: 1, keyHeads: 1, headSize: 8, tokens: tokens, position: 3)
     var inputs = Inputs(c, seed: 50)
@@ -164,5 +164,33 @@ import Testing
     var span = x.mutableSpan
     table.rotate(&span, heads: 2, from: 0, on: oneThread)
     #expect(x == before)
+  }
+
+  /// A step of several tokens, across a page and a stretch of the context.
+  @Test(
+    arguments: [CacheFormat.f32, .int8], [(0, nil), (60, nil), (250, nil), (700, 90), (250, 3)])
+  func aStepsRowsAreThoseOfEachAlone(_ format: CacheFormat, _ place: (position: Int, window: Int?))
+  {
+    let c = Case(
+      heads: 4, keyHeads: 2, headSize: 16, tokens: Compute.stepTokens, position: place.position,
+      window: place.window)
+    let inputs = Inputs(c, seed: 50)
+    let attention = Attention(
+      heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize, window: c.window)
+    let store = KeyValueStore(attention, capacity: c.position + c.tokens, format: format)
+    store.store(keys: inputs.keys.span, values: inputs.values.span, at: 0, on: oneThread)
+    func attend(_ tokens: Range<Int>, threads: Int) -> [Float] {
+      let width = c.heads * c.headSize
+      var out = [Float](repeating: .nan, count: tokens.count * width)
+      var span = out.mutableSpan
+      attention.attend(
+        inputs.queries.span.extracting(tokens.lowerBound * width..<tokens.upperBound * width),
+        store,
+        from: c.position + tokens.lowerBound, into: &span,
+        on: Compute(threads: threads, precision: .f32))
+      return out
+    }
+    let together = attend(0..<c.tokens, threads: 2)
+    #expect(together.bits == (0..<c.tokens).flatMap { attend($0..<$0 + 1, threads: 1).bits })
   }
 }

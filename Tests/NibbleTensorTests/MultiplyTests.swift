@@ -14,10 +14,11 @@ import Testing
     var testDescription: String { "t \(t), n \(n), k \(k)" }
   }
 
-  /// Tokens on both sides of the change at 4 and of a slab; awkward outputs and inputs.
+  /// Tokens on both sides of the change at 8 and of a slab; awkward outputs and inputs.
   static let sizes = [
     Size(t: 1, n: 1, k: 8), Size(t: 1, n: 300, k: 577), Size(t: 4, n: 17, k: 33),
     Size(t: 4, n: 300, k: 127), Size(t: 5, n: 1, k: 8), Size(t: 5, n: 33, k: 577),
+    Size(t: 8, n: 33, k: 127), Size(t: 9, n: 33, k: 577),
     Size(t: 33, n: 17, k: 31), Size(t: 33, n: 300, k: 577), Size(t: 257, n: 33, k: 33),
     Size(t: 257, n: 300, k: 65),
   ]
@@ -76,8 +77,8 @@ import Testing
     let x = uniform(size.t * size.k, seed: 4)
     let w = matrix.values(of: 0..<size.n)
     let y = Self.multiply(.float(matrix), x, .bf16)
-    if size.t <= 4 {
-      // Up to four tokens need not round, so either is right: 2^-9 a factor.
+    if size.t <= Compute.stepTokens {
+      // A step need not round, so either is right: 2^-9 a factor.
       Self.expect(y, isProductOf: x, w, size, relative: 0x1.1p-8)
     } else {
       Self.expect(y, isProductOf: x.map(roundedToBFloat), w.map(roundedToBFloat), size)
@@ -159,7 +160,7 @@ import Testing
   }
 
   /// 131 071 products of -128 and 127 are the most that int32 holds.
-  @Test(arguments: [1, 5])
+  @Test(arguments: [1, 9])
   func theLongestIntegerSumDoesNotOverflow(_ t: Int) {
     let (n, k) = (3, 131_071)
     let matrix = QuantizedMatrix(
@@ -170,6 +171,48 @@ import Testing
     let y = Self.multiply(
       .quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))), x, .f32)
     #expect(y == [Float](repeating: Float(-128 * 127 * k), count: t * n))
+  }
+
+  /// What speculation and batches rest on.
+  @Test(arguments: [Precision.f32, .bf16]) func aStepsRowsAreThoseOfEachAlone(
+    _ precision: Precision
+  ) throws {
+    let (n, k) = (49, 320)
+    let floats = gaussian(n * k, seed: 60)
+    var weights = FloatFormat.allCases.map { Weight.float(FloatMatrix(floats, n, k, as: $0)) }
+    for (bits, granularity) in [
+      (8, WeightScheme.Granularity.channel), (4, .group(32)), (4, .group(64)),
+    ] {
+      for isSymmetric in [true, false] {
+        let matrix = try QuantizedMatrix(
+          rounding: FloatMatrix(floats, n, k),
+          to: WeightScheme(
+            format: .int(bits: bits, symmetric: isSymmetric), granularity: granularity),
+          scaleFormat: .f32, on: oneThread)
+        weights.append(.quantized(matrix, inputs: nil))
+        weights.append(.quantized(matrix, inputs: InputRounding(.dynamicPerToken(.int8))))
+        weights.append(.quantized(matrix, inputs: InputRounding(.dynamicPerGroup(.int8, 32))))
+      }
+    }
+    let compute = Compute(threads: 2, precision: precision)
+    for weight in weights {
+      for isPacked in [false, true] {
+        var prepared = PreparedWeight(weight)
+        if isPacked { prepared.packForSteps(on: compute) }
+        for t in 2...Compute.stepTokens {
+          let x = gaussian(t * k, seed: UInt64(t))
+          func product(_ rows: Range<Int>) -> [Float] {
+            var y = [Float](repeating: .nan, count: rows.count * n)
+            var span = y.mutableSpan
+            prepared.multiply(
+              x.span.extracting(rows.lowerBound * k..<rows.upperBound * k), into: &span, on: compute
+            )
+            return y
+          }
+          #expect(product(0..<t).bits == (0..<t).flatMap { product($0..<$0 + 1).bits })
+        }
+      }
+    }
   }
 
   /// Weights are widened in chunks of rows; 64 of 65536 inputs fill one.
@@ -210,7 +253,7 @@ import Testing
     Self.expect(
       Self.multiply(.quantized(matrix, inputs: nil), x, .f32), isProductOf: x, w, size)
     let y = Self.multiply(.quantized(matrix, inputs: nil), x, .bf16)
-    if size.t <= 4 {
+    if size.t <= Compute.stepTokens {
       Self.expect(y, isProductOf: x, w, size, relative: 0x1.1p-8)
     } else {
       Self.expect(y, isProductOf: x.map(roundedToBFloat), w.map(roundedToBFloat), size)

@@ -299,7 +299,7 @@ import Testing
   }
 
   /// Codes of 4 bits are codes of 8 bits, and groups of rows are channels that repeat a scale.
-  @Test(arguments: [1, 5], [fixed, asymmetric, perToken])
+  @Test(arguments: [1, 9], [fixed, asymmetric, perToken])
   func schemesThatSayTheSameMultiplyTheSame(_ t: Int, _ rounding: InputRounding) throws {
     let (n, k) = (24, 192)
     let x = gaussian(t * k, seed: 36)
@@ -321,7 +321,7 @@ import Testing
   }
 
   /// 65 535 products of -128 and 255 are the most that int32 holds.
-  @Test(arguments: [1, 5])
+  @Test(arguments: [1, 9])
   func theLongestSumWithAZeroPointDoesNotOverflow(_ t: Int) {
     let (n, k) = (3, 65_535)
     let matrix = QuantizedMatrix(
@@ -334,7 +334,7 @@ import Testing
   }
 
   /// A static scale must not turn what is no number into one; the other tokens do not see it.
-  @Test(arguments: [fixed, asymmetric, fp8Fixed, perToken], [1, 5])
+  @Test(arguments: [fixed, asymmetric, fp8Fixed, perToken], [1, 9])
   func whatIsNotANumberStaysSo(_ rounding: InputRounding, _ t: Int) throws {
     let (n, k) = (12, 64)
     let matrix = try Self.matrix(WeightScheme(format: Self.int8, granularity: .group(32)), n, k)

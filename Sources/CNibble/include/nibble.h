@@ -319,6 +319,10 @@ int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, i
 /// is glibc's. It would otherwise come to keep buffers of up to 32 MiB.
 void nibble_return_freed_buffers(void);
 
+/// Asks for large pages in memory that will be read from start to end and has not been written yet: a
+/// stream then waits less often for the address of its next page.
+void nibble_use_large_pages(void *memory, size_t bytes);
+
 /// Makes a library that uses OpenMP run on the calling thread alone, from this thread on.
 void nibble_use_one_openmp_thread(void);
 

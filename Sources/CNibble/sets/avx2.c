@@ -55,7 +55,7 @@ INLINE size_t outputs_of(const nibble_panels *w, size_t panel, int h) {
 
 /// Bytes ahead of a step's loads that are asked for, where the codes are read once: the processor
 /// foresees a stream, but not far enough for codes that take it several instructions a line.
-#define AHEAD 4096
+#define AHEAD 12288
 
 /// Rows of the next block of `left`, in as few and as equal blocks of at most `most` as there can be.
 INLINE size_t rows_of(size_t left, size_t most) {
@@ -97,7 +97,7 @@ INLINE void int8_block(const nibble_inputs *x, const int16_t *wide, size_t step,
     __m256i sums[ROWS][2];
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     for (size_t u = g.from; u < g.to; u++) {
-      _mm_prefetch(codes + u * 64 + ahead, _MM_HINT_T1);
+      _mm_prefetch(codes + u * 64 + ahead, _MM_HINT_T0);
       for (int h = 0; h < 2; h++) {
         const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + u * 64 + h * 32));
         const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(line, 8), 8);
@@ -179,7 +179,7 @@ INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t pa
       __m256i part[4][2];
       for (int r = 0; r < rows; r++) part[r][0] = part[r][1] = _mm256_setzero_si256();
 #define LINE(AT)                                                                                   \
-  _mm_prefetch(codes + (AT) * 32 + ahead, _MM_HINT_T1);                                            \
+  _mm_prefetch(codes + (AT) * 32 + ahead, _MM_HINT_T0);                                            \
   for (int h = 0; h < 2; h++) {                                                                    \
     const __m256i line = _mm256_loadu_si256((const __m256i *)(codes + (AT) * 32 + h * 32));        \
     const __m256i a = _mm256_and_si256(line, low);                                                 \

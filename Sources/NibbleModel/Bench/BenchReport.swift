@@ -46,6 +46,7 @@ public struct BenchReport: Hashable, Sendable {
     json.set("context", JSON(settings.context))
     json.set("rounds", JSON(rounds))
     json.set("threads", JSON(threads))
+    json.set("instruction_set", .string(InstructionSet.current.name))
     json.set("read_bandwidth_bytes_per_second", .number(limits.readBandwidth))
     var peaks: JSON = [:]
     for (arithmetic, peak) in limits.peak.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {

@@ -2,23 +2,24 @@ import CNibble
 import Foundation
 
 extension Attention {
-  /// Attention of one token over the kept keys and values, cut into stretches of the context that run
-  /// side by side: each has its own maximum and sum, and they are put together in order.
+  /// Attention of a few tokens over the kept keys and values, cut into stretches of the context that run
+  /// side by side: each has its own maximum and sum, and they are put together in order. A page is read
+  /// once for all tokens; stretches start at multiples of their length, so that a token's sums are those
+  /// it has alone.
   ///
   /// Source: flash decoding, as in FlashAttention-2, arXiv 2307.08691.
-  func attendStep(
-    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, position: Int,
+  func attendSteps(
+    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
     into out: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
     let (page, d, shared) = (KeyValueStore.page, headSize, heads / keyHeads)
     let stretch = 4 * page
-    let start = max(0, position + 1 - (window ?? .max))
-    let first = start / stretch
-    let stretches = position / stretch + 1 - first
-    // For each stretch and head: the weighted sum of values, the largest score, the sum of weights.
+    let first = firstSeen(by: position) / stretch
+    let stretches = (position + t - 1) / stretch + 1 - first
+    // For each token, head and stretch: the weighted sum of values, the largest score, the sum of weights.
     let partSize = d + 2
-    let workSize = page * d + shared * stretch
-    let partCount = heads * stretches * partSize
+    let workSize = page * d + t * shared * stretch
+    let partCount = t * heads * stretches * partSize
     let memory = unsafe compute.scratch.take(
       .scores, (partCount + workSize * compute.pool.threads) * 4
     ).assumingMemoryBound(to: Float.self)
@@ -28,40 +29,71 @@ extension Attention {
       let work = unsafe memory + partCount + worker * workSize
       let scores = unsafe work + page * d
       let begin = index * stretch
-      let seen = max(start, begin)..<min(position + 1, begin + stretch)
-      let firstPage = seen.lowerBound / page * page
-      for token in Swift.stride(from: firstPage, to: seen.upperBound, by: page) {
-        unsafe store.load(token, head, isKey: true, into: work)
+      func seen(_ token: Int) -> Range<Int> {
+        let range = firstSeen(by: position + token)..<position + token + 1
+        return range.clamped(to: begin..<begin + stretch)
+      }
+      func part(_ token: Int, _ query: Int) -> UnsafeMutablePointer<Float> {
+        let at = (token * heads + head * shared + query) * stretches + task % stretches
+        return unsafe memory + at * partSize
+      }
+      /// Calls `body` with each page of the stretch, the tokens that see some of it, and how far.
+      func visitPages(isKey: Bool, _ body: (_ start: Int, _ token: Int, _ end: Int) -> Void) {
+        let last = min(position + t, begin + stretch)
+        for start in Swift.stride(from: begin, to: last, by: page) {
+          var isLoaded = false
+          for token in 0..<t where seen(token).overlaps(start..<start + page) {
+            if !isLoaded { unsafe store.load(start, head, isKey: isKey, into: work) }
+            isLoaded = true
+            body(start, token, min(start + page, seen(token).upperBound))
+          }
+        }
+      }
+      visitPages(isKey: true) { start, token, _ in
         for query in 0..<shared {
           unsafe nibble_cache_scores(
-            work, queries + (head * shared + query) * d, scores + query * stretch + token - begin,
-            d)
+            work, queries + (token * heads + head * shared + query) * d,
+            scores + (token * shared + query) * stretch + start - begin, d)
         }
       }
-      for query in 0..<shared {
-        let line = unsafe scores + query * stretch
-        let part =
-          unsafe memory + ((head * shared + query) * stretches + task % stretches) * partSize
-        for i in 0..<d { unsafe part[i] = 0 }
-        unsafe part[d + 1] = nibble_cache_weights(
-          line + seen.lowerBound - begin, seen.count, alpha, part + d)
-        for i in firstPage..<seen.lowerBound { unsafe line[i - begin] = 0 }
+      for token in 0..<t {
+        let seen = seen(token)
+        for query in 0..<shared {
+          let line = unsafe scores + (token * shared + query) * stretch
+          let part = unsafe part(token, query)
+          for i in 0..<d { unsafe part[i] = 0 }
+          guard !seen.isEmpty else {
+            // No weight at all beside the stretches that are seen.
+            unsafe (part[d], part[d + 1]) = (-.infinity, 0)
+            continue
+          }
+          unsafe part[d + 1] = nibble_cache_weights(
+            line + seen.lowerBound - begin, seen.count, alpha, part + d)
+          for i in seen.lowerBound / page * page..<seen.lowerBound { unsafe line[i - begin] = 0 }
+        }
       }
-      for token in Swift.stride(from: firstPage, to: seen.upperBound, by: page) {
-        unsafe store.load(token, head, isKey: false, into: work)
+      visitPages(isKey: false) { start, token, end in
         for query in 0..<shared {
           unsafe nibble_cache_mix(
-            work, scores + query * stretch + token - begin,
-            memory + ((head * shared + query) * stretches + task % stretches) * partSize,
-            min(page, seen.upperBound - token), d)
+            work, scores + (token * shared + query) * stretch + start - begin, part(token, query),
+            end - start, d)
         }
       }
     }
-    for head in 0..<heads {
-      unsafe Self.join(
-        memory + head * stretches * partSize, count: stretches, d, into: out + head * d)
+    for token in 0..<t {
+      // A token's own stretches, as it has them alone.
+      let skipped = firstSeen(by: position + token) / stretch - first
+      let count = (position + token) / stretch + 1 - first - skipped
+      for head in 0..<heads {
+        let row = token * heads + head
+        unsafe Self.join(
+          memory + (row * stretches + skipped) * partSize, count: count, d, into: out + row * d)
+      }
     }
   }
+
+  /// The first position that the token at `position` sees.
+  private func firstSeen(by position: Int) -> Int { max(0, position + 1 - (window ?? .max)) }
 
   /// The softmax over all stretches of one head.
   private static func join(

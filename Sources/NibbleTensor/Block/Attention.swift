@@ -18,7 +18,7 @@ public struct Attention: Hashable, Sendable {
 
   /// `out[i] = softmax(q[i] · Kᵀ / sqrt(d)) · V` over the positions that token `position + i` sees.
   ///
-  /// Works in slabs of queries, so memory grows with the context, not with its square. Up to four
+  /// Works in slabs of queries, so memory grows with the context, not with its square. Up to eight
   /// tokens are computed in float, each alone; on tiles the factors of both products are rounded as
   /// the precision of `compute` says.
   ///
@@ -40,11 +40,7 @@ public struct Attention: Hashable, Sendable {
       unsafe out.withUnsafeMutableBufferPointer { out in
         let (queries, out) = (queries.baseAddress!, out.baseAddress!)
         if t <= Compute.stepTokens {
-          for token in 0..<t {
-            unsafe attendStep(
-              queries + token * width, store, position: position + token, into: out + token * width,
-              on: compute)
-          }
+          unsafe attendSteps(queries, store, from: position, tokens: t, into: out, on: compute)
         } else if compute.usesTiles {
           unsafe attendOnTiles(queries, store, from: position, tokens: t, into: out, on: compute)
         } else {

@@ -9,7 +9,7 @@ public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
   /// products of parts that matter are within 2^-24 of the product.
   case f32
   /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
-  /// the processor multiplies bfloat16. Products of up to four tokens, which are bound by
+  /// the processor multiplies bfloat16. Products of up to eight tokens, which are bound by
   /// memory, do without the rounding.
   case bf16
 }
@@ -58,9 +58,9 @@ public final class Compute: Sendable {
     default: .none
     }
 
-  /// Tokens that are computed as each would be alone, bit for bit; more share tiles, whose sums differ in
-  /// their last bits.
-  public static let stepTokens = 4
+  /// Largest batch whose rows are bit-identical to running them one at a time. Larger batches use tiled
+  /// kernels, which add in another order.
+  public static let stepTokens = 8
 
   /// Whether float products run on tiles. Without AMX those of floats in three parts would be slower
   /// than float products themselves.

@@ -39,6 +39,7 @@ public struct MachineLimits: Hashable, Sendable {
     let words = max(1, bytes / 8 / parts)
     let buffer = UnsafeMutablePointer<UInt64>.allocate(capacity: words * parts)
     defer { unsafe buffer.deallocate() }
+    unsafe nibble_use_large_pages(buffer, 8 * words * parts)
     // Written once, or every page would be the system's one page of zeros.
     pool.run(parts) { part, _ in
       unsafe (buffer + part * words).initialize(repeating: UInt64(part), count: words)

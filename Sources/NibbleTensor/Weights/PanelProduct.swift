@@ -64,7 +64,7 @@ struct PanelProduct {
   }
 
   /// Tokens up to which a product reads each code from memory once and is bound by that.
-  static let fewTokens = 8
+  static let fewTokens = Compute.stepTokens
 }
 
 extension nibble_inputs {

@@ -8,7 +8,7 @@ extension Weight {
   /// int8 and int4 codes with int8 activations multiply exactly in integers, group by group where
   /// scales change along the inputs; other codes with rounded activations are exact in either
   /// precision but for the float sum. The arithmetic of a row does not depend on the number of
-  /// threads, nor in integers on the number of tokens; float products of up to four tokens sum in
+  /// threads, nor in integers on the number of tokens; float products of up to eight tokens sum in
   /// another order than larger ones.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     PreparedWeight(self).multiply(x, into: &y, on: compute)
@@ -51,7 +51,7 @@ extension Weight {
     return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
   }
 
-  /// How the inputs of more than four tokens lie in tiles; nil without tiles.
+  /// How the inputs of more than eight tokens lie in tiles; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
     if let groups = integerGroups {
       guard Compute.tiles == .amx, groups.count == 1, inputRounding?.range?.zero ?? 0 == 0,
@@ -317,15 +317,19 @@ extension Weight {
     compute.ranges(of: n, grain: 64) { part, _ in
       switch self {
       case .float(let matrix):
-        for token in 0..<t {
-          let out = unsafe y + token * stride + part.lowerBound
-          let x = unsafe inputs.floats + token * k
-          unsafe matrix.bytes.withUnsafeBytes {
-            let w = unsafe $0.baseAddress! + part.lowerBound * matrix.rowBytes
-            switch matrix.format {
-            case .f32: unsafe nibble_matvec_f32(x, w, out, k, part.count)
-            case .f16: unsafe nibble_matvec_f16(x, w, out, k, part.count)
-            case .bf16: unsafe nibble_matvec_bf16(x, w, out, k, part.count)
+        // So few rows at a time that they stay in the first-level cache while all tokens read them.
+        let rowsAtOnce = t == 1 ? part.count : max(1, 16384 / matrix.rowBytes)
+        unsafe matrix.bytes.withUnsafeBytes { bytes in
+          for row in Swift.stride(from: part.lowerBound, to: part.upperBound, by: rowsAtOnce) {
+            let w = unsafe bytes.baseAddress! + row * matrix.rowBytes
+            let count = min(rowsAtOnce, part.upperBound - row)
+            for token in 0..<t {
+              let (x, out) = unsafe (inputs.floats + token * k, y + token * stride + row)
+              switch matrix.format {
+              case .f32: unsafe nibble_matvec_f32(x, w, out, k, count)
+              case .f16: unsafe nibble_matvec_f16(x, w, out, k, count)
+              case .bf16: unsafe nibble_matvec_bf16(x, w, out, k, count)
+              }
             }
           }
         }
@@ -346,7 +350,7 @@ extension Weight {
 }
 
 /// The inputs of products with weights that round them alike: after the activation scheme, and as
-/// tiles when there are more than four tokens.
+/// tiles when there are more than eight tokens.
 @safe struct ProductInputs: ~Copyable {
   let rounded: RoundedInputs
   let layout: TileLayout?
