@@ -1,7 +1,7 @@
 // Products of 1 to 16 rows with quantized weights on two threads, beside the read bandwidth of the same
 // minute: what speculation and batches cost. The machine must be idle.
 //   clang -O2 -ISources/CNibble/include -o rows Benchmarks/rows.c Sources/CNibble/kernels.c \
-//     Sources/CNibble/sets/*.c Sources/CNibble/tiles/*.c -lm -lpthread
+//     Sources/CNibble/process.c Sources/CNibble/sets/*.c Sources/CNibble/tiles/*.c -lm -lpthread
 //   NIBBLE_ISA=avx2 ./rows
 // Prints a line for each format and count of rows: format, rows, GB/s of codes, share of the bandwidth,
 // time over that of one row. Weights are a gate and an up projection of a 1.1B shape, several times over.
@@ -68,6 +68,7 @@ int main(void) {
   for (size_t i = 0; i < sizeof values; i++) values[0][i] = (int8_t)(i * 37 % 255 - 127);
   for (size_t i = 0; i < COLUMNS / 32 * 16; i++) input_scales[i] = 0.01f;
   uint8_t *codes = aligned_alloc(64, nibble_panel_bytes(OUTPUTS, COLUMNS, NIBBLE_INT8));
+  nibble_use_large_pages(codes, nibble_panel_bytes(OUTPUTS, COLUMNS, NIBBLE_INT8));
   float *scales = malloc(sizeof(float) * OUTPUTS * (COLUMNS / 64));
   float *y = malloc(sizeof(float) * OUTPUTS * 16);
   for (size_t i = 0; i < nibble_panel_bytes(OUTPUTS, COLUMNS, NIBBLE_INT8); i++)

@@ -68,8 +68,9 @@ static inline __attribute__((always_inline)) void quarter_panel(
   }
 }
 
-void nibble_panels_integers_neon(const nibble_inputs *x, const nibble_panels *w, size_t first,
-                                 size_t count, float *y, size_t y_stride) {
+static void integers(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
+                     float *y, size_t y_stride, void *scratch) {
+  (void)scratch;
   for (size_t p = first; p < first + count; p++) {
     for (size_t quarter = 0; quarter < PANEL; quarter += QUARTER) {
       size_t t = 0;

@@ -86,13 +86,13 @@ PLAIN_FLOATS(plain_int8_floats, NIBBLE_INT8)
 PLAIN_FLOATS(plain_int4_floats, NIBBLE_INT4)
 PLAIN_FLOATS(plain_e4m3_floats, NIBBLE_E4M3)
 
-static void specified_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
+static inline void specified_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
                                size_t count, float *y, size_t y_stride, void *scratch) {
   (void)scratch;
   (w->format == NIBBLE_INT4 ? plain_int4 : plain_int8)(x, w, first, count, y, y_stride);
 }
 
-static void specified_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
+static inline void specified_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,
                              size_t count, float *y, size_t y_stride) {
   (w->format == NIBBLE_INT4   ? plain_int4_floats
    : w->format == NIBBLE_INT8 ? plain_int8_floats
