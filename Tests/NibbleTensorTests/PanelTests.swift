@@ -11,9 +11,11 @@ import Testing
     var tokens: Int
     var hasZeros = false
     var inputZero: Int32 = 0
+    /// Whether all products are the largest there are, so that narrow sums overflow if they can.
+    var isExtreme = false
 
     var testDescription: String {
-      "[\(tokens), \(k)] x [\(n), \(k)], groups of \(group), \(hasZeros) \(inputZero)"
+      "[\(tokens), \(k)] x [\(n), \(k)], groups of \(group), \(hasZeros) \(inputZero) \(isExtreme)"
     }
   }
 
@@ -27,6 +29,7 @@ import Testing
         Case(n: n, k: k, group: group, tokens: tokens, hasZeros: true),
         Case(n: n, k: k, group: group, tokens: tokens, inputZero: 127),
         Case(n: n, k: k, group: group, tokens: tokens, hasZeros: true, inputZero: -3),
+        Case(n: n, k: k, group: group, tokens: tokens, inputZero: -128, isExtreme: true),
       ]
     }
   }
@@ -50,8 +53,9 @@ import Testing
       self.format = format
       let panels = (c.n + 15) / 16
       let groups = (c.k + c.group - 1) / c.group
-      let codes = (0..<c.n * c.k / (format == NIBBLE_INT4 ? 2 : 1)).map { _ in
-        random.next() % 5 == 0 ? 0x80 : UInt8(truncatingIfNeeded: random.next())
+      let codes = (0..<c.n * c.k / (format == NIBBLE_INT4 ? 2 : 1)).map { _ -> UInt8 in
+        if c.isExtreme { return format == NIBBLE_INT4 ? 0xFF : 0x80 }
+        return random.next() % 5 == 0 ? 0x80 : UInt8(truncatingIfNeeded: random.next())
       }
       self.codes = codes
       packed = [UInt8](repeating: 0, count: nibble_panel_bytes(c.n, c.k, format))
@@ -69,7 +73,7 @@ import Testing
           let code = Int(random.next() % 300)
           x[token * stride + k] = Int8(
             clamping: code - (code >= 256 || c.inputZero == 0 ? 127 : 128))
-          if code > 280, c.inputZero != 0 { x[token * stride + k] = -128 }
+          if code > 280 && c.inputZero != 0 || c.isExtreme { x[token * stride + k] = -128 }
           floats[token * stride + k] = Float(random.next() % 2000) / 1000 - 1
         }
       }

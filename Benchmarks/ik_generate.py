@@ -1,6 +1,6 @@
 """Prefill and decode of a GGUF file by ik_llama.cpp, in its own interpreter: one JSON object.
 
-    ik_llama_cpp.py MODEL.gguf [--prompt 512] [--tokens 64] [--threads 2]
+    ik_generate.py MODEL.gguf [--prompt 512] [--tokens 64] [--threads 2]
 
 Needs ik-llama-cpp-python 0.1.5, a wheel with AVX2 kernels: on a processor with AVX-512 it is the peer's
 floor, not its best.
