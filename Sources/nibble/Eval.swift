@@ -50,7 +50,9 @@ struct Eval: ParsableCommand {
 
   func run() throws {
     let (loaded, computing) = try load.load(model, compute, measures: true)
-    let base = try against.map { try LoadedModel(path: $0) }
+    let base = try against.map {
+      try LoadedModel(load.config.openOther($0), on: computing)
+    }
     let tokenizer = try loaded.tokenizer()
     if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
       throw ModelError.unsupported(

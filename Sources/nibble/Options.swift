@@ -49,6 +49,46 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+/// What a model's config is allowed to say.
+struct ConfigOptions: ParsableArguments {
+  @Option(
+    help: """
+      A key of config.json, or the end of a tensor's name, that changes nothing in what the model \
+      computes although Nibble does not know it. May be given again.
+      """)
+  var ignoreKey: [String] = []
+
+  /// The options as they were given, for another process.
+  var arguments: [String] { Self.arguments(ignoreKey) }
+
+  /// Those of them that name something in another model.
+  func arguments(for other: Checkpoint) -> [String] { Self.arguments(names(in: other)) }
+
+  /// A model to change.
+  func open(_ path: String) throws -> Checkpoint {
+    try Checkpoint(path: path).ignoring(ignoreKey)
+  }
+
+  /// A model to run.
+  func openLoadable(_ path: String) throws -> Checkpoint {
+    try LoadedModel.checkpoint(at: path).ignoring(ignoreKey)
+  }
+
+  /// A model to run beside the one that the options were given for.
+  func openOther(_ path: String) throws -> Checkpoint {
+    let other = try LoadedModel.checkpoint(at: path)
+    return try other.ignoring(names(in: other))
+  }
+
+  private func names(in other: Checkpoint) -> [String] {
+    ignoreKey.filter { (try? other.ignoring([$0])) != nil }
+  }
+
+  private static func arguments(_ names: [String]) -> [String] {
+    names.flatMap { ["--ignore-key", $0] }
+  }
+}
+
 extension EngineFormat: ExpressibleByArgument {}
 extension KeyValueFormat: ExpressibleByArgument {}
 

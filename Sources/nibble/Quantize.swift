@@ -23,6 +23,7 @@ struct Quantize: ParsableCommand {
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var sensitivity: SensitivityText
+  @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
   var dryRun = false
@@ -41,7 +42,7 @@ struct Quantize: ParsableCommand {
   func run() throws {
     let clock = ContinuousClock()
     let start = clock.now
-    let checkpoint = try Checkpoint(path: model)
+    let checkpoint = try config.open(model)
     var files = try CompanionFiles(of: checkpoint)
     if let output, !dryRun {
       // Looked at before the work.

@@ -213,7 +213,9 @@ import TinyModel
       #expect(try outcome.json()["verdict"] == .null)
       for arguments in [["run", source, "a"], ["eval", source, "--text", "builtin"]] {
         let outcome = try Call(arguments).wait()
-        #expect(outcome.status == 65 && outcome.errors.contains("nearest"), "\(outcome)")
+        #expect(
+          outcome.status == 65 && outcome.errors.contains("no family that Nibble runs"),
+          "\(outcome)")
       }
     }
   }

@@ -14,6 +14,12 @@ public struct CompressedTensorsReader: WeightSource {
     var scheme: LinearScheme
   }
 
+  static let storedNames = StoredNames(
+    linear: [
+      "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "input_scale",
+      "input_zero_point",
+    ], attention: ["k_scale", "v_scale"])
+
   /// - Throws: `ModelError` naming the part of the scheme that Nibble does not run.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint

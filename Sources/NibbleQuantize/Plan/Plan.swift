@@ -92,17 +92,17 @@ public struct Plan: Sendable {
   ) throws(QuantizeError) {
     self.recipe = recipe
     self.exporter = exporter
-    if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
-      throw .alreadyQuantized(path: checkpoint.path, method: method)
-    }
     do {
+      if let method = try checkpoint.quantizationMethod() {
+        throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
+      }
       decoder = try checkpoint.decoderConfig()
       familyError = nil
-    } catch {
+    } catch let error as QuantizeError { throw error } catch let error as ModelError {
       guard case .unknownFamily = error else { throw .model(error) }
       decoder = nil
       familyError = error
-    }
+    } catch { preconditionFailure("\(error)") }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
     sorter.untieHead()
