@@ -71,7 +71,7 @@ struct PlanText {
       lines.append(
         "  \(layers.count) x \(shape): \(Terminal.bytes(source)) -> \(Terminal.bytes(bytes))")
     }
-    for note in plan.exporter.notes(plan) { lines.append("  note: \(note)") }
+    for note in plan.notes { lines.append("  note: \(note)") }
     for kept in plan.keptFloat { lines.append("  float: \(kept.path) (\(kept.reason))") }
     for file in files.dropped { lines.append("  not copied: \(file.name) (\(file.reason))") }
     lines.append("")
@@ -117,7 +117,7 @@ struct PlanText {
         }),
       "kept_float": .array(
         plan.keptFloat.map { ["path": .string($0.path), "reason": .string($0.reason)] }),
-      "notes": .array(plan.exporter.notes(plan).map { .string($0) }),
+      "notes": .array(plan.notes.map { .string($0) }),
       "not_copied": .array(
         files.dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
       "refusals": .array(plan.refusals.map { .string($0.description) }),

@@ -71,7 +71,7 @@ struct Quantize: ParsableCommand {
       "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
         + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "
         + "about \(Terminal.bytes(final.memory.total))")
-    for note in final.exporter.notes(final) { Terminal.note(note) }
+    for note in final.notes { Terminal.note(note) }
     for file in files.dropped { Terminal.note("not copied: \(file.name) (\(file.reason))") }
     if let error = final.familyError { Terminal.note("verdict on weights alone: \(error)") }
     Interrupt.watch()

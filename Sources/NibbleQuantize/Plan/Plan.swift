@@ -83,6 +83,18 @@ public struct Plan: Sendable {
   public var layers: [Layer] { units.flatMap(\.layers) }
   public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
 
+  /// What whoever asked for it should know before the work.
+  public var notes: [String] { exporter.notes(self) + [savings].compactMap(\.self) }
+
+  /// How little is saved, where it is little.
+  private var savings: String? {
+    guard sourceBytes > 0, outputBytes > sourceBytes / 10 * 9 else { return nil }
+    let percent = max(0, 100 - 100 * outputBytes / sourceBytes)
+    return
+      "this saves \(percent == 0 ? "less than 1" : "\(percent)") % of the source's bytes; most of them "
+      + "stay as they are"
+  }
+
   /// - Parameters:
   ///   - shardSize: bytes a file may have before the next unit starts another.
   ///   - windows: the token windows that will run through the blocks.
@@ -106,6 +118,7 @@ public struct Plan: Sendable {
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
     sorter.untieHead()
+    sorter.listLargeCopies()
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
     for exception in recipe.exceptions
     where !sorter.linearPaths.contains(where: exception.matches) {
@@ -136,6 +149,11 @@ public struct Plan: Sendable {
       Self.refusals(bySchemes[$0] ?? [], $0.weights)
     }
     refusals += exporter.refusals(self)
+    if decoder == nil {
+      refusals += UnknownLayout(
+        checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter
+      ).refusals()
+    }
     if let cache = recipe.cache, let decoder {
       if let fault = cache.fault(keyHeads: decoder.attention.keyHeads) {
         refusals.append(.engine(fault))
