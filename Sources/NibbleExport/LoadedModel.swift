@@ -35,9 +35,9 @@ public struct LoadedModel: Sendable {
       try checkpoint.checkTensors(config, storing: Ascend.storedNames(of: config.family))
       let reader = try AscendReader(
         checkpoint, config, parts: AscendParts.folders(of: checkpoint.path),
-        keepsCompressed: keepsCompressed)
+        keepsCompressed: keepsCompressed, on: compute)
       decoder = try Decoder(config, from: reader)
-      cacheScales = nil
+      cacheScales = try reader.cacheScales()
       return
     }
     guard let method = try checkpoint.quantizationMethod() else {
