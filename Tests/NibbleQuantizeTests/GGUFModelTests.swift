@@ -82,4 +82,17 @@ import TinyModel
       }
     }
   }
+
+  /// Reading each value by decoding the whole vector takes minutes for one of this length.
+  @Test func aLongVectorIsDecodedOnce() throws {
+    var file = TinyGGUF()
+    file.model.blocks = 1
+    file.set("llama.block_count", .u32(1))
+    file.more = [("blk.0.attn_q.bias", [1 << 20])]
+    try load(file) { path in
+      let values = try Checkpoint(path: path).vector(
+        "model.layers.0.self_attn.q_proj.bias", count: 1 << 20)
+      #expect(values == [Float](repeating: 0.5, count: 1 << 20))
+    }
+  }
 }
