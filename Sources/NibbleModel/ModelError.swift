@@ -18,6 +18,8 @@ public enum ModelError: Error, Hashable, Sendable {
   case tensorShape(String, found: [Int], expected: [Int])
   case tensorType(String, found: String, expected: String)
   case nonFinite(tensor: String, index: Int)
+  /// `place` says after which token, or in which window.
+  case nonFiniteLogits(place: String)
   case tooManyTokens(Int, limit: Int, what: String)
   /// The keys and values of so many tokens are over a limit, in words, under which fewer fit.
   case cacheTooSmall(tokens: Int, fitting: Int, bytesPerToken: Int, limit: String)
@@ -58,6 +60,9 @@ extension ModelError: CustomStringConvertible {
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."
+    case .nonFiniteLogits(let place):
+      "the model's logits \(place) are infinite or not a number. Its weights are damaged, or they "
+        + "overflow: fetch or quantize the model again, or use --precision f32."
     case .tooManyTokens(let count, let limit, let what):
       "\(count) tokens, but \(what) \(limit). Use a shorter text or window."
     case .cacheTooSmall(let count, let fitting, let bytes, let limit):
