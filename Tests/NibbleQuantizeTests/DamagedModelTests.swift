@@ -66,4 +66,20 @@ import TinyModel
       }
     }
   }
+
+  @Test(arguments: [("layers.1.mlp.up_proj", Site.down), ("layers.2.mlp.down_proj", nil)])
+  func calibrationIsRefusedWhereTheFirstActivationIsNone(_ part: String, _ site: Site?) throws {
+    try inTemporaryFolder { folder in
+      try write(folder + "/model", .nan, in: part)
+      let block = part.hasPrefix("layers.1") ? 1 : 2
+      let checkpoint = try Checkpoint(path: folder + "/model")
+      #expect(throws: QuantizeError.nonFiniteActivation(block: block, site: site)) {
+        try CalibrateRun(
+          checkpoint, windows: [someTokens(8, below: 256), someTokens(8, below: 256, seed: 2)],
+          on: compute
+        ).run(to: folder + "/statistics", progress: { _, _ in })
+      }
+      #expect(!exists(folder + "/statistics"))
+    }
+  }
 }
