@@ -260,8 +260,8 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Windows of held-out text, spread over it.")
   var verdictWindows = 4
 
-  @Option(help: "Tokens in a window.")
-  var verdictWindow = 256
+  @Option(help: "Tokens in a window. Default: 256, or the model's context where that is less.")
+  var verdictWindow: Int?
 
   @Option(
     help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
@@ -274,7 +274,7 @@ struct MeasureOptions: ParsableArguments {
     guard (1...4096).contains(verdictWindows) else {
       throw ValidationError("--verdict-windows is \(verdictWindows); use 1 to 4096.")
     }
-    guard (2...65_536).contains(verdictWindow) else {
+    if let verdictWindow, !(2...65_536).contains(verdictWindow) {
       throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
     }
     _ = try budget()
@@ -301,11 +301,13 @@ struct MeasureOptions: ParsableArguments {
 
   /// The windows that will run through the blocks, before any text is read.
   func windowSizes(
-    _ options: CalibrationOptions, for recipe: Recipe
+    _ options: CalibrationOptions, for recipe: Recipe, _ limit: ContextLimit
   ) throws -> WindowSizes {
     WindowSizes(
-      calibration: try calibrationSource(options, for: recipe) == nil ? [] : options.windowSizes,
-      heldOut: Array(repeating: verdictWindow, count: verdictWindows))
+      calibration: try calibrationSource(options, for: recipe) == nil
+        ? [] : options.windowSizes(limit.context),
+      heldOut: Array(
+        repeating: verdictWindow ?? max(2, min(256, limit.context ?? 256)), count: verdictWindows))
   }
 
   func budget() throws -> Int? { try memory.map { try ByteSize.bytes($0, "--memory") } }

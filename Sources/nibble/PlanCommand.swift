@@ -36,7 +36,7 @@ struct PlanCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
       shardSize: measure.shardBytes(),
-      windows: try measure.windowSizes(calibration, for: recipe),
+      windows: try measure.windowSizes(calibration, for: recipe, ContextLimit(of: checkpoint)),
       budget: measure.budget())
     try PlanText(plan, try CompanionFiles(of: checkpoint)).print(json: json)
   }

@@ -55,7 +55,8 @@ struct Quantize: ParsableCommand {
         checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
-    let first = try plan(measure.windowSizes(calibration, for: recipe))
+    let first = try plan(
+      measure.windowSizes(calibration, for: recipe, ContextLimit(of: checkpoint)))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
     try files.requireSpace(for: first, at: output)

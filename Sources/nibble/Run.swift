@@ -28,7 +28,8 @@ struct Run: ParsableCommand {
     let assistant = try Assistant(model, load, compute)
     let text =
       prompt == "-"
-      ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
+      ? try TextSource.text(
+        Array(FileHandle.standardInput.readDataToEndOfFile()), from: "standard input") : prompt
     let messages = assistant.opening(generation.system) + [ChatMessage(role: "user", content: text)]
     let ids = raw ? assistant.tokens(text) : try assistant.tokens(messages)
     var generator = try assistant.generator(for: ids.count, generation)

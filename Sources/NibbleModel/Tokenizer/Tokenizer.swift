@@ -71,6 +71,14 @@ public struct Tokenizer: Sendable {
     addedIds[UTF8Key(token)] ?? model.vocabulary.id(of: token)
   }
 
+  /// The first id that means other text in `other`; nil when every id that both have means the same.
+  public func firstDifference(from other: Tokenizer) -> Int? {
+    (0..<min(vocabularySize, other.vocabularySize)).first { id in
+      guard let ours = token(id), let theirs = other.token(id) else { return false }
+      return !ours.utf8.elementsEqual(theirs.utf8)
+    }
+  }
+
   /// Whether decoding leaves this id out when it skips special tokens.
   public func isSpecial(_ id: Int) -> Bool { specialIds.contains(id) }
 }
