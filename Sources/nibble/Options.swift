@@ -263,6 +263,13 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Tokens in a window. Default: 256, or the model's context where that is less.")
   var verdictWindow: Int?
 
+  @Flag(
+    help: """
+      Exit with status 0 although nothing was measured, as with a family that Nibble does not run; the \
+      status is 2 otherwise.
+      """)
+  var allowUnmeasured = false
+
   @Option(
     help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
   var memory: String?

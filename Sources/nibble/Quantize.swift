@@ -163,7 +163,13 @@ struct Quantize: ParsableCommand {
       }
       if let verdict = report.verdict { Terminal.print(Self.text(verdict, bound: bound)) }
     }
-    guard let verdict = report.verdict else { return }
+    guard let verdict = report.verdict else {
+      guard !measure.allowUnmeasured else { return }
+      Terminal.error(
+        "the model was written, and nothing was measured: Nibble does not run this family. Compare it "
+          + "with its source in an engine that does; --allow-unmeasured accepts it as it is.")
+      throw ExitCode(Failure.boundCrossed)
+    }
     if !(verdict.kl <= bound) {
       Terminal.error(
         "KL divergence \(Terminal.number(verdict.kl)) is above the bound \(bound). The model was written; "
