@@ -13,6 +13,8 @@ public struct Tokenizer: Sendable {
   /// Looked for in the text as it comes, and in the normalized text.
   let rawTokens: AddedTokens
   let normalizedTokens: AddedTokens
+  /// The special ones among both.
+  let specialTokens: AddedTokens
   let addedContents: [Int: String]
   let addedIds: [UTF8Key: Int]
   private let specialIds: Set<Int>
@@ -49,6 +51,7 @@ public struct Tokenizer: Sendable {
     normalizedTokens = registry.matcher(normalized: true) { [normalizer] in
       normalizer.normalize(Array($0.utf8))
     }
+    specialTokens = registry.specialMatcher
     addedContents = registry.contents
     addedIds = registry.ids
     specialIds = registry.specialIds
