@@ -15,36 +15,54 @@ public struct LoadedModel: Sendable {
   ///   - keepsCompressed: whether the codes of a W8A8SC model stay compressed in memory, and each
   ///     product decompresses them.
   public init(path: String, keepsCompressed: Bool = false) throws(ModelError) {
-    let parts = AscendParts.folders(of: path)
-    checkpoint = try Checkpoint(path: path, weights: parts.first ?? path)
+    try self.init(Self.checkpoint(at: path), keepsCompressed: keepsCompressed)
+  }
+
+  /// The checkpoint at a path; that of a compressed model is seen through its first part.
+  public static func checkpoint(at path: String) throws(ModelError) -> Checkpoint {
+    try Checkpoint(path: path, weights: AscendParts.folders(of: path).first ?? path)
+  }
+
+  /// - Parameters:
+  ///   - checkpoint: from ``checkpoint(at:)``.
+  ///   - compute: decompresses weights; nil takes all processors for it.
+  public init(
+    _ checkpoint: Checkpoint, keepsCompressed: Bool = false, on compute: Compute? = nil
+  ) throws(ModelError) {
+    self.checkpoint = checkpoint
     let config = try checkpoint.decoderConfig()
     if checkpoint.config["quantize"]?.string != nil {
-      decoder = try Decoder(
-        config,
-        from: AscendReader(
-          checkpoint, config, parts: parts, keepsCompressed: keepsCompressed))
-      cacheScales = nil
+      try checkpoint.checkTensors(config, storing: Ascend.storedNames(of: config.family))
+      let reader = try AscendReader(
+        checkpoint, config, parts: AscendParts.folders(of: checkpoint.path),
+        keepsCompressed: keepsCompressed, on: compute)
+      decoder = try Decoder(config, from: reader)
+      cacheScales = try reader.cacheScales()
       return
     }
-    guard let method = checkpoint.config["quantization_config"]?["quant_method"]?.string else {
+    guard let method = try checkpoint.quantizationMethod() else {
       decoder = try Decoder(config, from: checkpoint)
       cacheScales = nil
       return
     }
     switch EngineFormat(rawValue: method) {
     case .compressedTensors:
+      try checkpoint.checkTensors(config, storing: CompressedTensorsReader.storedNames)
       let reader = try CompressedTensorsReader(checkpoint)
       decoder = try Decoder(config, from: reader)
       cacheScales = try reader.cacheScales(config)
     case .awq:
+      try checkpoint.checkTensors(config, storing: AWQReader.storedNames)
       decoder = try Decoder(config, from: AWQReader(checkpoint))
       cacheScales = nil
     case .fp8:
+      try checkpoint.checkTensors(config, storing: FP8Reader.storedNames)
       let reader = try FP8Reader(checkpoint)
       decoder = try Decoder(config, from: reader)
       cacheScales = try reader.cacheScales(config)
     case .ascend, nil:
-      throw .unsupported("\(path): quant_method \"\(method)\" is not one that Nibble runs")
+      throw .unsupported(
+        "\(checkpoint.path): quant_method \"\(method)\" is not one that Nibble runs")
     }
   }
 
@@ -52,10 +70,19 @@ public struct LoadedModel: Sendable {
   public init(
     path: String, rounding recipe: Recipe, on compute: Compute
   ) throws(QuantizeError) {
+    let checkpoint: Checkpoint
+    do { checkpoint = try Checkpoint(path: path) } catch { throw .model(error) }
+    try self.init(checkpoint, rounding: recipe, on: compute)
+  }
+
+  /// A float model, rounded by a recipe that learns nothing as it is loaded.
+  public init(
+    _ checkpoint: Checkpoint, rounding recipe: Recipe, on compute: Compute
+  ) throws(QuantizeError) {
+    self.checkpoint = checkpoint
     do {
-      checkpoint = try Checkpoint(path: path)
-      if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
-        throw QuantizeError.alreadyQuantized(path: path, method: method)
+      if let method = try checkpoint.quantizationMethod() {
+        throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
       }
       var config = try checkpoint.decoderConfig()
       let untiesHead = recipe.quantizesHead && config.tiesHead

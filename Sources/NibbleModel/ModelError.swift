@@ -7,10 +7,19 @@ public enum ModelError: Error, Hashable, Sendable {
   case json(path: String, JSONError)
   case config(path: String, field: String, reason: String)
   case unknownFamily(String, path: String)
+  /// Keys of a config that may ask for arithmetic which the family does not have.
+  case unknownKeys([String], family: String, path: String)
+  /// Tensors that the family does not compute with, by their names below a block, and how many there
+  /// are.
+  case unknownTensors([String], count: Int, family: String, path: String)
+  /// `--ignore-key` names what is not there.
+  case nothingToIgnore(String, path: String)
   case missingTensor(String, path: String)
   case tensorShape(String, found: [Int], expected: [Int])
   case tensorType(String, found: String, expected: String)
   case nonFinite(tensor: String, index: Int)
+  /// `place` says after which token, or in which window.
+  case nonFiniteLogits(place: String)
   case tooManyTokens(Int, limit: Int, what: String)
   /// The keys and values of so many tokens are over a limit, in words, under which fewer fit.
   case cacheTooSmall(tokens: Int, fitting: Int, bytesPerToken: Int, limit: String)
@@ -27,8 +36,19 @@ extension ModelError: CustomStringConvertible {
     case .json(let path, let error): "\(path): not JSON: \(error)"
     case .config(let path, let field, let reason): "\(path): \(field) \(reason)."
     case .unknownFamily(let type, let path):
-      "\(path): model_type \"\(type)\" is no family Nibble knows; the nearest is \(Self.nearest(to: type)). "
-        + "Data-free recipes still quantize it; eval, run and chat do not work on it."
+      "\(path): model_type \"\(shown(type))\" is no family that Nibble runs; those are "
+        + "\(Self.families). Data-free recipes still quantize it; eval, run and chat do not work on it."
+    case .unknownKeys(let keys, let family, let path):
+      "\(path): holds \(Self.list(keys)), which Nibble's \(family) does not know and which may change "
+        + "what the model computes. Use a version that knows \(keys.count == 1 ? "it" : "them"), or add "
+        + "\(Self.ignoring(keys)) if \(keys.count == 1 ? "it changes" : "they change") nothing."
+    case .unknownTensors(let names, let count, let family, let path):
+      "\(path): holds \(count == 1 ? "a tensor" : "\(count) tensors") that Nibble's \(family) does not "
+        + "compute with: \(Self.list(names)). The model is another family, or a variant. Use a version "
+        + "that knows it, or add \(Self.ignoring(names)) if the model computes the same without."
+    case .nothingToIgnore(let name, let path):
+      "--ignore-key \(shown(name)): \(path) has no such key, and no tensor whose name ends so. Leave it "
+        + "out, or name it as the error did."
     case .missingTensor(let name, let path):
       "\(path): the tensor \(name) is missing. The config and the weights do not belong together, "
         + "or a shard was not fetched."
@@ -40,6 +60,9 @@ extension ModelError: CustomStringConvertible {
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."
+    case .nonFiniteLogits(let place):
+      "the model's logits \(place) are infinite or not a number. Its weights are damaged, or they "
+        + "overflow: fetch or quantize the model again, or use --precision f32."
     case .tooManyTokens(let count, let limit, let what):
       "\(count) tokens, but \(what) \(limit). Use a shorter text or window."
     case .cacheTooSmall(let count, let fitting, let bytes, let limit):
@@ -51,26 +74,23 @@ extension ModelError: CustomStringConvertible {
     }
   }
 
-  /// The family whose name or types share most with `type`, and what it is.
-  static func nearest(to type: String) -> String {
-    let candidates = Family.all.flatMap { family in family.modelTypes.map { ($0, family) } }
-    let best = candidates.min { distance(type, $0.0) < distance(type, $1.0) }
-    return best.map { "\($0.1.name) (\($0.1.modelTypes.joined(separator: ", ")))" } ?? "none"
+  /// The families that Nibble runs, with the types that configs give them.
+  private static var families: String {
+    Family.all.map { "\($0.name) (\($0.modelTypes.joined(separator: ", ")))" }
+      .joined(separator: ", ")
   }
 
-  /// Levenshtein's edit distance over scalars.
-  static func distance(_ a: String, _ b: String) -> Int {
-    let (a, b) = (Array(a.unicodeScalars.prefix(64)), Array(b.unicodeScalars.prefix(64)))
-    var row = Array(0...b.count)
-    for (i, x) in a.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, y) in b.enumerated() {
-        let next = min(row[j] + 1, row[j + 1] + 1, diagonal + (x == y ? 0 : 1))
-        diagonal = row[j + 1]
-        row[j + 1] = next
-      }
+  private static func list(_ names: [String]) -> String {
+    let limit = 8
+    let listed = names.prefix(limit).map { shown($0) }
+    let more = names.count - listed.count
+    guard more == 0, listed.count > 1, let last = listed.last else {
+      return listed.joined(separator: ", ") + (more > 0 ? " and \(more) more" : "")
     }
-    return row[b.count]
+    return listed.dropLast().joined(separator: ", ") + " and " + last
+  }
+
+  private static func ignoring(_ names: [String]) -> String {
+    names.prefix(8).map { "--ignore-key \(shown($0))" }.joined(separator: " ")
   }
 }

@@ -16,6 +16,9 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case nothingToQuantize(path: String)
   case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
+  /// What text makes of the model is infinite or not a number where it enters a site's linears, or after
+  /// the block where `site` is nil.
+  case nonFiniteActivation(block: Int, site: Site?)
   case folder(RunFolderError)
   /// What is finished is kept in the folder.
   case interrupted(String)
@@ -102,6 +105,10 @@ extension QuantizeError: CustomStringConvertible {
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."
+    case .nonFiniteActivation(let block, let site):
+      "block \(block), \(site.map { "inputs of \($0.rawValue)" } ?? "its outputs"): infinite or not a "
+        + "number on this text. The checkpoint is damaged, or its weights overflowed when they were saved; fetch it "
+        + "again."
     case .folder(let error): "\(error)"
     case .interrupted(let path):
       "interrupted; what is finished is kept in \(path). Run the same command to continue."

@@ -63,13 +63,14 @@ struct BenchCommand: ParsableCommand {
 
   func run() throws {
     if let oneRoundSince { return try oneRound(since: oneRoundSince) }
-    for path in [model, against].compactMap(\.self) {
-      _ = try Checkpoint(path: path, weights: AscendParts.folders(of: path).first ?? path)
-    }
+    _ = try load.config.openLoadable(model)
+    let other = try against.map { try LoadedModel.checkpoint(at: $0) }
     let computing = Compute(threads: compute.threads, precision: .f32)
     let threads = computing.pool.threads
     var sides = [side(model, load.arguments)]
-    if let against { sides.append(side(against, [])) }
+    if let against, let other {
+      sides.append(side(against, load.config.arguments(for: other)))
+    }
     if let llamaCpp, let gguf {
       sides.append(
         .llamaCpp(

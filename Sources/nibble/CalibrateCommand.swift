@@ -21,6 +21,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var calibration: CalibrationOptions
   @Option(help: "Statistics of the same model to put together instead; give two or more.")
   var merge: [String] = []
+  @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print the audit as JSON.")
   var json = false
@@ -33,7 +34,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   func run() throws {
-    let checkpoint = try Checkpoint(path: model)
+    let checkpoint = try config.open(model)
     // Looked at before the work.
     _ = try OutputFile(output)
     guard merge.isEmpty else {

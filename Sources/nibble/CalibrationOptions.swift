@@ -24,7 +24,10 @@ struct CalibrationOptions: ParsableArguments {
   @Option(help: "Windows of calibration text. Default: 64, fewer when the text is short.")
   var samples: Int?
 
-  @Option(help: "Tokens in a window of calibration text. Default: 512.")
+  @Option(
+    help: """
+      Tokens in a window of calibration text. Default: 512, or the model's context where that is less.
+      """)
   var sampleLength: Int?
 
   @Option(
@@ -58,22 +61,26 @@ struct CalibrationOptions: ParsableArguments {
   var choosesWindows: Bool { samples != nil || sampleLength != nil || seed != 0 }
 
   /// Which windows calibration takes; fewer than the default is no error.
-  var sampling: CalibrationSampling {
+  private func sampling(_ limit: ContextLimit) -> CalibrationSampling {
     var sampling = CalibrationSampling()
     sampling.windows = samples ?? 64
-    sampling.length = sampleLength ?? 512
+    sampling.length = limit.length(sampleLength, "--sample-length", default: 512)
     sampling.seed = seed
     sampling.allowsFewer = samples == nil && sampleLength == nil
     return sampling
   }
 
   /// Lengths of the windows, before any text is read.
-  var windowSizes: [Int] { Array(repeating: sampling.length, count: sampling.windows) }
+  func windowSizes(_ context: Int?) -> [Int] {
+    Array(
+      repeating: sampleLength ?? max(2, min(512, context ?? 512)), count: samples ?? 64)
+  }
 
   /// Reads, tokenizes and cuts the text.
   func windows(
     of source: String, for checkpoint: Checkpoint, _ tokenizer: Tokenizer, on compute: Compute
   ) throws -> CalibrationWindows {
+    let sampling = self.sampling(ContextLimit(of: checkpoint))
     let text: CalibrationText
     if source != "self", source != "builtin", try CalibrationText.holdsRecords(path: source) {
       text = try CalibrationText(

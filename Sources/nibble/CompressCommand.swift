@@ -33,6 +33,7 @@ struct CompressCommand: ParsableCommand {
       gate and up in one gate_up_proj, smoothed norms as ori and anti.
       """)
   var fused = false
+  @OptionGroup var config: ConfigOptions
   @Option(help: "Threads; the bytes do not depend on it. Default: one a processor.")
   var threads: Int?
   @Flag(help: "End with one JSON object on standard output.")
@@ -50,7 +51,7 @@ struct CompressCommand: ParsableCommand {
     let start = clock.now
     let group = try ProcessGroup.join(ProcessInfo.processInfo.environment)
     let compression = try AscendCompression(
-      Checkpoint(path: model), ranks: tp, overlapsTail: overlapTail, fused: fused)
+      config.open(model), ranks: tp, overlapsTail: overlapTail, fused: fused)
     if group.isFirst { for kept in summary(compression.kept) { Terminal.note(kept) } }
     if !fused, group.isFirst {
       Terminal.note(

@@ -17,8 +17,8 @@ struct Eval: ParsableCommand {
   var text: String
   @Option(help: "The model to compare with, usually the source.")
   var against: String?
-  @Option(help: "Tokens in a window.")
-  var window = 2048
+  @Option(help: "Tokens in a window. Default: 2048, or the model's context where that is less.")
+  var window: Int?
   @Option(help: "Windows at most. Default: all.")
   var windows: Int?
   @Option(help: "Windows to pass over at the start.")
@@ -40,8 +40,8 @@ struct Eval: ParsableCommand {
     guard PerplexityDefinition(rawValue: definition) != nil else {
       throw ValidationError("--definition is \(definition); use windows or llama.cpp.")
     }
-    guard (2...1 << 20).contains(window) else {
-      throw ValidationError("--window is \(window); use 2 or more.")
+    if let window, !(2...1 << 20).contains(window) {
+      throw ValidationError("--window is \(window); use 2 to \(1 << 20).")
     }
     if let windows, windows < 1 { throw ValidationError("--windows is \(windows); use 1 or more.") }
     guard skip >= 0 else { throw ValidationError("--skip is \(skip); use 0 or more.") }
@@ -50,18 +50,30 @@ struct Eval: ParsableCommand {
 
   func run() throws {
     let (loaded, computing) = try load.load(model, compute, measures: true)
-    let base = try against.map { try LoadedModel(path: $0) }
+    let base = try against.map {
+      try LoadedModel(load.config.openOther($0), on: computing)
+    }
     let tokenizer = try loaded.tokenizer()
     if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
       throw ModelError.unsupported(
         "\(base.checkpoint.path) has \(base.decoder.config.vocabulary) tokens in its vocabulary and "
           + "\(model) \(loaded.decoder.config.vocabulary): they cannot be compared")
     }
+    if let base, let other = try base.checkpoint.tokenizer(),
+      let id = tokenizer.firstDifference(from: other)
+    {
+      throw ModelError.unsupported(
+        "\(base.checkpoint.path): token \(id) is \"\(shown(other.token(id) ?? ""))\", and "
+          + "\"\(shown(tokenizer.token(id) ?? ""))\" in \(model). Models with other vocabularies cannot "
+          + "be compared; give the source of this one.")
+    }
     let tokens = tokenizer.encode(try TextSource.read(text))
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
+    let length = ContextLimit(loaded.decoder.config.context).length(
+      window, "--window", default: 2048)
     // The built-in text is short; a window must fit into it.
-    part.length = text == "builtin" ? min(window, tokens.count) : window
+    part.length = text == "builtin" ? min(length, tokens.count) : length
     part.count = windows
     part.skip = skip
     if part.definition == .llamaCpp,

@@ -44,7 +44,8 @@ struct Failure {
     case .folder(let error): status(error)
     case .damagedOutput: cannotWrite
     case .interrupted, .interruptedWithoutTrace: interrupted
-    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .unmeasurable, .recipeFile, .statistics,
+    case .nothingToQuantize, .alreadyQuantized, .nonFinite, .nonFiniteActivation, .unmeasurable,
+      .recipeFile, .statistics,
       .unmeasuredCache:
       badInput
     }

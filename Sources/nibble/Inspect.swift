@@ -18,19 +18,25 @@ struct Inspect: ParsableCommand {
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     let parameters = checkpoint.tensors.reduce(0) { $0 + $1.elementCount }
-    let method = checkpoint.config["quantization_config"]?["quant_method"]?.string
-    let config: DecoderConfig?
+    let method = try checkpoint.quantizationMethod()
+    var config: DecoderConfig?
     var familyNote: String?
     do { config = try checkpoint.decoderConfig() } catch {
-      guard case .unknownFamily = error else { throw error }
-      config = nil
       familyNote = "\(error)"
+      switch error {
+      case .unknownFamily: break
+      // What it is can be said all the same; what it computes cannot.
+      case .unknownKeys, .unknownTensors:
+        config = try DecoderConfig(checkpoint.config, path: checkpoint.configPath)
+      default: throw error
+      }
     }
     if json {
       var object: JSON = [
         "path": .string(checkpoint.path), "family": config.map { .string($0.family.name) } ?? .null,
         "values": JSON(parameters), "bytes": JSON(checkpoint.bytesOnDisk),
         "quantization": method.map { .string($0) } ?? .null, "config": checkpoint.config,
+        "not_run": config == nil ? .null : familyNote.map { .string($0) } ?? .null,
       ]
       if tensors {
         object.set(
@@ -55,6 +61,7 @@ struct Inspect: ParsableCommand {
         vocabulary   \(config.vocabulary)\(config.tiesHead ? ", head tied to the embedding" : "")
         context      \(config.context) tokens
         """)
+      if let familyNote { Terminal.print("not run      \(familyNote)") }
     } else {
       Terminal.print("family       unknown: \(familyNote ?? "")")
     }

@@ -41,12 +41,14 @@ struct LoadOptions: ParsableArguments {
       """)
   var kv: CacheFormat?
 
+  @OptionGroup var config: ConfigOptions
+
   /// The options as they were given, for another process.
   var arguments: [String] {
     (quantize.map { ["--quantize", $0] } ?? []) + (quantizeHead ? ["--quantize-head"] : [])
       + (compressedWeights ? ["--compressed-weights"] : [])
       + (activations.map { ["--activations", $0.rawValue] } ?? [])
-      + (kv.map { ["--kv", $0.rawValue] } ?? [])
+      + (kv.map { ["--kv", $0.rawValue] } ?? []) + config.arguments
   }
 
   /// The model, and the arithmetic that suits it.
@@ -65,13 +67,16 @@ struct LoadOptions: ParsableArguments {
   private func layers(
     _ path: String, _ compute: ComputeOptions, measures: Bool
   ) throws -> (LoadedModel, Compute) {
-    guard let quantize else {
-      let loaded = try LoadedModel(path: path, keepsCompressed: compressedWeights)
-      return (loaded, compute.compute(for: loaded.checkpoint, runs: !measures))
-    }
-    let recipe = try RecipeOptions.recipe(named: quantize)
-    let computing = compute.compute(for: try Checkpoint(path: path), runs: !measures)
-    return (try LoadedModel(path: path, rounding: recipe, on: computing), computing)
+    let recipe = try quantize.map { try RecipeOptions.recipe(named: $0) }
+    let checkpoint = try config.openLoadable(path)
+    let computing = compute.compute(for: checkpoint, runs: !measures)
+    let loaded =
+      if let recipe {
+        try LoadedModel(checkpoint, rounding: recipe, on: computing)
+      } else {
+        try LoadedModel(checkpoint, keepsCompressed: compressedWeights, on: computing)
+      }
+    return (loaded, computing)
   }
 }
 

@@ -16,6 +16,7 @@ struct LogitsCommand: ParsableCommand {
   var ids: String
   @Option(name: .shortAndLong, help: "The safetensors file to write: logits [t, vocabulary], F32.")
   var output: String
+  @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print one JSON object.")
   var json = false
@@ -23,14 +24,16 @@ struct LogitsCommand: ParsableCommand {
   func run() throws {
     // Looked at before the work.
     var file = try OutputFile(output)
-    let loaded = try LoadedModel(path: model)
+    let checkpoint = try config.openLoadable(model)
+    let computing = compute.compute(for: checkpoint)
+    let loaded = try LoadedModel(checkpoint, on: computing)
     let tokens = try readIds()
     let vocabulary = loaded.decoder.config.vocabulary
+    ContextLimit(loaded.decoder.config.context).warn(of: tokens.count, "--ids")
     let layout = try SafetensorsLayout([
       SafetensorsLayout.Tensor(name: "logits", dtype: .f32, shape: [tokens.count, vocabulary])
     ])
-    var session = try Session(
-      loaded.decoder, capacity: tokens.count, on: compute.compute(for: loaded.checkpoint))
+    var session = try Session(loaded.decoder, capacity: tokens.count, on: computing)
     let states = try session.states(after: tokens)
     let writer = try SafetensorsWriter(layout: layout, path: file.partial)
     for start in stride(from: 0, to: tokens.count, by: 256) {

@@ -49,6 +49,46 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
+/// What a model's config is allowed to say.
+struct ConfigOptions: ParsableArguments {
+  @Option(
+    help: """
+      A key of config.json, or the end of a tensor's name, that changes nothing in what the model \
+      computes although Nibble does not know it. May be given again.
+      """)
+  var ignoreKey: [String] = []
+
+  /// The options as they were given, for another process.
+  var arguments: [String] { Self.arguments(ignoreKey) }
+
+  /// Those of them that name something in another model.
+  func arguments(for other: Checkpoint) -> [String] { Self.arguments(names(in: other)) }
+
+  /// A model to change.
+  func open(_ path: String) throws -> Checkpoint {
+    try Checkpoint(path: path).ignoring(ignoreKey)
+  }
+
+  /// A model to run.
+  func openLoadable(_ path: String) throws -> Checkpoint {
+    try LoadedModel.checkpoint(at: path).ignoring(ignoreKey)
+  }
+
+  /// A model to run beside the one that the options were given for.
+  func openOther(_ path: String) throws -> Checkpoint {
+    let other = try LoadedModel.checkpoint(at: path)
+    return try other.ignoring(names(in: other))
+  }
+
+  private func names(in other: Checkpoint) -> [String] {
+    ignoreKey.filter { (try? other.ignoring([$0])) != nil }
+  }
+
+  private static func arguments(_ names: [String]) -> [String] {
+    names.flatMap { ["--ignore-key", $0] }
+  }
+}
+
 extension EngineFormat: ExpressibleByArgument {}
 extension KeyValueFormat: ExpressibleByArgument {}
 
@@ -220,8 +260,15 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Windows of held-out text, spread over it.")
   var verdictWindows = 4
 
-  @Option(help: "Tokens in a window.")
-  var verdictWindow = 256
+  @Option(help: "Tokens in a window. Default: 256, or the model's context where that is less.")
+  var verdictWindow: Int?
+
+  @Flag(
+    help: """
+      Exit with status 0 although nothing was measured, as with a family that Nibble does not run; the \
+      status is 2 otherwise.
+      """)
+  var allowUnmeasured = false
 
   @Option(
     help: "Most memory the run may use, such as 2GB; refused before the work when it cannot do.")
@@ -234,7 +281,7 @@ struct MeasureOptions: ParsableArguments {
     guard (1...4096).contains(verdictWindows) else {
       throw ValidationError("--verdict-windows is \(verdictWindows); use 1 to 4096.")
     }
-    guard (2...65_536).contains(verdictWindow) else {
+    if let verdictWindow, !(2...65_536).contains(verdictWindow) {
       throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
     }
     _ = try budget()
@@ -261,11 +308,13 @@ struct MeasureOptions: ParsableArguments {
 
   /// The windows that will run through the blocks, before any text is read.
   func windowSizes(
-    _ options: CalibrationOptions, for recipe: Recipe
+    _ options: CalibrationOptions, for recipe: Recipe, _ limit: ContextLimit
   ) throws -> WindowSizes {
     WindowSizes(
-      calibration: try calibrationSource(options, for: recipe) == nil ? [] : options.windowSizes,
-      heldOut: Array(repeating: verdictWindow, count: verdictWindows))
+      calibration: try calibrationSource(options, for: recipe) == nil
+        ? [] : options.windowSizes(limit.context),
+      heldOut: Array(
+        repeating: verdictWindow ?? max(2, min(256, limit.context ?? 256)), count: verdictWindows))
   }
 
   func budget() throws -> Int? { try memory.map { try ByteSize.bytes($0, "--memory") } }

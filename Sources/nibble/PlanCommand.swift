@@ -18,6 +18,7 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var format: FormatOptions
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
+  @OptionGroup var config: ConfigOptions
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -30,12 +31,12 @@ struct PlanCommand: ParsableCommand {
   }
 
   func run() throws {
-    let checkpoint = try Checkpoint(path: model)
+    let checkpoint = try config.open(model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
       shardSize: measure.shardBytes(),
-      windows: try measure.windowSizes(calibration, for: recipe),
+      windows: try measure.windowSizes(calibration, for: recipe, ContextLimit(of: checkpoint)),
       budget: measure.budget())
     try PlanText(plan, try CompanionFiles(of: checkpoint)).print(json: json)
   }
@@ -70,7 +71,7 @@ struct PlanText {
       lines.append(
         "  \(layers.count) x \(shape): \(Terminal.bytes(source)) -> \(Terminal.bytes(bytes))")
     }
-    for note in plan.exporter.notes(plan) { lines.append("  note: \(note)") }
+    for note in plan.notes { lines.append("  note: \(note)") }
     for kept in plan.keptFloat { lines.append("  float: \(kept.path) (\(kept.reason))") }
     for file in files.dropped { lines.append("  not copied: \(file.name) (\(file.reason))") }
     lines.append("")
@@ -116,7 +117,7 @@ struct PlanText {
         }),
       "kept_float": .array(
         plan.keptFloat.map { ["path": .string($0.path), "reason": .string($0.reason)] }),
-      "notes": .array(plan.exporter.notes(plan).map { .string($0) }),
+      "notes": .array(plan.notes.map { .string($0) }),
       "not_copied": .array(
         files.dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
       "refusals": .array(plan.refusals.map { .string($0.description) }),

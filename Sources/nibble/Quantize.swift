@@ -23,6 +23,7 @@ struct Quantize: ParsableCommand {
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var sensitivity: SensitivityText
+  @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
   var dryRun = false
@@ -41,7 +42,7 @@ struct Quantize: ParsableCommand {
   func run() throws {
     let clock = ContinuousClock()
     let start = clock.now
-    let checkpoint = try Checkpoint(path: model)
+    let checkpoint = try config.open(model)
     var files = try CompanionFiles(of: checkpoint)
     if let output, !dryRun {
       // Looked at before the work.
@@ -54,7 +55,8 @@ struct Quantize: ParsableCommand {
         checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),
         shardSize: measure.shardBytes(), windows: windows, budget: measure.budget())
     }
-    let first = try plan(measure.windowSizes(calibration, for: recipe))
+    let first = try plan(
+      measure.windowSizes(calibration, for: recipe, ContextLimit(of: checkpoint)))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
     try files.requireSpace(for: first, at: output)
@@ -70,7 +72,7 @@ struct Quantize: ParsableCommand {
       "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
         + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "
         + "about \(Terminal.bytes(final.memory.total))")
-    for note in final.exporter.notes(final) { Terminal.note(note) }
+    for note in final.notes { Terminal.note(note) }
     for file in files.dropped { Terminal.note("not copied: \(file.name) (\(file.reason))") }
     if let error = final.familyError { Terminal.note("verdict on weights alone: \(error)") }
     Interrupt.watch()
@@ -161,7 +163,13 @@ struct Quantize: ParsableCommand {
       }
       if let verdict = report.verdict { Terminal.print(Self.text(verdict, bound: bound)) }
     }
-    guard let verdict = report.verdict else { return }
+    guard let verdict = report.verdict else {
+      guard !measure.allowUnmeasured else { return }
+      Terminal.error(
+        "the model was written, and nothing was measured: Nibble does not run this family. Compare it "
+          + "with its source in an engine that does; --allow-unmeasured accepts it as it is.")
+      throw ExitCode(Failure.boundCrossed)
+    }
     if !(verdict.kl <= bound) {
       Terminal.error(
         "KL divergence \(Terminal.number(verdict.kl)) is above the bound \(bound). The model was written; "

@@ -12,7 +12,11 @@ struct Run: ParsableCommand {
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String
-  @Argument(help: "The prompt; - reads it from standard input.")
+  @Argument(
+    help: """
+      The prompt; - reads it from standard input. What is spelled like a special token is text, but with \
+      --raw.
+      """)
   var prompt: String
   @Flag(help: "Continue the prompt as it stands, without the model's chat template.")
   var raw = false
@@ -28,7 +32,8 @@ struct Run: ParsableCommand {
     let assistant = try Assistant(model, load, compute)
     let text =
       prompt == "-"
-      ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
+      ? try TextSource.text(
+        Array(FileHandle.standardInput.readDataToEndOfFile()), from: "standard input") : prompt
     let messages = assistant.opening(generation.system) + [ChatMessage(role: "user", content: text)]
     let ids = raw ? assistant.tokens(text) : try assistant.tokens(messages)
     var generator = try assistant.generator(for: ids.count, generation)
@@ -86,9 +91,7 @@ struct Assistant {
         "\(loaded.checkpoint.path) has no chat template. Use --raw to continue the prompt as it stands."
       )
     }
-    return tokenizer.encode(
-      try template.render(
-        messages, addGenerationPrompt: true, variables: tokenizer.templateVariables))
+    return try tokenizer.encode(messages, with: template)
   }
 
   /// Room for a prompt and its answer.

@@ -19,7 +19,9 @@ struct RunWindows {
       }
       return
     }
-    let (length, count) = (options.verdictWindow, options.verdictWindows)
+    let length = ContextLimit(decoder.context).length(
+      options.verdictWindow, "--verdict-window", default: 256)
+    let count = options.verdictWindows
     guard let tokenizer = try checkpoint.tokenizer() else {
       if source != nil {
         throw QuantizeError.unmeasurable("calibration needs a tokenizer.json beside the weights")

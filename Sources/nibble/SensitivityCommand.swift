@@ -20,6 +20,7 @@ struct SensitivityCommand: ParsableCommand {
   @OptionGroup var recipe: RecipeOptions
   @OptionGroup var format: FormatOptions
   @OptionGroup var text: SensitivityText
+  @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Option(help: "How many of the costliest to print.")
   var top = 20
@@ -27,7 +28,7 @@ struct SensitivityCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let checkpoint = try Checkpoint(path: model)
+    let checkpoint = try config.open(model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())

@@ -14,8 +14,7 @@ enum TextSource {
       throw ModelError.unsupported(
         "\(source): \(file.count) bytes; a text of at most 1 GiB is read")
     }
-    // As Python's errors="replace": bytes that are not UTF-8 become U+FFFD.
-    let text = String(decoding: Bytes(file, 0..<file.count).array, as: UTF8.self)
+    let text = try text(Bytes(file, 0..<file.count).array, from: source)
     var scalars = String.UnicodeScalarView()
     var previous: Unicode.Scalar?
     for scalar in text.unicodeScalars {
@@ -25,5 +24,30 @@ enum TextSource {
       previous = scalar
     }
     return String(scalars)
+  }
+
+  /// - Throws: for bytes that are no UTF-8, and for NUL, which no text holds.
+  static func text(_ bytes: [UInt8], from source: String) throws -> String {
+    if let byte = bytes.firstIndex(of: 0) {
+      throw ModelError.unsupported(
+        "\(source): byte \(byte) is NUL, so this is no text. Give a UTF-8 text file.")
+    }
+    if let text = String(validating: bytes, as: UTF8.self) { return text }
+    throw ModelError.unsupported(
+      "\(source): byte \(firstFault(bytes)) is not UTF-8. Give a UTF-8 text file, such as iconv -t "
+        + "UTF-8 makes of it.")
+  }
+
+  /// Where the first bytes lie that are no UTF-8.
+  private static func firstFault(_ bytes: [UInt8]) -> Int {
+    var parser = Unicode.UTF8.ForwardParser()
+    var iterator = bytes.makeIterator()
+    var at = 0
+    while true {
+      switch parser.parseScalar(from: &iterator) {
+      case .valid(let scalar): at += scalar.count
+      case .error, .emptyInput: return at
+      }
+    }
   }
 }

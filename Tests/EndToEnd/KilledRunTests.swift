@@ -15,7 +15,10 @@ import TinyModel
         #expect(outcome.status == 0, "\(outcome)")
       }
       let expected = try files(whole)
-      let seed = UInt64.random(in: 0...UInt64.max)
+      // NIBBLE_TEST_SEED=N repeats a run that failed.
+      let seed =
+        ProcessInfo.processInfo.environment["NIBBLE_TEST_SEED"].flatMap { UInt64($0) }
+        ?? UInt64.random(in: 0...UInt64.max)
       print("killed at moments of seed \(seed)")
       var random = Seeded(state: seed)
       var kills = 0

@@ -156,6 +156,45 @@ import TinyModel
     }
   }
 
+  /// The largest of a head's channels is what calibration measured for the head, so that both formats
+  /// give the same cache.
+  @Test func ascendScalesAreRead() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder.path + "/source", folder.path + "/out")
+      try model().write(to: URL(fileURLWithPath: source))
+      let int8 = recipe(.w8a8, .int8)
+      try run(source, to: output, int8, .ascend)
+      try run(source, to: folder.path + "/other", int8, .compressedTensors)
+      let scales = try LoadedModel(path: output).cacheScales
+      #expect(scales?.count == 2)
+      #expect(scales == (try LoadedModel(path: folder.path + "/other").cacheScales))
+      // One of the offsets is not zero: another cache than Nibble keeps.
+      let weights = URL(
+        fileURLWithPath: try #require(
+          try FileManager.default.contentsOfDirectory(atPath: output).first {
+            $0.hasSuffix(".safetensors")
+          }.map { output + "/" + $0 }))
+      let file = try SafetensorsFile(path: weights.path)
+      let name = "model.layers.1.self_attn.v_proj.kv_cache_offset"
+      let entry = try #require(file.entry(name))
+      let tensors = file.entries.map {
+        SafetensorsLayout.Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape)
+      }
+      let layout = try SafetensorsLayout(tensors)
+      let writer = try SafetensorsWriter(layout: layout, path: output + "/changed")
+      for tensor in layout.entries {
+        var bytes = try #require(file.bytes(of: tensor.name)).array
+        if tensor.name == entry.name { bytes.replaceSubrange(0..<4, with: [0, 0, 0x80, 0x3F]) }
+        try writer.append(Bytes(bytes), of: tensor.name)
+      }
+      try writer.finish()
+      try FileManager.default.removeItem(at: weights)
+      try FileManager.default.moveItem(atPath: output + "/changed", toPath: weights.path)
+      let error = try #require(throws: ModelError.self) { try LoadedModel(path: output) }
+      #expect("\(error)".contains(name), "\(error)")
+    }
+  }
+
   /// Members and types of vLLM 0.5's `QuantParamSchema`; lmdeploy 0.2.6's four floats.
   @Test(arguments: [1, 2, 4])
   func oldEnginesFindTheScalesOfEveryRank(_ ranks: Int) throws {

@@ -246,6 +246,74 @@ import Testing
     }
   }
 
+  /// Backtracking takes 27 s for a path of 12 characters, and four times as long for each more.
+  @Test func anExpressionWithNestedRepeatsEnds() throws {
+    let path = "model.layers.10.self_attn.q_proj_of_a_long_path"
+    for (field, isQuantized) in [("targets", false), ("ignore", true)] {
+      var checkpoint = SmallCheckpoint()
+      checkpoint.set(path + ".weight", .i8, [8, 32], Bytes([UInt8](repeating: 1, count: 256)))
+      checkpoint.set(path + ".weight_scale", .f32, [8, 1], floats([Float](repeating: 1, count: 8)))
+      let nested: JSON = ["re:(([a-z0-9_.]+)+)+X"]
+      checkpoint.config = [
+        "quantization_config": [
+          "config_groups": [
+            "g": ["targets": field == "targets" ? nested : ["Linear"], "weights": Self.int8]
+          ], "ignore": field == "ignore" ? nested : [],
+        ]
+      ]
+      let read = try? weight(checkpoint, 8, 32, path: path)
+      #expect((read != nil) == isQuantized)
+    }
+  }
+
+  @Test(
+    arguments: ["re:(", "re:(?P<name>a)", "re:a++", "re:(?!ab).*", "re:\\q"], ["targets", "ignore"])
+  func anExpressionThatIsNotKnownIsRefusedByName(_ pattern: String, _ field: String) throws {
+    var checkpoint = small()
+    checkpoint.config = [
+      "quantization_config": [
+        "config_groups": [
+          "g": [
+            "targets": field == "targets" ? ["Linear", .string(pattern)] : ["Linear"],
+            "weights": Self.int8,
+          ]
+        ], "ignore": field == "ignore" ? [.string(pattern)] : [],
+      ]
+    ]
+    try expectRefusal(checkpoint, naming: field)
+    try expectRefusal(checkpoint, naming: pattern)
+  }
+
+  @Test(arguments: [7, ["Linear", 7], "Linear", ["a": "b"]] as [JSON])
+  func modulesThatAreNoNamesAreRefused(_ modules: JSON) throws {
+    for field in ["targets", "ignore"] {
+      var checkpoint = small()
+      checkpoint.config = [
+        "quantization_config": [
+          "config_groups": [
+            "g": [
+              "targets": field == "targets" ? modules : ["Linear"], "weights": Self.int8,
+            ]
+          ], "ignore": field == "ignore" ? modules : [],
+        ]
+      ]
+      try expectRefusal(checkpoint, naming: field)
+    }
+  }
+
+  /// The instructions of all expressions count together, so that many do not take longer than one may.
+  @Test func expressionsThatAreTooLongTogetherAreRefused() throws {
+    var checkpoint = small()
+    let pattern = "re:" + String(repeating: "a", count: 5000)
+    checkpoint.config = [
+      "quantization_config": [
+        "config_groups": ["g": ["targets": ["Linear"], "weights": Self.int8]],
+        "ignore": .array(Array(repeating: .string(pattern), count: 5)),
+      ]
+    ]
+    try expectRefusal(checkpoint, naming: "ignore")
+  }
+
   @Test func aFloatLayerStaysFloat() throws {
     var checkpoint = small()
     checkpoint.set("lm_head.weight", .f32, [2, 4], floats(uniform(8, seed: 1)))

@@ -115,7 +115,7 @@ import TinyModel
     let theirs = FloatFormat.f32.decode(try bytes("__dequantized", kind))
     #expect(values.count == theirs.count)
     #expect(zip(values, theirs).enumerated().first { $1.0 != $1.1 }?.offset == nil)
-    guard case .quantized(_, let inputs) = weight else { return }
+    let (_, inputs) = try #require(weight.codes)
     #expect(inputs == (try self.inputs(kind)))
   }
 

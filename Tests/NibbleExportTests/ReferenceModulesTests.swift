@@ -97,7 +97,7 @@ import Testing
   @Test(arguments: modules)
   func whatTheReferenceWroteIsWrittenAgain(_ module: Module) throws {
     let source = try checkpoint(module)
-    guard case .quantized(let matrix, let inputs) = try read(source) else { return }
+    let (matrix, inputs) = try #require(try read(source).codes)
     let layer = layer(module.scheme)
     let exporter = CompressedTensors()
     let encoded = exporter.encode(matrix, inputs: inputs, of: layer)
@@ -192,7 +192,7 @@ import Testing
     var scalar = asymmetric
     scalar.set("\(path).input_scale", .f32, [], Bytes(FloatFormat.f32.encode([0.5].span)))
     scalar.set("\(path).input_zero_point", .i8, [], Bytes([0x80]))
-    guard case .quantized(_, let inputs) = try read(scalar) else { return }
+    let (_, inputs) = try #require(try read(scalar).codes)
     #expect(inputs?.range == InputRange(scale: 0.5, zero: -128))
   }
 

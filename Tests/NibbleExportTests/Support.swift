@@ -102,6 +102,13 @@ func fixtureCheckpoint(_ scheme: String, at path: String) throws -> SmallCheckpo
   return checkpoint
 }
 
+extension Weight {
+  /// Its codes and how its inputs are rounded; nil for a float weight.
+  var codes: (QuantizedMatrix, InputRounding?)? {
+    if case .quantized(let matrix, let inputs) = self { (matrix, inputs) } else { nil }
+  }
+}
+
 /// A plan of a model of no known family with these matrices.
 func plan(
   _ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: any Exporter, config: JSON = [:]

@@ -11,6 +11,35 @@ import Testing
     """
   }
 
+  /// Forty doublings make a terabyte of one letter.
+  @Test func aNormalizerThatGrowsWithoutBoundIsRefused() throws {
+    func tokenizer(_ steps: [String]) throws -> Tokenizer {
+      let normalizer = #"{"type":"Sequence","normalizers":[\#(steps.joined(separator: ","))]}"#
+      return try Tokenizer(
+        tokenizerJSON: JSON(parsing: Self.file("", ",\"normalizer\":" + normalizer)), config: nil)
+    }
+    func replace(_ pattern: String, _ content: String) -> String {
+      #"{"type":"Replace","pattern":\#(pattern),"content":"\#(content)"}"#
+    }
+    let double = replace(#"{"String":"i"}"#, "ii")
+    for steps in [
+      Array(repeating: double, count: 40),
+      [replace(#"{"Regex":""}"#, String(repeating: "a", count: 2000))],
+      [#"{"type":"Prepend","prepend":"\#(String(repeating: "a", count: 3000))"}"#],
+      [replace(#"{"String":"a"}"#, String(repeating: "b", count: 3000))],
+      Array(repeating: replace(#"{"String":"a"}"#, "a"), count: 257),
+    ] {
+      let error = try #require(throws: TokenizerError.self) { try tokenizer(steps) }
+      #expect("\(error)".contains("normalizer"), "\(error)")
+    }
+    // The steps of published tokenizers, each at its worst.
+    let tokenizer = try tokenizer([
+      #"{"type":"NFKD"}"#, #"{"type":"StripAccents"}"#, #"{"type":"Lowercase"}"#,
+      replace(#"{"Regex":" {2,}"}"#, " "), replace(#"{"String":" "}"#, "\u{2581}"),
+    ])
+    #expect(tokenizer.encode("ABBA") == [2, 1, 0])
+  }
+
   @Test func theUndamagedFileWorks() throws {
     let tokenizer = try Tokenizer(tokenizerJSON: JSON(parsing: Self.file()), config: nil)
     #expect(tokenizer.encode("abba") == [2, 1, 0])

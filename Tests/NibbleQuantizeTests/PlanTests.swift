@@ -125,12 +125,15 @@ import TinyModel
               repeating: 0.5, count: 128)
           )
         ])
-      let plan = try TinyRun().plan(source)
+      // A tensor that the family does not know is kept only where the user says that it changes nothing.
+      #expect(throws: QuantizeError.self) { try TinyRun().plan(source) }
+      let setting = TinyRun(ignoring: ["extra.weight"])
+      let plan = try setting.plan(source)
       let kept = Dictionary(uniqueKeysWithValues: plan.keptFloat.map { ($0.path, $0.reason) })
       #expect(
         Set(kept.keys) == ["model.embed_tokens", "lm_head", "model.layers.0.extra"])
       #expect(kept.values.allSatisfy { !$0.isEmpty })
-      try TinyRun().run(source, to: folder + "/out")
+      try setting.run(source, to: folder + "/out")
       // An engine would take it for a linear layer, so it must be told.
       let ignore = try Checkpoint.json(folder + "/out/config.json")["quantization_config"]?[
         "ignore"]

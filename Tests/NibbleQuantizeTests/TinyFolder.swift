@@ -88,16 +88,19 @@ struct TinyRun {
   var windows = QuantizeRun.Windows()
   var spillInterval = Duration.zero
   var budget: Int?
+  /// Keys and tensors of the source that are taken to change nothing.
+  var ignored: [String] = []
 
-  init(_ recipe: Recipe = .w8a8) {
+  init(_ recipe: Recipe = .w8a8, ignoring ignored: [String] = []) {
     self.recipe = recipe
+    self.ignored = ignored
     windows.calibration = [someTokens(9, below: 128, seed: 1)]
     windows.heldOut = [someTokens(12, below: 128, seed: 2), someTokens(7, below: 128, seed: 3)]
   }
 
   func plan(_ source: String) throws -> Plan {
     try Plan(
-      Checkpoint(path: source), recipe: recipe, exporter: CompressedTensors(),
+      Checkpoint(path: source).ignoring(ignored), recipe: recipe, exporter: CompressedTensors(),
       shardSize: shardSize, windows: windows.sizes, budget: budget)
   }
 
@@ -107,7 +110,7 @@ struct TinyRun {
     _ source: String, to output: String, stopAfter: Int? = nil,
     progress: (QuantizeRun.Progress) -> Void = { _ in }
   ) throws -> QuantizeRun.Report {
-    let checkpoint = try Checkpoint(path: source)
+    let checkpoint = try Checkpoint(path: source).ignoring(ignored)
     let run = QuantizeRun(
       checkpoint, try plan(source), windows: windows, files: try CompanionFiles(of: checkpoint),
       on: Compute(threads: threads, precision: .f32), spillInterval: spillInterval)

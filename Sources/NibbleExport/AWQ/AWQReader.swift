@@ -9,6 +9,8 @@ public struct AWQReader: WeightSource {
   /// Inputs that share a scale; nil when a whole row does.
   private let group: Int?
 
+  static let storedNames = StoredNames(linear: ["qweight", "qzeros", "scales"])
+
   /// - Throws: `ModelError` naming the setting that Nibble does not run.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint

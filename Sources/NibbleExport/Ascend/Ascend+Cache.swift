@@ -35,9 +35,59 @@ extension Ascend {
         Self.cacheSuffixes(of: path), values.map { Bytes(FloatFormat.f32.encode($0.span)) }))
   }
 
-  private static func cacheSuffixes(of path: String) -> [String] {
+  fileprivate static func cacheSuffixes(of path: String) -> [String] {
     ["k_proj", "v_proj"].flatMap { projection in
       AscendType.c8.suffixes.map { "\(path).\(projection).\($0)" }
+    }
+  }
+}
+
+extension AscendReader {
+  /// The scales of each block's cache; nil when the checkpoint has none.
+  ///
+  /// Nibble keeps one scale a key head: the largest of its channels, which is what calibration measured
+  /// for the head. The verdict of a quantization counts the same cache. A scale of 1 belongs to a
+  /// channel that calibration never saw differ from zero.
+  public func cacheScales() throws(ModelError) -> [KeyValueScales]? {
+    let first = Ascend.cacheSuffixes(of: config.family.attentionPath(block: 0))[0]
+    guard parts[0].checkpoint.tensor(first) != nil else { return nil }
+    var blocks: [KeyValueScales] = []
+    for block in 0..<config.blocks {
+      let path = config.family.attentionPath(block: block)
+      let names = Ascend.cacheSuffixes(of: path)
+      let keys = try headScales(names[0], offset: names[1])
+      let values = try headScales(names[2], offset: names[3])
+      guard let scales = KeyValueScales(.int8, keys: keys, values: values) else {
+        throw .unsupported("\(path): the scales of its cache are not above zero")
+      }
+      blocks.append(scales)
+    }
+    return blocks
+  }
+
+  /// The largest scale of each key head's channels, over all parts.
+  private func headScales(_ name: String, offset: String) throws(ModelError) -> [Float] {
+    let size = config.attention.headSize
+    let channels = config.attention.keyHeads * size
+    var all: [Float] = []
+    for part in parts {
+      guard let tensor = part.checkpoint.tensor(name) else {
+        throw .missingTensor(name, path: part.path)
+      }
+      all += try part.checkpoint.scales(name, tensor.shape)
+      let offsets = try part.checkpoint.vector(offset, count: tensor.elementCount)
+      guard let offsets, offsets.allSatisfy({ $0 == 0 }) else {
+        throw .unsupported(
+          "\(part.path): \(offset) is missing or not all zero; Nibble runs symmetric caches. Leave "
+            + "the cache's tensors out of the checkpoint.")
+      }
+    }
+    guard all.count == channels else {
+      throw .tensorShape(name, found: [all.count], expected: [channels])
+    }
+    return (0..<config.attention.keyHeads).map { head in
+      let scales = all[head * size..<(head + 1) * size]
+      return scales.filter { $0 != 1 }.max() ?? 1
     }
   }
 }

@@ -118,6 +118,18 @@ public struct Ascend: Exporter {
   /// What the tool leaves beside a norm's weight when it smooths.
   static let normSuffixes = ["bias", "module.weight", "module.bias"]
 
+  /// What its checkpoints hold, those of parts and of fused modules too.
+  static func storedNames(of family: Family) -> StoredNames {
+    let first = "\(family.blockPrefix)0."
+    return StoredNames(
+      linear: Set(AscendType.allCases.flatMap(\.suffixes)),
+      norm: Set(normSuffixes + ["anti.weight", "anti.bias", "ori.weight", "ori.bias"]),
+      modules: Set(
+        AscendModule.all(block: 0, of: family, fused: true).map {
+          String($0.path.dropFirst(first.count))
+        }))
+  }
+
   static func littleEndian(_ value: UInt64, _ bytes: Int) -> [UInt8] {
     (0..<bytes).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
   }

@@ -6,11 +6,11 @@ public import NibbleTensor
 /// what runs are the codes, scales and integer biases that were written.
 public struct AscendReader: WeightSource {
   let parts: [AscendPart]
-  private let config: DecoderConfig
+  let config: DecoderConfig
   private let split: AscendSplit
   private let last = LastLayer()
   /// Decompresses; readers are asked for one tensor at a time.
-  let compute = Compute(precision: .f32)
+  let compute: Compute
   /// Whether compressed codes stay compressed in memory.
   let keepsCompressed: Bool
 
@@ -19,11 +19,13 @@ public struct AscendReader: WeightSource {
   ///   - folders: of the parts of a compressed model, in order; empty for others.
   ///   - keepsCompressed: whether compressed codes stay so in memory, and each product decompresses
   ///     them.
+  ///   - compute: decompresses; nil takes all processors for it.
   public init(
     _ checkpoint: Checkpoint, _ config: DecoderConfig, parts folders: [String] = [],
-    keepsCompressed: Bool = false
+    keepsCompressed: Bool = false, on compute: Compute? = nil
   ) throws(ModelError) {
     self.config = config
+    self.compute = compute ?? Compute(precision: .f32)
     self.keepsCompressed = keepsCompressed
     var parts: [AscendPart] = []
     for folder in folders.isEmpty ? [checkpoint.path] : folders {

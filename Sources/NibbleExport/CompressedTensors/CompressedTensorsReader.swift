@@ -7,24 +7,35 @@ public import NibbleTensor
 public struct CompressedTensorsReader: WeightSource {
   private let checkpoint: Checkpoint
   private let groups: [Group]
-  private let ignored: [String]
+  private let ignored: ModuleTargets
 
   private struct Group: Sendable {
-    var targets: [String]
+    var targets: ModuleTargets
     var scheme: LinearScheme
   }
+
+  static let storedNames = StoredNames(
+    linear: [
+      "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "input_scale",
+      "input_zero_point",
+    ], attention: ["k_scale", "v_scale"])
 
   /// - Throws: `ModelError` naming the part of the scheme that Nibble does not run.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint
     let config = checkpoint.config["quantization_config"] ?? .null
-    ignored = config["ignore"]?.array?.compactMap(\.string) ?? []
+    let path = checkpoint.configPath
+    var budget = ModuleTargets.costLimit
+    ignored = try ModuleTargets(
+      config["ignore"], path: path, field: "quantization_config.ignore", budget: &budget)
     var groups: [Group] = []
     for (name, value) in config["config_groups"]?.object ?? JSONObject() {
       let fields = ArgumentFields(path: checkpoint.configPath, group: name)
       groups.append(
         Group(
-          targets: value["targets"]?.array?.compactMap(\.string) ?? [],
+          targets: try ModuleTargets(
+            value["targets"], path: path,
+            field: "quantization_config.config_groups.\(name).targets", budget: &budget),
           scheme: LinearScheme(
             weights: try fields.weights(value["weights"]),
             activations: try fields.activations(
@@ -153,18 +164,12 @@ public struct CompressedTensorsReader: WeightSource {
 
   /// The most specific group wins: an exact path, then an expression, then the class.
   private func scheme(of path: String) -> LinearScheme? {
-    if ignored.contains(where: { Self.matches($0, path) }) { return nil }
-    let exact = groups.first { $0.targets.contains(path) }
-    let pattern = groups.first { group in
-      group.targets.contains { $0.hasPrefix("re:") && Self.matches($0, path) }
-    }
-    return (exact ?? pattern ?? groups.first { $0.targets.contains("Linear") })?.scheme
-  }
-
-  private static func matches(_ target: String, _ path: String) -> Bool {
-    guard target.hasPrefix("re:") else { return target == path }
-    guard let expression = try? Regex(String(target.dropFirst(3))) else { return false }
-    return (try? expression.prefixMatch(in: path)) != nil
+    if ignored.names.contains(path) || ignored.matches(path) { return nil }
+    let group =
+      groups.first { $0.targets.names.contains(path) }
+      ?? groups.first { $0.targets.matches(path) }
+      ?? groups.first { $0.targets.names.contains("Linear") }
+    return group?.scheme
   }
 }
 

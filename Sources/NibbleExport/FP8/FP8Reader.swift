@@ -10,6 +10,9 @@ public struct FP8Reader: WeightSource {
   private let weights: WeightScheme
   private let activations: ActivationScheme
 
+  static let storedNames = StoredNames(
+    linear: ["weight_scale", "weight_scale_inv", "input_scale"], attention: ["k_scale", "v_scale"])
+
   /// - Throws: `ModelError` naming the setting that Nibble does not run.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint

@@ -53,6 +53,18 @@ extension JSON {
 
   public var isNull: Bool { self == .null }
 
+  /// What this is, for errors: `a number`.
+  package var kind: String {
+    switch self {
+    case .null: "null"
+    case .bool: "true or false"
+    case .integer, .number: "a number"
+    case .string: "a string"
+    case .array: "an array"
+    case .object: "an object"
+    }
+  }
+
   /// Sets a member of an object, or removes it; nothing on other values.
   public mutating func set(_ key: String, _ value: JSON?) {
     guard case .object(var object) = self else { return }

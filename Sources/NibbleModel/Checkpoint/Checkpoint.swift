@@ -30,6 +30,8 @@ public struct Checkpoint: Sendable {
   public let tensors: [Tensor]
   let container: Container
   private let positions: [UTF8Key: Int]
+  /// Keys of the config, and ends of tensor names, that whoever runs the model says change nothing.
+  var ignored: Set<String> = []
 
   /// - Parameter path: a folder with config.json and safetensors, or a `.gguf` file.
   public init(path: String) throws(ModelError) { try self.init(path: path, weights: path) }
@@ -70,11 +72,6 @@ public struct Checkpoint: Sendable {
   /// Whether tensors are read in place; those of a GGUF are widened into memory of their own.
   public var isMapped: Bool {
     if case .safetensors = container { true } else { false }
-  }
-
-  /// The decoder family's view of the config; throws for an unknown family.
-  public func decoderConfig() throws(ModelError) -> DecoderConfig {
-    try DecoderConfig(config, path: configPath)
   }
 
   public var configPath: String {

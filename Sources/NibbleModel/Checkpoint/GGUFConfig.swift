@@ -15,8 +15,9 @@ struct GGUFConfig {
     }
     guard Family.llama.ggufArchitectures.contains(architecture) else {
       throw .unsupported(
-        "\(file.path): architecture \"\(architecture)\" is no family Nibble reads from GGUF; the "
-          + "nearest is Llama. Start from the Hugging Face checkpoint for a data-free recipe.")
+        "\(file.path): architecture \"\(shown(architecture))\" is no family that Nibble reads from GGUF; "
+          + "those are \(Family.llama.ggufArchitectures.joined(separator: ", ")). Start from the "
+          + "Hugging Face checkpoint for a data-free recipe.")
     }
     self.architecture = architecture
   }
@@ -31,9 +32,16 @@ struct GGUFConfig {
       throw .tensorShape(
         embedding.name, found: embedding.shape, expected: [embedding.shape[0], hidden])
     }
-    let headSize = optionalInt("attention.key_length") ?? hidden / max(1, heads)
-    guard heads > 0, headSize > 0 else {
+    let headSize = try optionalSize("attention.key_length") ?? hidden / heads
+    guard headSize > 0 else {
       throw .config(path: file.path, field: "llama.attention.head_count", reason: "is \(heads)")
+    }
+    for key in ["rope.dimension_count", "attention.value_length"] {
+      if let given = try optionalSize(key), given != headSize {
+        throw .config(
+          path: file.path, field: "\(architecture).\(key)",
+          reason: "is \(given), but heads have \(headSize) channels, all of which Nibble turns")
+      }
     }
     guard let epsilon = value("attention.layer_norm_rms_epsilon")?.float else {
       throw .config(
@@ -50,10 +58,10 @@ struct GGUFConfig {
       "max_position_embeddings": JSON(try size("context_length")),
       "num_attention_heads": JSON(heads),
       "num_hidden_layers": JSON(try size("block_count")),
-      "num_key_value_heads": JSON(optionalInt("attention.head_count_kv") ?? heads),
+      "num_key_value_heads": JSON(try optionalSize("attention.head_count_kv") ?? heads),
       "head_dim": JSON(headSize),
       "rms_norm_eps": .number(Double(epsilon)),
-      "rope_theta": .number(Double(value("rope.freq_base")?.float ?? 10_000)),
+      "rope_theta": .number(Double(try number("rope.freq_base") ?? 10_000)),
       "tie_word_embeddings": .bool(file.tensor("output.weight") == nil),
       "torch_dtype": "float16",
       "vocab_size": JSON(embedding.shape[0]),
@@ -66,17 +74,54 @@ struct GGUFConfig {
       }
     }
     if let scaling = try ropeScaling(headSize: headSize) { config.set("rope_scaling", scaling) }
+    for key in unknownKeys { config.set(key, .string("in the metadata of the GGUF file")) }
     return config
   }
 
+  /// Keys below the architecture's name that are not read and may change the arithmetic. They stand in
+  /// the config, so that a family that does not know them refuses them.
+  private var unknownKeys: [String] {
+    let prefix = architecture + "."
+    return file.metadata.keys.filter { $0.hasPrefix(prefix) }.sorted().filter { key in
+      let name = String(key.dropFirst(prefix.count))
+      // No experts, no window and no scaling are what a plain model has.
+      let isZero = file.metadata[key]?.int == 0 || file.metadata[key]?.float == 0
+      return !Self.knownKeys.contains(name) && !isZero
+    }
+  }
+
+  private static let knownKeys: Set = [
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.layer_norm_rms_epsilon", "attention.value_length", "block_count", "context_length",
+    "embedding_length", "feed_forward_length", "rope.dimension_count", "rope.freq_base",
+    "rope.scaling.factor", "rope.scaling.finetuned", "rope.scaling.original_context_length",
+    "rope.scaling.type", "tensor_data_layout", "vocab_size",
+  ]
+
   private func value(_ key: String) -> GGUFValue? { file.metadata["\(architecture).\(key)"] }
 
-  private func optionalInt(_ key: String) -> Int? { value(key)?.int }
+  private func optionalSize(_ key: String) throws(ModelError) -> Int? {
+    guard let value = value(key) else { return nil }
+    guard let size = value.int, (1...1 << 28).contains(size) else {
+      throw .config(
+        path: file.path, field: "\(architecture).\(key)",
+        reason: "is not a whole number in 1...\(1 << 28)")
+    }
+    return size
+  }
+
+  private func number(_ key: String) throws(ModelError) -> Float? {
+    guard let value = value(key) else { return nil }
+    guard let number = value.float else {
+      throw .config(
+        path: file.path, field: "\(architecture).\(key)", reason: "is not a fraction")
+    }
+    return number
+  }
 
   private func size(_ key: String) throws(ModelError) -> Int {
-    guard let size = optionalInt(key), size > 0 else {
-      throw .config(
-        path: file.path, field: "\(architecture).\(key)", reason: "is missing or not above zero")
+    guard let size = try optionalSize(key) else {
+      throw .config(path: file.path, field: "\(architecture).\(key)", reason: "is missing")
     }
     return size
   }
@@ -92,7 +137,7 @@ struct GGUFConfig {
     case "linear":
       return [
         "rope_type": "linear",
-        "factor": .number(Double(value("rope.scaling.factor")?.float ?? 1)),
+        "factor": .number(Double(try number("rope.scaling.factor") ?? 1)),
       ]
     case let kind:
       throw .config(
@@ -110,7 +155,7 @@ struct GGUFConfig {
       "rope_type": "llama3", "factor": .number(Double(factors.max() ?? 1)), "low_freq_factor": 1,
       "high_freq_factor": 4, "original_max_position_embeddings": 8192,
     ]
-    let theta = JSON.number(Double(value("rope.freq_base")?.float ?? 10_000))
+    let theta = JSON.number(Double(try number("rope.freq_base") ?? 10_000))
     func frequencies(_ json: JSON) throws(ModelError) -> [Float] {
       try RotaryScaling(
         ConfigFields(json: json, path: file.path, family: "Llama"), headSize: headSize,

@@ -66,6 +66,14 @@ struct GGUFModel: Sendable {
       let rowBytes = rowElements * format.bytesPerValue
       return file.bytes(of: tensor)[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
     }
+    if tensor.shape.count == 1 {
+      var all = [Float](repeating: 0, count: tensor.elementCount)
+      try decode(row: 0, of: tensor, into: &all)
+      let ordered = rows.map { row in
+        all[source.interleavedHead.map { ggufRow(ofHuggingFaceRow: row, headSize: $0) } ?? row]
+      }
+      return Bytes(format.encode(ordered.span))
+    }
     var encoded: [UInt8] = []
     encoded.reserveCapacity(rows.count * rowElements * format.bytesPerValue)
     var values = [Float](repeating: 0, count: rowElements)
@@ -85,20 +93,13 @@ struct GGUFModel: Sendable {
     return file.bytes(of: source.tensor)
   }
 
-  /// Reads one element along the first dimension; vectors have one value a row.
+  /// Reads a row of a matrix, or a whole vector, which is its row 0.
   private func decode(
     row: Int, of tensor: GGUFTensor, into values: inout [Float]
   ) throws(ModelError) {
     do {
-      if tensor.shape.count == 1 {
-        var all = [Float](repeating: 0, count: tensor.elementCount)
-        var span = all.mutableSpan
-        try file.decode(rows: 0..<1, of: tensor, into: &span)
-        values[0] = all[row]
-      } else {
-        var span = values.mutableSpan
-        try file.decode(rows: row..<row + 1, of: tensor, into: &span)
-      }
+      var span = values.mutableSpan
+      try file.decode(rows: row..<row + 1, of: tensor, into: &span)
     } catch { throw .format(error) }
   }
 

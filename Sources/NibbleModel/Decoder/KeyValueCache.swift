@@ -22,9 +22,17 @@ public struct KeyValueCache: ~Copyable, Sendable {
     }
   }
 
-  /// Tokens whose keys and values fit in so many bytes: whole pages.
+  /// Bytes that a token takes: its keys and values in each block, and its rows of the rotary table.
+  static func bytesPerToken(_ config: DecoderConfig, format: CacheFormat) -> Int {
+    config.blocks * format.bytesPerToken(config.attention)
+      + RotaryTable.bytesPerPosition(headSize: config.attention.headSize)
+  }
+
+  /// Tokens that fit in so many bytes: whole pages.
   static func tokens(in bytes: Int, _ config: DecoderConfig, format: CacheFormat) -> Int {
-    let page = config.blocks * format.bytesPerPage(config.attention)
+    let page =
+      config.blocks * format.bytesPerPage(config.attention)
+      + KeyValueStore.page * RotaryTable.bytesPerPosition(headSize: config.attention.headSize)
     return max(0, bytes) / max(1, page) * KeyValueStore.page
   }
 

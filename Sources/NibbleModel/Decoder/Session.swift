@@ -41,11 +41,14 @@ public struct Session: ~Copyable {
   public mutating func truncate(to count: Int) { cache.truncate(to: count) }
 
   /// Reads tokens; returns the logits `[vocabulary]` after the last one.
+  ///
+  /// - Throws: also when a logit is not finite.
   public mutating func append(_ tokens: [Int]) throws(ModelError) -> [Float] {
     precondition(!tokens.isEmpty, "no tokens")
     let states = try advance(tokens)
     var last: [Float] = []
     withLogits(states, tokens.count - 1..<tokens.count) { last = $0 }
+    guard last.areFinite else { throw .nonFiniteLogits(place: "after token \(cache.count)") }
     return last
   }
 
@@ -87,5 +90,15 @@ public struct Session: ~Copyable {
     }
     cache.count += tokens.count
     return states
+  }
+}
+
+extension [Float] {
+  /// Whether none is infinite or not a number.
+  package var areFinite: Bool {
+    // The largest magnitude as an integer: those of no finite number are at the end of its order.
+    var largest: UInt32 = 0
+    for value in self { largest = Swift.max(largest, value.bitPattern & 0x7FFF_FFFF) }
+    return largest < 0x7F80_0000
   }
 }

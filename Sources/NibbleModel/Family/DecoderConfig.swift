@@ -50,19 +50,17 @@ public struct DecoderConfig: Hashable, Sendable {
     attention = Attention(
       heads: heads, keyHeads: keyHeads, headSize: headSize,
       window: try fields.optionalSize("sliding_window"))
-    normEpsilon = Float(try fields.positive("rms_norm_eps"))
+    normEpsilon = Float(try fields.number("rms_norm_eps", in: 1e-12...0.1))
     context = try fields.optionalSize("max_position_embeddings") ?? 2048
     rotary = try RotaryScaling(fields, headSize: headSize, context: context)
-    attentionBias = json["attention_bias"]?.bool ?? false
-    feedForwardBias = json["mlp_bias"]?.bool ?? false
-    tiesHead = json["tie_word_embeddings"]?.bool ?? false
-    endOfText =
-      json["eos_token_id"]?.array?.compactMap(\.int)
-      ?? [json["eos_token_id"]?.int]
-      .compactMap(\.self)
-    let activation = json["hidden_act"]?.string ?? "silu"
+    attentionBias = try fields.flag("attention_bias")
+    feedForwardBias = try fields.flag("mlp_bias")
+    tiesHead = try fields.flag("tie_word_embeddings")
+    endOfText = try fields.tokens("eos_token_id")
+    let activation = json["hidden_act"] ?? "silu"
     guard activation == "silu" || activation == "swish" else {
-      throw fields.bad("hidden_act", "is \(activation); \(family.name) blocks use silu")
+      throw fields.bad(
+        "hidden_act", "is \(shown(activation.text())); \(family.name) blocks use silu")
     }
   }
 
@@ -124,10 +122,36 @@ struct ConfigFields {
     return size
   }
 
-  func positive(_ field: String) throws(ModelError) -> Double {
-    guard let value = json[field]?.double, value > 0, value.isFinite else {
-      throw bad(field, "is missing or not above zero; a \(family) model needs it")
+  func number(_ field: String, in range: ClosedRange<Double>) throws(ModelError) -> Double {
+    guard let value = json[field], !value.isNull else {
+      throw bad(field, "is missing; a \(family) model needs it")
     }
-    return value
+    guard let number = value.double, range.contains(number) else {
+      throw bad(
+        field,
+        "is \(shown(value.text())); a number in \(range.lowerBound)...\(range.upperBound) is needed"
+      )
+    }
+    return number
+  }
+
+  /// False where it is missing or null.
+  func flag(_ field: String) throws(ModelError) -> Bool {
+    guard let value = json[field], !value.isNull else { return false }
+    guard let flag = value.bool else {
+      throw bad(field, "is \(shown(value.text())), not true or false")
+    }
+    return flag
+  }
+
+  /// The ids of a token or of a list of them; none where it is missing or null.
+  func tokens(_ field: String) throws(ModelError) -> [Int] {
+    guard let value = json[field], !value.isNull else { return [] }
+    let values = value.array ?? [value]
+    let ids = values.compactMap(\.int)
+    guard ids.count == values.count else {
+      throw bad(field, "is \(shown(value.text())), not the id of a token or a list of such")
+    }
+    return ids
   }
 }

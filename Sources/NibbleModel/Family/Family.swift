@@ -20,6 +20,8 @@ public struct Family: Hashable, Sendable {
   public var embedding: String
   public var finalNorm: String
   public var head: String
+  /// Keys of config.json that change nothing in this family, beside those that change nothing in any.
+  public var harmlessKeys: Set<String> = []
 
   public struct Linear: Hashable, Sendable {
     public var role: Role
@@ -33,10 +35,14 @@ public struct Family: Hashable, Sendable {
     return "\(blockPrefix)\(block).\(linear?.path ?? "")"
   }
 
-  /// `model.layers.3.self_attn` and the like: the module that query, key and value belong to.
-  public func attentionPath(block: Int) -> String {
-    String(path(of: .key, block: block).split(separator: ".").dropLast().joined(separator: "."))
+  /// `self_attn` and the like: the module that query, key and value belong to, below a block.
+  var attention: String {
+    let key = linears.first { $0.role == .key }?.path ?? ""
+    return key.split(separator: ".").dropLast().joined(separator: ".")
   }
+
+  /// `model.layers.3.self_attn` and the like.
+  public func attentionPath(block: Int) -> String { "\(blockPrefix)\(block).\(attention)" }
 
   public func normPath(_ norm: String, block: Int) -> String { "\(blockPrefix)\(block).\(norm)" }
 }

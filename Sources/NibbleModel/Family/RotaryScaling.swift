@@ -15,14 +15,27 @@ public struct RotaryScaling: Hashable, Sendable {
   public var limit: Int?
 
   init(_ fields: ConfigFields, headSize: Int, context: Int) throws(ModelError) {
-    let scaling = Self.scaling(fields.json)
-    let base = scaling?["rope_theta"]?.double ?? fields.json["rope_theta"]?.double ?? 10_000
-    guard base > 1, base.isFinite else { throw fields.bad("rope_theta", "is \(base)") }
+    let scaling = try Self.scaling(fields)
+    let stated =
+      scaling?["rope_theta"] ?? fields.json["rope_theta"].flatMap { $0.isNull ? nil : $0 }
+    guard let base = (stated ?? 10_000).double else {
+      throw fields.bad("rope_theta", "is \(shown(stated?.text() ?? "")), not a number")
+    }
+    guard base > 1, base <= 1e15 else {
+      throw fields.bad("rope_theta", "is \(base); a number above 1 and up to 1e15 is needed")
+    }
     frequencies = (0..<headSize / 2).map {
       1 / powf(Float(base), Float(2 * $0) / Float(headSize))
     }
     guard let scaling else { return }
-    let kind = scaling["rope_type"]?.string ?? scaling["type"]?.string ?? "default"
+    for name in ["rope_type", "type"] {
+      guard let value = scaling[name] else { continue }
+      guard value.string != nil else {
+        throw fields.bad(
+          "rope_scaling.\(name)", "is \(shown(value.text())), not the name of a kind")
+      }
+    }
+    let kind = Self.kind(fields.json)
     func number(_ name: String) throws(ModelError) -> Double {
       guard let value = scaling[name]?.double, value > 0, value.isFinite else {
         throw fields.bad("rope_scaling.\(name)", "is missing or not above zero")
@@ -53,14 +66,28 @@ public struct RotaryScaling: Hashable, Sendable {
       }
     default:
       throw fields.bad(
-        "rope_scaling", "is \"\(kind)\"; default, linear, dynamic and llama3 are supported")
+        "rope_scaling", "is \"\(shown(kind))\"; default, linear, dynamic and llama3 are supported")
     }
   }
 
-  private static func scaling(_ json: JSON) -> JSON? {
-    for key in ["rope_parameters", "rope_scaling"] {
-      if let value = json[key], value.object != nil { return value }
+  /// `rope_type` of the config; default where there is none.
+  static func kind(_ json: JSON) -> String {
+    for name in ConfigKeys.rotaryObjects {
+      guard let scaling = json[name], scaling.object != nil else { continue }
+      return scaling["rope_type"]?.string ?? scaling["type"]?.string ?? "default"
     }
-    return nil
+    return "default"
+  }
+
+  private static func scaling(_ fields: ConfigFields) throws(ModelError) -> JSON? {
+    var found: JSON?
+    for name in ConfigKeys.rotaryObjects {
+      guard let value = fields.json[name], !value.isNull else { continue }
+      guard value.object != nil else {
+        throw fields.bad(name, "is \(value.kind); an object or null is needed")
+      }
+      found = found ?? value
+    }
+    return found
   }
 }

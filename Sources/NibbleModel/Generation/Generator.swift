@@ -81,6 +81,8 @@ public struct Generator: ~Copyable {
         break
       }
       guard tokens.count < limit, history.count + 1 < session.capacity else { break }
+      // The session writes the next ones where these lie.
+      logits = []
       logits = try advance(token)
     }
     speed.rest = clock.now - start - speed.firstToken
@@ -117,7 +119,14 @@ public struct Generator: ~Copyable {
     speed.guessed += guess.count
     let states = try session.states(after: [token] + guess)
     var next = TokensAhead(guess, logits: [])
-    session.withLogits(states, 0..<guess.count + 1) { next = TokensAhead(guess, logits: $0) }
+    var areFinite = true
+    session.withLogits(states, 0..<guess.count + 1) {
+      next = TokensAhead(guess, logits: $0)
+      areFinite = $0.areFinite
+    }
+    guard areFinite else {
+      throw .nonFiniteLogits(place: "after token \(history.count) or one that was guessed")
+    }
     ahead = next
     return next.row
   }

@@ -5,6 +5,14 @@ import NibbleTensor
 public struct Sampler: Sendable {
   private let sampling: Sampling
   private var random: SplitMix64
+  /// The different tokens of the history, which only grows between choices.
+  private var seen: Set<Int> = []
+  /// How much of the history is in `seen`.
+  private var read = 0
+  /// Memory of `[vocabulary]` values that is used again: logits after the repetition penalty, and scaled
+  /// logits.
+  private var penalized: [Float] = []
+  private var scaled: [Float] = []
 
   public init(_ sampling: Sampling) {
     self.sampling = sampling
@@ -15,25 +23,36 @@ public struct Sampler: Sendable {
   ///
   /// - Parameters:
   ///   - logits: `[vocabulary]`, finite, at least one.
-  ///   - history: tokens seen so far, prompt and answer.
+  ///   - history: tokens seen so far, prompt and answer: those of the last choice, and more.
   public mutating func choose(_ logits: [Float], history: [Int]) -> Int {
-    var logits = logits
-    if sampling.repetitionPenalty != 1 {
-      for token in Set(history) where logits.indices.contains(token) {
-        logits[token] *=
-          logits[token] > 0 ? 1 / sampling.repetitionPenalty : sampling.repetitionPenalty
-      }
+    guard sampling.repetitionPenalty != 1 else { return draw(logits.span) }
+    if history.count < read { (seen, read) = ([], 0) }
+    seen.formUnion(history[read...])
+    read = history.count
+    var penalized: [Float] = []
+    swap(&penalized, &self.penalized)
+    penalized.removeAll(keepingCapacity: true)
+    penalized += logits
+    for token in seen where penalized.indices.contains(token) {
+      penalized[token] *=
+        penalized[token] > 0 ? 1 / sampling.repetitionPenalty : sampling.repetitionPenalty
     }
-    guard sampling.temperature > 0 else { return Logits.argmax(logits.span) }
+    defer { self.penalized = penalized }
+    return draw(penalized.span)
+  }
+
+  private mutating func draw(_ logits: Span<Float>) -> Int {
+    let likeliest = Logits.argmax(logits)
+    guard sampling.temperature > 0 else { return likeliest }
     let point = random.nextUnit()
-    let peak = logits.max() ?? 0
-    // Sorting a whole vocabulary takes as long as a small model takes for a token, and the choice hardly
+    // Ordering a whole vocabulary takes as long as a small model takes for a token, and the choice hardly
     // ever falls among the unlikely.
     for reach in [Self.nearReach, .infinity] {
-      let near = Candidates(logits, peak: peak, temperature: sampling.temperature, reach: reach)
-      if let token = near.choice(sampling, at: point) { return token }
+      var near = Candidates(
+        logits, peak: logits[likeliest], temperature: sampling.temperature, reach: reach)
+      if let token = near.choice(sampling, at: point, logits, scaled: &scaled) { return token }
     }
-    return Logits.argmax(logits.span)
+    return likeliest
   }
 
   /// Weights below `exp(-12)` of the largest are looked at only when they are needed.
@@ -42,53 +61,100 @@ public struct Sampler: Sendable {
 
 /// Tokens by falling weight `exp((logit - peak) / temperature)`, the smaller id first where they tie, so
 /// that the order is the same everywhere.
+///
+/// They are put in order one after the other, as far as a choice looks.
 private struct Candidates {
-  private let tokens: [(id: Int, weight: Double)]
-  /// Least weight that is among them.
-  private let floor: Double
-  private let isAll: Bool
-  /// Sum of all weights, those that are not among them too.
-  private let mass: Double
+  private struct Token {
+    var id: Int
+    var weight: Double
 
-  init(_ logits: [Float], peak: Float, temperature: Float, reach: Float) {
-    func weight(_ logit: Float) -> Double { exp(Double((logit - peak) / temperature)) }
-    var tokens: [(id: Int, weight: Double)] = []
-    let lowest = peak - reach * temperature
-    for id in logits.indices where logits[id] >= lowest {
-      tokens.append((id, weight(logits[id])))
-    }
-    tokens.sort { $0.weight == $1.weight ? $0.id < $1.id : $0.weight > $1.weight }
-    self.tokens = tokens
-    isAll = tokens.count == logits.count
-    floor = weight(lowest)
-    if isAll {
-      mass = tokens.reduce(0) { $0 + $1.weight }
-    } else {
-      let scaled = logits.map { ($0 - peak) / temperature }
-      mass = exp(Logits.logSumExp(scaled.span))
+    func precedes(_ other: Token) -> Bool {
+      weight == other.weight ? id < other.id : weight > other.weight
     }
   }
 
+  /// Those that are in order already.
+  private var ordered: [Token] = []
+  /// A heap of the others, the next one first.
+  private var heap: [Token] = []
+  private let count: Int
+  private let peak: Float
+  private let temperature: Float
+  /// Least weight that is among them.
+  private let floor: Double
+  private let isAll: Bool
+
+  init(_ logits: Span<Float>, peak: Float, temperature: Float, reach: Float) {
+    func weight(_ logit: Float) -> Double { exp(Double((logit - peak) / temperature)) }
+    let lowest = peak - reach * temperature
+    for id in logits.indices where logits[id] >= lowest {
+      heap.append(Token(id: id, weight: weight(logits[id])))
+    }
+    count = heap.count
+    isAll = count == logits.count
+    floor = weight(lowest)
+    self.peak = peak
+    self.temperature = temperature
+    for parent in (0..<count / 2).reversed() { sink(parent) }
+  }
+
+  private mutating func sink(_ parent: Int) {
+    var parent = parent
+    while true {
+      var first = parent
+      for child in [2 * parent + 1, 2 * parent + 2]
+      where child < heap.count && heap[child].precedes(heap[first]) { first = child }
+      guard first != parent else { return }
+      heap.swapAt(parent, first)
+      parent = first
+    }
+  }
+
+  /// The first `count` tokens, in order.
+  private mutating func first(_ count: Int) -> ArraySlice<Token> {
+    while ordered.count < count, let next = heap.first {
+      ordered.append(next)
+      let last = heap.removeLast()
+      if !heap.isEmpty {
+        heap[0] = last
+        sink(0)
+      }
+    }
+    return ordered.prefix(count)
+  }
+
+  /// Sum of all weights, those that are not among them too.
+  private mutating func mass(_ logits: Span<Float>, scaled: inout [Float]) -> Double {
+    if isAll { return first(count).reduce(0) { $0 + $1.weight } }
+    scaled.removeAll(keepingCapacity: true)
+    for id in logits.indices { scaled.append((logits[id] - peak) / temperature) }
+    return exp(Logits.logSumExp(scaled.span))
+  }
+
   /// The token at `point`, in 0..<1, of the kept weights; nil when it may not be among these.
-  func choice(_ sampling: Sampling, at point: Double) -> Int? {
-    var kept = tokens[...]
-    var mass = mass
+  mutating func choice(
+    _ sampling: Sampling, at point: Double, _ logits: Span<Float>, scaled: inout [Float]
+  ) -> Int? {
+    // How many are kept, the sum of their weights, and whether no other token is.
+    var kept = count
+    var mass: Double
     var isWhole = isAll
-    if let topK = sampling.topK, topK <= tokens.count || isAll {
-      kept = kept.prefix(topK)
-      mass = kept.reduce(0) { $0 + $1.weight }
+    if let topK = sampling.topK {
+      guard topK <= count || isAll else { return nil }
+      kept = min(topK, count)
+      mass = first(kept).reduce(0) { $0 + $1.weight }
       isWhole = true
-    } else if sampling.topK != nil {
-      return nil
+    } else {
+      mass = self.mass(logits, scaled: &scaled)
     }
     if sampling.topP < 1 {
-      var sum = 0.0
-      let last = kept.firstIndex { candidate in
-        sum += candidate.weight
-        return sum >= Double(sampling.topP) * mass
+      var (sum, reached) = (0.0, 0)
+      while reached < kept, sum < Double(sampling.topP) * mass || reached == 0 {
+        reached += 1
+        sum += first(reached)[reached - 1].weight
       }
-      if let last {
-        kept = kept[...last]
+      if sum >= Double(sampling.topP) * mass {
+        kept = reached
         mass = sum
         isWhole = true
       }
@@ -96,16 +162,19 @@ private struct Candidates {
     }
     if sampling.minP > 0 {
       guard isWhole || Double(sampling.minP) >= floor else { return nil }
-      kept = kept.prefix { $0.weight >= Double(sampling.minP) }
-      mass = kept.reduce(0) { $0 + $1.weight }
+      var likely = 0
+      while likely < kept, first(likely + 1)[likely].weight >= Double(sampling.minP) { likely += 1 }
+      kept = likely
+      mass = first(kept).reduce(0) { $0 + $1.weight }
       isWhole = true
     }
     var left = point * mass
-    for candidate in kept {
-      left -= candidate.weight
-      if left < 0 { return candidate.id }
+    for index in 0..<kept {
+      let token = first(index + 1)[index]
+      left -= token.weight
+      if left < 0 { return token.id }
     }
-    return isWhole ? kept.last?.id : nil
+    return isWhole && kept > 0 ? first(kept)[kept - 1].id : nil
   }
 }
 

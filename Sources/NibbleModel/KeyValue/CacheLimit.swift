@@ -1,6 +1,6 @@
 public import NibbleTensor
 
-/// How much memory the keys and values of a session may take.
+/// How much memory the keys and values of a session may take, with the rotary table of their positions.
 public enum CacheLimit: Hashable, Sendable {
   /// A share, above 0 and up to 1, of the memory that is free beside the weights. Source: lmdeploy's
   /// `cache_max_entry_count`.
@@ -36,7 +36,7 @@ public enum CacheLimit: Hashable, Sendable {
     guard needed <= fitting else {
       throw .cacheTooSmall(
         tokens: needed, fitting: fitting,
-        bytesPerToken: decoder.config.blocks * format.bytesPerToken(decoder.config.attention),
+        bytesPerToken: KeyValueCache.bytesPerToken(decoder.config, format: format),
         limit: description)
     }
     return min(wanted, fitting)

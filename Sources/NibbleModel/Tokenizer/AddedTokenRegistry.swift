@@ -35,6 +35,15 @@ struct AddedTokenRegistry {
     return matcher
   }
 
+  /// The special tokens as the file spells them.
+  var specialMatcher: AddedTokens {
+    var matcher = AddedTokens()
+    for token in tokens where token.isSpecial {
+      matcher.add(token, spelled: Array(token.content.utf8))
+    }
+    return matcher
+  }
+
   /// Adds an entry of `added_tokens`. A token of the model's vocabulary keeps its id there.
   mutating func add(_ section: TokenizerSection, id: Int? = nil) throws(TokenizerError) {
     let content = try section.string("content")

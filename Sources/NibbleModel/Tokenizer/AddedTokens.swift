@@ -70,7 +70,17 @@ struct AddedTokens: Sendable {
     case text(Range<Int>)
   }
 
-  func split(_ text: borrowing Span<UInt8>) -> [Part] {
+  /// Whether a token is spelled from `start` on.
+  func isSpelled(in text: borrowing Span<UInt8>, at start: Int) -> Bool {
+    longest(text, start) != nil
+  }
+
+  /// - Parameters:
+  ///   - mark: bytes behind which a special token is none but text.
+  ///   - skipsSpecial: whether special tokens are text wherever they stand.
+  func split(
+    _ text: borrowing Span<UInt8>, mark: [UInt8] = [], skipsSpecial: Bool = false
+  ) -> [Part] {
     guard !text.isEmpty else { return [] }
     guard !tokens.isEmpty else { return [.text(0..<text.count)] }
     let starts = (0..<256).map { edges.value(for: UInt64($0)) != nil }
@@ -79,6 +89,10 @@ struct AddedTokens: Sendable {
     var at = 0
     while at < text.count {
       guard starts[Int(text[at])], let (token, found) = longest(text, at) else {
+        at += 1
+        continue
+      }
+      if token.isSpecial, skipsSpecial || !mark.isEmpty && Self.follows(mark, text, found) {
         at += 1
         continue
       }
@@ -91,6 +105,14 @@ struct AddedTokens: Sendable {
     }
     if done < text.count { parts.append(.text(done..<text.count)) }
     return parts
+  }
+
+  private static func follows(
+    _ mark: [UInt8], _ text: borrowing Span<UInt8>, _ at: Int
+  ) -> Bool {
+    guard at + mark.count <= text.count else { return false }
+    for index in mark.indices where text[at + index] != mark[index] { return false }
+    return true
   }
 
   private func longest(_ text: borrowing Span<UInt8>, _ start: Int) -> (AddedToken, Int)? {

@@ -53,7 +53,9 @@ extension Checkpoint {
     return template?.string
   }
 
-  private func companion(_ name: String) throws(ModelError) -> JSON? {
+  /// A JSON file beside the weights; nil when there is none, or the model is a GGUF.
+  func companion(_ name: String) throws(ModelError) -> JSON? {
+    if case .gguf = container { return nil }
     let file = path + "/" + name
     return FileManager.default.fileExists(atPath: file) ? try Self.json(file) : nil
   }

@@ -21,24 +21,50 @@ extension Tokenizer {
   private func encode(validUTF8 text: [UInt8], addSpecialTokens: Bool) -> [Int] {
     var ids = addSpecialTokens ? postProcessor.prefix : []
     var words = WordEncoder(model)
-    for part in rawTokens.split(text.span) {
-      switch part {
-      case .token(let id): ids.append(id)
-      case .text(let range):
-        encode(
-          Array(text[range]), isStart: range.lowerBound == 0, words: &words, into: &ids)
-      }
-    }
+    encode(text, isStart: true, skipsSpecial: false, words: &words, into: &ids)
     if addSpecialTokens { ids += postProcessor.suffix }
     return ids
   }
 
-  /// Encodes text that lies between added tokens.
+  /// The ids of a text in which special tokens are text where `mark` stands behind their first
+  /// character; it is no part of the text.
+  func encode(_ text: [UInt8], mark: [UInt8]) -> [Int] {
+    var ids: [Int] = []
+    var words = WordEncoder(model)
+    for part in specialTokens.split(text.span, mark: mark) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let range):
+        encode(
+          Self.removing(mark, from: Array(text[range])), isStart: range.lowerBound == 0,
+          skipsSpecial: true, words: &words, into: &ids)
+      }
+    }
+    return ids
+  }
+
   private func encode(
-    _ text: [UInt8], isStart: Bool, words: inout WordEncoder, into ids: inout [Int]
+    _ text: [UInt8], isStart: Bool, skipsSpecial: Bool, words: inout WordEncoder,
+    into ids: inout [Int]
+  ) {
+    for part in rawTokens.split(text.span, skipsSpecial: skipsSpecial) {
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let range):
+        encodePlain(
+          Array(text[range]), isStart: isStart && range.lowerBound == 0,
+          skipsSpecial: skipsSpecial, words: &words, into: &ids)
+      }
+    }
+  }
+
+  /// Encodes text that lies between added tokens.
+  private func encodePlain(
+    _ text: [UInt8], isStart: Bool, skipsSpecial: Bool, words: inout WordEncoder,
+    into ids: inout [Int]
   ) {
     let (text, keepsStart) = normalizer.normalizeFromStart(text)
-    for part in normalizedTokens.split(text.span) {
+    for part in normalizedTokens.split(text.span, skipsSpecial: skipsSpecial) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(let range):

@@ -13,6 +13,8 @@ public struct Tokenizer: Sendable {
   /// Looked for in the text as it comes, and in the normalized text.
   let rawTokens: AddedTokens
   let normalizedTokens: AddedTokens
+  /// The special ones among both.
+  let specialTokens: AddedTokens
   let addedContents: [Int: String]
   let addedIds: [UTF8Key: Int]
   private let specialIds: Set<Int>
@@ -49,6 +51,7 @@ public struct Tokenizer: Sendable {
     normalizedTokens = registry.matcher(normalized: true) { [normalizer] in
       normalizer.normalize(Array($0.utf8))
     }
+    specialTokens = registry.specialMatcher
     addedContents = registry.contents
     addedIds = registry.ids
     specialIds = registry.specialIds
@@ -69,6 +72,14 @@ public struct Tokenizer: Sendable {
 
   public func id(of token: String) -> Int? {
     addedIds[UTF8Key(token)] ?? model.vocabulary.id(of: token)
+  }
+
+  /// The first id that means other text in `other`; nil when every id that both have means the same.
+  public func firstDifference(from other: Tokenizer) -> Int? {
+    (0..<min(vocabularySize, other.vocabularySize)).first { id in
+      guard let ours = token(id), let theirs = other.token(id) else { return false }
+      return !ours.utf8.elementsEqual(theirs.utf8)
+    }
   }
 
   /// Whether decoding leaves this id out when it skips special tokens.

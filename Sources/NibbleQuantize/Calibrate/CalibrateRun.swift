@@ -53,7 +53,7 @@ public struct CalibrateRun {
           throw QuantizeError.interruptedWithoutTrace(work: "calibration")
         }
         let block = try Block(index, of: config, from: checkpoint)
-        let (records, halves) = streams.recordsInHalves(of: block)
+        let (records, halves) = try streams.recordsInHalves(of: block, index)
         block.release()
         try writer.append(streams.keyValues, index)
         for site in Site.allCases {
@@ -130,17 +130,25 @@ extension CalibrateRun.Audit {
 extension StateStreams {
   /// The records of a block's activations, and the largest magnitudes after the first half of the
   /// windows; the states move on.
+  ///
+  /// - Throws: when an activation is not finite.
   mutating func recordsInHalves(
-    of block: Block
-  ) -> (records: [Site: ActivationRecord], firstHalf: [Site: [Float]]) {
+    of block: Block, _ index: Int
+  ) throws(QuantizeError) -> (records: [Site: ActivationRecord], firstHalf: [Site: [Float]]) {
+    var damaged: Site?
     var seen: [Site: Int] = [:]
     var halves: [Site: ColumnStatistics] = [:]
     let half = calibration.count / 2
     let compute = pass.compute
     let records = records(of: block) { site, activation, channels in
       seen[site, default: 0] += 1
+      if damaged == nil, !activation.areFinite { damaged = site }
       guard seen[site] ?? 0 <= half else { return }
       halves[site, default: ColumnStatistics(channels: channels)].add(activation, on: compute)
+    }
+    if let damaged { throw .nonFiniteActivation(block: index, site: damaged) }
+    for window in calibration where !source[window].areFinite {
+      throw .nonFiniteActivation(block: index, site: nil)
     }
     return (records, halves.mapValues(\.peaks))
   }

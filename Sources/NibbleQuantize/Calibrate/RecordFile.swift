@@ -114,17 +114,3 @@ struct RecordFile {
     return records
   }
 }
-
-extension JSON {
-  /// What this is, for errors: `a number`.
-  var kind: String {
-    switch self {
-    case .null: "null"
-    case .bool: "true or false"
-    case .integer, .number: "a number"
-    case .string: "a string"
-    case .array: "an array"
-    case .object: "an object"
-    }
-  }
-}

@@ -117,6 +117,9 @@ extension Evaluation {
           }
         }
       }
+      guard meter.isFinite else {
+        throw .nonFiniteLogits(place: "in window \(index + 1) of \(cut.count)")
+      }
       progress(index + 1, cut.count, meter.perplexity)
     }
     definition = windows.definition

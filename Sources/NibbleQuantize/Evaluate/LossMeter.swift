@@ -24,6 +24,9 @@ struct LossMeter {
     }
   }
 
+  /// Whether every model said something of every position.
+  var isFinite: Bool { loss.isFinite && baseLoss.isFinite && divergence.isFinite }
+
   var perplexity: Double { exp(loss / Double(max(1, count))) }
 
   /// Nil when nothing was scored.

@@ -10,6 +10,9 @@ public protocol Exporter: Sendable {
   func refusals(_ plan: Plan) -> [Refusal]
   /// What some engines that read the format would not run.
   func notes(_ plan: Plan) -> [String]
+  /// Families that Nibble does not run, by `model_type`, whose stacked experts were seen to load float
+  /// beside quantized layers.
+  var familiesWithFloatExperts: Set<String> { get }
   /// The tensors of a layer: known before its codes are.
   func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]
   /// The data of those tensors, by name.
@@ -60,6 +63,7 @@ public protocol Exporter: Sendable {
 
 extension Exporter {
   public func notes(_ plan: Plan) -> [String] { [] }
+  public var familiesWithFloatExperts: Set<String> { [] }
   public func stem(of plan: Plan) -> String { "model" }
   public func companions(of plan: Plan) -> [(name: String, text: String)] { [] }
   public func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat { .f32 }

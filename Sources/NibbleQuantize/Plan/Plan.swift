@@ -83,6 +83,18 @@ public struct Plan: Sendable {
   public var layers: [Layer] { units.flatMap(\.layers) }
   public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
 
+  /// What whoever asked for it should know before the work.
+  public var notes: [String] { exporter.notes(self) + [savings].compactMap(\.self) }
+
+  /// How little is saved, where it is little.
+  private var savings: String? {
+    guard sourceBytes > 0, outputBytes > sourceBytes / 10 * 9 else { return nil }
+    let percent = max(0, 100 - 100 * outputBytes / sourceBytes)
+    return
+      "this saves \(percent == 0 ? "less than 1" : "\(percent)") % of the source's bytes; most of them "
+      + "stay as they are"
+  }
+
   /// - Parameters:
   ///   - shardSize: bytes a file may have before the next unit starts another.
   ///   - windows: the token windows that will run through the blocks.
@@ -92,20 +104,21 @@ public struct Plan: Sendable {
   ) throws(QuantizeError) {
     self.recipe = recipe
     self.exporter = exporter
-    if let method = checkpoint.config["quantization_config"]?["quant_method"]?.string {
-      throw .alreadyQuantized(path: checkpoint.path, method: method)
-    }
     do {
+      if let method = try checkpoint.quantizationMethod() {
+        throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
+      }
       decoder = try checkpoint.decoderConfig()
       familyError = nil
-    } catch {
+    } catch let error as QuantizeError { throw error } catch let error as ModelError {
       guard case .unknownFamily = error else { throw .model(error) }
       decoder = nil
       familyError = error
-    }
+    } catch { preconditionFailure("\(error)") }
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
     sorter.untieHead()
+    sorter.listLargeCopies()
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
     for exception in recipe.exceptions
     where !sorter.linearPaths.contains(where: exception.matches) {
@@ -136,6 +149,11 @@ public struct Plan: Sendable {
       Self.refusals(bySchemes[$0] ?? [], $0.weights)
     }
     refusals += exporter.refusals(self)
+    if decoder == nil {
+      refusals += UnknownLayout(
+        checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter
+      ).refusals()
+    }
     if let cache = recipe.cache, let decoder {
       if let fault = cache.fault(keyHeads: decoder.attention.keyHeads) {
         refusals.append(.engine(fault))

@@ -15,6 +15,8 @@ struct UnitSorter {
   private var outside = Plan.Unit(
     name: "embeddings, final norm and head", block: nil, layers: [], copies: [])
   private(set) var keptFloat: [Plan.KeptFloat] = []
+  /// Tensors that are copied and that nothing in `keptFloat` names yet.
+  private var otherCopies: [Checkpoint.Tensor] = []
   /// Linear layers, quantized or kept float by the recipe.
   private(set) var linearPaths: [String] = []
 
@@ -48,6 +50,32 @@ struct UnitSorter {
       unit.copies.append(tensor)
     }
     if let block { blocks[block] = unit } else { outside = unit }
+  }
+
+  /// Names what stays float and is no matrix of a module, where it is more than 1 % of the model:
+  /// tensors of the same place in their blocks together.
+  mutating func listLargeCopies() {
+    let total = units.flatMap { unit in
+      unit.layers.map { $0.inputs * $0.outputs * $0.modelFormat.bytesPerValue }
+        + unit.copies.map(\.byteCount)
+    }.reduce(0, +)
+    let places = Dictionary(grouping: otherCopies) { tensor in
+      tensor.name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }
+    }
+    let large = places.filter { $0.value.reduce(0) { $0 + $1.byteCount } > total / 100 }
+    for tensor in otherCopies {
+      let place = tensor.name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }
+      guard large[place] != nil else { continue }
+      let count = tensor.shape.count
+      keptFloat.append(
+        Plan.KeptFloat(
+          path: tensor.name.hasSuffix(".weight")
+            ? String(tensor.name.dropLast(".weight".count)) : tensor.name,
+          reason: count == 2
+            ? "not known to be the weight of a linear layer"
+            : "\(count) dimension\(count == 1 ? "" : "s"); matrices alone are quantized"))
+    }
+    otherCopies = []
   }
 
   /// Makes a head of its own from the embedding, when the head is to be quantized and shares it: the
@@ -119,7 +147,10 @@ struct UnitSorter {
   private mutating func layer(_ tensor: Checkpoint.Tensor, block: Int?) -> Plan.Layer? {
     guard tensor.name.hasSuffix(".weight"), tensor.shape.count == 2,
       let format = tensor.dtype.floatFormat
-    else { return nil }
+    else {
+      otherCopies.append(tensor)
+      return nil
+    }
     let path = String(tensor.name.dropLast(".weight".count))
     let role = decoder?.family.linears.first { path.hasSuffix("." + $0.path) }?.role
     let isHead = block == nil && (path == "lm_head" || path == decoder?.family.head)

@@ -13,6 +13,11 @@ public struct RotaryTable: Sendable {
   private let cosines: [Float]
   private let sines: [Float]
 
+  /// A cosine and a sine for each pair of a head's channels.
+  public static func bytesPerPosition(headSize: Int) -> Int {
+    2 * (headSize / 2) * MemoryLayout<Float>.stride
+  }
+
   /// - Parameter frequencies: `[d / 2]`, radians per position.
   public init(frequencies: [Float], positions: Range<Int>) {
     half = frequencies.count

@@ -9,6 +9,8 @@ internal import Foundation
 struct Charsmap: Sendable {
   private var units: [UInt32] = []
   private var texts: [UInt8] = []
+  /// Bytes of the longest replacement.
+  private(set) var longestReplacement = 0
 
   init(base64: String, path: String) throws(TokenizerError) {
     guard let data = Data(base64Encoded: base64) else {
@@ -26,6 +28,11 @@ struct Charsmap: Sendable {
     texts = Array(bytes[(4 + size)...])
     guard String(validating: texts, as: UTF8.self) != nil else {
       throw .wrongKind(path, expected: "valid UTF-8 replacements")
+    }
+    var length = 0
+    for byte in texts {
+      length = byte == 0 ? 0 : length + 1
+      longestReplacement = max(longestReplacement, length)
     }
   }
 

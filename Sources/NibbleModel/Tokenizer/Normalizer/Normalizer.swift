@@ -18,8 +18,27 @@ struct Normalizer: Sendable {
   init() {}
 
   init(_ section: TokenizerSection) throws(TokenizerError) {
-    for step in try section.flattened("normalizers") { steps.append(try Self.read(step)) }
+    let sections = try section.flattened("normalizers")
+    guard sections.count <= Self.stepLimit else {
+      throw .unsupported("more than \(Self.stepLimit) steps", at: section.path)
+    }
+    var growth = 1
+    for section in sections {
+      let step = try Self.read(section)
+      growth *= min(step.growth, Self.growthLimit + 1)
+      guard growth <= Self.growthLimit else {
+        throw .unsupported(
+          "a step that may make a text more than \(Self.growthLimit) times as long, with those before it",
+          at: section.path)
+      }
+      steps.append(step)
+    }
   }
+
+  static let stepLimit = 256
+  /// How many bytes may become of one. The steps of published tokenizers, each at its worst, multiply to
+  /// about 1,500.
+  static let growthLimit = 2048
 
   private static func read(_ step: TokenizerSection) throws(TokenizerError) -> Step {
     switch try step.string("type") {
@@ -69,6 +88,23 @@ struct Normalizer: Sendable {
 }
 
 extension Normalizer.Step {
+  /// Most bytes that may become of one.
+  ///
+  /// Source for the forms: Unicode Standard Annex 15, table of expansion factors in UTF-8.
+  var growth: Int {
+    switch self {
+    case .form(let form): form == .nfc || form == .nfd ? 3 : 11
+    case .lowercase, .byteLevel: 2
+    case .strip, .stripAccents: 1
+    case .replace(.literal(let wanted), let content):
+      max(1, (content.count + wanted.count - 1) / wanted.count)
+    // A match may be empty, before each character and at the end.
+    case .replace(.expression, let content): 1 + 2 * content.count
+    case .prepend(let prefix): 1 + prefix.count
+    case .charsmap(let map): max(1, map.longestReplacement)
+    }
+  }
+
   func apply(to text: [UInt8]) -> [UInt8] {
     switch self {
     case .form(let form): form.apply(to: text)

@@ -32,6 +32,11 @@ struct PatternSearch {
     return found
   }
 
+  /// Whether there is a match that starts where the text does.
+  mutating func matchesStart(of text: borrowing Span<UInt8>) -> Bool {
+    match(text, at: 0, in: 0..<text.count) != nil
+  }
+
   /// The end of the preferred match that starts at `start`.
   private mutating func match(
     _ text: borrowing Span<UInt8>, at start: Int, in range: Range<Int>

@@ -1,0 +1,59 @@
+import NibbleFormats
+import NibbleModel
+
+/// The modules that a `quantization_config` names: by path or class, or by an expression after `re:`
+/// that a beginning of the path must match.
+///
+/// Source: compressed-tensors 0.20, `utils/match.py`, which calls Python's `re.match`.
+struct ModuleTargets: Sendable {
+  /// Paths and classes.
+  private(set) var names: Set<String> = []
+  private var patterns: [NamePattern] = []
+
+  /// Instructions that all expressions of a config may have together: what they cost for each
+  /// character of a path.
+  static let costLimit = 20_000
+
+  /// - Parameters:
+  ///   - json: an array of strings; null for none.
+  ///   - field: where it stands, for errors.
+  ///   - budget: what is left of ``costLimit``; reduced by what the expressions cost.
+  init(
+    _ json: JSON?, path: String, field: String, budget: inout Int
+  ) throws(ModelError) {
+    guard let json, !json.isNull else { return }
+    guard let entries = json.array else {
+      throw .config(path: path, field: field, reason: "is \(json.kind), not a list of modules")
+    }
+    for entry in entries {
+      guard let text = entry.string else {
+        throw .config(
+          path: path, field: field, reason: "holds \(entry.kind), not the name of a module")
+      }
+      guard text.hasPrefix("re:") else {
+        names.insert(text)
+        continue
+      }
+      let pattern: NamePattern
+      do { pattern = try NamePattern(String(text.dropFirst(3))) } catch {
+        var reason = "\(error)"
+        if case .badPattern(_, let why) = error { reason = why }
+        throw .config(
+          path: path, field: field,
+          reason: "holds the expression \"\(shown(text))\", which cannot be used: \(reason). "
+            + "Write it without that, or name the modules")
+      }
+      budget -= pattern.cost
+      guard budget >= 0 else {
+        throw .config(
+          path: path, field: field,
+          reason: "holds expressions that are too long: more than \(Self.costLimit) steps for each "
+            + "character of a module's path. Name the modules")
+      }
+      patterns.append(pattern)
+    }
+  }
+
+  /// Whether an expression matches a beginning of `path`.
+  func matches(_ path: String) -> Bool { patterns.contains { $0.matchesStart(of: path) } }
+}

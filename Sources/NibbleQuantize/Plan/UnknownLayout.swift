@@ -1,0 +1,65 @@
+import NibbleFormats
+import NibbleModel
+
+/// The layers of a family that Nibble does not run, as far as their names and shapes tell how engines
+/// hold them.
+///
+/// Matrices `[outputs, inputs]` of single modules load as quantized linears: seen with transformers
+/// 5.23 for gpt_neox, qwen2, gemma3_text and the attention of gpt_oss. What is laid out otherwise is
+/// refused until its family is known.
+struct UnknownLayout {
+  let checkpoint: Checkpoint
+  let layers: [Plan.Layer]
+  let exporter: any Exporter
+
+  func refusals() -> [Refusal] {
+    let family = shown(checkpoint.config["model_type"]?.string ?? "unknown")
+    return [transposed(family), singleExperts(family), stackedExperts(family)].compactMap(\.self)
+      .map { .engine($0) }
+  }
+
+  /// Conv1D keeps `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  private func transposed(_ family: String) -> String? {
+    let names: Set = ["c_attn", "c_fc"]
+    let found = checkpoint.tensors.filter { tensor in
+      let parts = tensor.name.split(separator: ".").map(String.init)
+      return tensor.shape.count == 2 && parts.last == "weight" && parts.count > 1
+        && names.contains(parts[parts.count - 2]) && tensor.shape[0] < tensor.shape[1]
+    }
+    guard let first = found.first else { return nil }
+    return
+      "\(Self.name(first, found.count)): the weights of \(family) lie inputs first, [\(first.shape[0]), "
+      + "\(first.shape[1])], and engines do not load them as quantized linears. Use a version that knows "
+      + "\(family), or another model."
+  }
+
+  /// A module for each expert on disk, one tensor for all in the engine.
+  private func singleExperts(_ family: String) -> String? {
+    let found = layers.filter { $0.path.split(separator: ".").contains("experts") }
+    guard let first = found.first else { return nil }
+    return
+      "\(first.path)\(found.count > 1 ? " and \(found.count - 1) more" : ""): engines join the experts of "
+      + "\(family) as they load them, which fails for quantized ones in the format \(exporter.name). Use "
+      + "a version that knows \(family), or another model."
+  }
+
+  /// Experts in one tensor of three dimensions, which stays float.
+  private func stackedExperts(_ family: String) -> String? {
+    let type = checkpoint.config["model_type"]?.string ?? ""
+    guard !exporter.familiesWithFloatExperts.contains(type) else { return nil }
+    let found = checkpoint.tensors.filter {
+      $0.shape.count > 2 && $0.dtype.floatFormat != nil && UnitSorter.block(of: $0.name) != nil
+    }
+    let bytes = found.reduce(0) { $0 + $1.byteCount }
+    let all = checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
+    guard let first = found.first, bytes > all / 100 else { return nil }
+    return
+      "\(Self.name(first, found.count)): weights of \(first.shape.count) dimensions stay float, and the "
+      + "format \(exporter.name) was not seen to load so for \(family). Use a version that knows "
+      + "\(family), or another model."
+  }
+
+  private static func name(_ tensor: Checkpoint.Tensor, _ count: Int) -> String {
+    count == 1 ? shown(tensor.name) : "\(shown(tensor.name)) and \(count - 1) more"
+  }
+}
