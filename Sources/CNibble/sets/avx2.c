@@ -55,7 +55,7 @@ INLINE size_t outputs_of(const nibble_panels *w, size_t panel, int h) {
 
 /// Bytes ahead of a step's loads that are asked for, where the codes are read once: the processor
 /// foresees a stream, but not far enough for codes that take it several instructions a line.
-#define AHEAD 12288
+#define AHEAD 4096
 
 /// Rows of the next block of `left`, in as few and as equal blocks of at most `most` as there can be.
 INLINE size_t rows_of(size_t left, size_t most) {
