@@ -93,7 +93,7 @@ enum SmallDisk {
 
   /// Takes all that is left of a disk.
   private func fill(_ path: String) {
-    FileManager.default.createFile(atPath: path, contents: nil)
+    _ = FileManager.default.createFile(atPath: path, contents: nil)
     guard let file = FileHandle(forWritingAtPath: path) else { return }
     for size in [1 << 16, 1 << 12] {
       while (try? file.write(contentsOf: Data(count: size))) != nil {}
