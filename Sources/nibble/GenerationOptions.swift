@@ -36,7 +36,7 @@ struct GenerationOptions: ParsableArguments {
   @Option(
     help: """
       Guess up to so many tokens ahead from the text so far; the same text, sooner where it repeats \
-      the prompt, as summaries and edits do. At most 3 where activations are rounded. Default: none.
+      the prompt, as summaries and edits do. At most 7 where activations are rounded. Default: none.
       """)
   var promptLookup: Int?
 
