@@ -144,6 +144,8 @@ public struct AscendCompression: Sendable {
         guard round.contains(rank), isDone[rank] == 0 else { return }
         guard !shouldStop() else { throw QuantizeError.interrupted(path) }
         let part = path + "/" + AscendParts.name(rank, of: ranks)
+        // What a killed run left of it.
+        try? FileManager.default.removeItem(atPath: part)
         do {
           try FileManager.default.createDirectory(
             atPath: part, withIntermediateDirectories: true)
