@@ -68,11 +68,35 @@ enum Interrupt {
 
   static var isRequested: Bool { seen.load(ordering: .relaxed) }
 
+  /// Takes both signals from now on.
+  ///
+  /// Handlers run on a stack of their own: oneDNN's generated products use the stack pointer for their
+  /// own purposes, and a signal's frame would be written into their memory.
   static func watch() {
+    useOwnStack()
     for number in [SIGINT, SIGTERM] {
-      signal(number) { number in
+      var action = sigaction()
+      unsafe action.__sigaction_handler.sa_handler = { number in
         if Interrupt.seen.exchange(true, ordering: .relaxed) { _exit(128 + number) }
       }
+      action.sa_flags = SA_ONSTACK | Int32(bitPattern: UInt32(SA_RESTART))
+      unsafe sigaction(number, &action, nil)
     }
+  }
+
+  /// Gives the calling thread, which the system prefers for signals of the process, a stack for them if
+  /// it has none.
+  private static func useOwnStack() {
+    var stack = unsafe stack_t()
+    guard unsafe sigaltstack(nil, &stack) == 0, unsafe stack.ss_flags & Int32(SS_DISABLE) != 0
+    else {
+      return
+    }
+    // Kept until the program ends.
+    let size = 1 << 16
+    unsafe stack.ss_sp = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
+    unsafe stack.ss_size = size
+    unsafe stack.ss_flags = 0
+    unsafe sigaltstack(&stack, nil)
   }
 }

@@ -62,6 +62,36 @@ import TinyModel
     }
   }
 
+  @Test func anInterruptAtAnyMomentEndsTheMeasurement() throws {
+    try inTemporaryFolder { folder in
+      try TinyModel().write(in: folder, config: [:])
+      let checkpoint = try Checkpoint(path: folder)
+      let plan = try Plan(
+        checkpoint, recipe: .w8a8, exporter: CompressedTensors(), windows: WindowSizes())
+      let windows = [someTokens(17, below: 128), someTokens(9, below: 128, seed: 8)]
+      let run = SensitivityRun(
+        checkpoint, plan, windows: windows, on: Compute(threads: 2, precision: .f32))
+      var moment = 0
+      while true {
+        var asked = 0
+        let found = try? run.run(
+          progress: { _, _ in },
+          shouldStop: {
+            asked += 1
+            return asked > moment
+          })
+        if let found {
+          #expect(found.groups.count == 12)
+          break
+        }
+        #expect(asked == moment + 1)
+        moment += 1
+      }
+      // Each block alone, and each group of layers with the blocks after it.
+      #expect(moment == 3 + 4 * (3 + 2 + 1) + 3)
+    }
+  }
+
   /// The effect of a group is the divergence of a model in which nothing else is rounded.
   @Test func theEffectIsTheDivergenceOfARunThatRoundsNothingElse() throws {
     try inTemporaryFolder { folder in

@@ -64,7 +64,9 @@ public struct SensitivityRun {
             block: index, site: site, paths: layers.map(\.path),
             weights: layers.reduce(0) { $0 + $1.inputs * $1.outputs }, kl: 0, signalToNoise: nil)
           for window in windows.indices { rounded[window] = before[window] }
-          try run(round(layers, of: block, &group), on: &rounded, &pass, shouldStop)
+          let candidate = try round(layers, of: block, &group)
+          try Self.check(shouldStop)
+          run(candidate, on: &rounded, &pass)
           for later in index + 1..<max(index + 1, config.blocks) {
             try advance(&rounded, by: later, config, &pass, shouldStop)
           }
@@ -72,7 +74,8 @@ public struct SensitivityRun {
           found.append(group)
           progress(found.count, groups.values.reduce(0) { $0 + $1.count })
         }
-        try run(block, on: &before, &pass, shouldStop)
+        try Self.check(shouldStop)
+        run(block, on: &before, &pass)
         block.release()
       }
       return Sensitivity(found, tokens: windows.reduce(0) { $0 + $1.count - 1 })
@@ -97,16 +100,19 @@ public struct SensitivityRun {
     _ states: inout WindowStates, by index: Int, _ config: DecoderConfig,
     _ pass: inout ForwardPass, _ shouldStop: () -> Bool
   ) throws {
+    try Self.check(shouldStop)
     let block = try Block(index, of: config, from: checkpoint)
-    try run(block, on: &states, &pass, shouldStop)
+    run(block, on: &states, &pass)
     block.release()
   }
 
-  private func run(
-    _ block: Block, on states: inout WindowStates, _ pass: inout ForwardPass,
-    _ shouldStop: () -> Bool
-  ) throws(QuantizeError) {
+  private static func check(_ shouldStop: () -> Bool) throws(QuantizeError) {
     guard !shouldStop() else { throw .interruptedWithoutTrace(work: "the measurement of layers") }
+  }
+
+  private func run(
+    _ block: Block, on states: inout WindowStates, _ pass: inout ForwardPass
+  ) {
     var block = block
     if windows.count > 1 { block.pack(on: compute) }
     for index in windows.indices {
