@@ -59,7 +59,8 @@ struct Quantize: ParsableCommand {
       measure.windowSizes(calibration, for: recipe, ContextLimit(of: checkpoint)))
     guard let output, !dryRun else { return try PlanText(first, files).print(json: json) }
     guard first.refusals.isEmpty else { throw QuantizeError.refused(first.refusals) }
-    try files.requireSpace(for: first, at: output)
+    try files.requireSpace(
+      for: first, at: output, written: OutputPath.unfinishedBytes(of: output))
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
     let windows = try RunWindows(

@@ -82,9 +82,17 @@ enum SmallDisk {
         #expect(full.errors.contains("No space left"), "\(unit): \(full.errors)")
         #expect(!exists(output), "\(unit)")
         try FileManager.default.removeItem(atPath: ballast)
+        if unit == 20 {
+          // Room for what is missing, not for the whole model once more.
+          let free = try #require(OutputPath.freeBytes(disk))
+          try Data(count: free - needed * 1024 * 9 / 10).write(to: URL(fileURLWithPath: ballast))
+        }
         let again = try quantize(output).wait()
         #expect(again.status == 0, "\(unit): \(again)")
-        if unit == 20 { #expect(again.errors.contains("finished earlier"), "\(again.errors)") }
+        if unit == 20 {
+          #expect(again.errors.contains("finished earlier"), "\(again.errors)")
+          try FileManager.default.removeItem(atPath: ballast)
+        }
         #expect(try files(output) == expected, "\(unit)")
         try FileManager.default.removeItem(atPath: output)
       }

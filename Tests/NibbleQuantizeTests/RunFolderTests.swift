@@ -79,6 +79,22 @@ import TinyModel
     }
   }
 
+  /// A run that was killed after it wrote the report, before the folder got its name.
+  @Test func aReportThatWasWrittenAlreadyIsNotListedInItself() throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try TinyModel().write(in: source, config: [:])
+      let setting = TinyRun()
+      try setting.run(source, to: folder + "/whole")
+      try setting.runPart(source, to: output, units: 2)
+      try FileManager.default.copyItem(
+        atPath: folder + "/whole/nibble_report.json",
+        toPath: output + ".nibble-partial/nibble_report.json")
+      try setting.run(source, to: output)
+      #expect(try files(output) == files(folder + "/whole"))
+    }
+  }
+
   @Test func anUnfinishedRunThatFinishedNothingGivesWay() throws {
     try inTemporaryFolder { folder in
       let (source, output) = (folder + "/source", folder + "/out")

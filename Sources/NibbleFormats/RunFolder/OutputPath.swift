@@ -42,6 +42,18 @@ public enum OutputPath {
     throw .file(FileError("follow the links of", path, code: ELOOP))
   }
 
+  /// Bytes of the files that an unfinished run left for an output; 0 when there is none.
+  public static func unfinishedBytes(of output: String) -> Int {
+    guard let folder = try? resolved(output) + partialSuffix,
+      let names = try? FileManager.default.subpathsOfDirectory(atPath: folder)
+    else { return 0 }
+    return names.reduce(0) { sum, name in
+      let attributes = try? FileManager.default.attributesOfItem(atPath: folder + "/" + name)
+      guard attributes?[.type] as? FileAttributeType == .typeRegular else { return sum }
+      return sum + (attributes?[.size] as? Int ?? 0)
+    }
+  }
+
   /// Bytes that the disk under a path still takes; nil when the system does not say.
   public static func freeBytes(_ path: String) -> Int? {
     var folder = URL(fileURLWithPath: path).standardizedFileURL

@@ -15,6 +15,7 @@ package final class RunFolder<Entry: Codable> {
   private var journal: Int32 = -1
   /// Where the header and each entry end in the journal.
   private var lineEnds: [Int] = []
+  private let lastFile: String
   private let scratchPrefix: String?
   private static var journalName: String { "journal.jsonl" }
 
@@ -29,6 +30,7 @@ package final class RunFolder<Entry: Codable> {
     output: String, source: String?, fingerprint: String, lastFile: String,
     scratchPrefix: String? = nil
   ) throws(RunFolderError) {
+    self.lastFile = lastFile
     self.scratchPrefix = scratchPrefix
     self.output = try OutputPath.checked(output, source: source)
     path = self.output + OutputPath.partialSuffix
@@ -149,10 +151,11 @@ package final class RunFolder<Entry: Codable> {
 
   package func remove(_ name: String) { unsafe unlink(path + "/" + name) }
 
-  /// The SHA-256 of every file that will be published, by its path in the folder.
+  /// The SHA-256 of every file that will be published, by its path in the folder, for the last file to
+  /// list: that one is left out, also when a run that was killed has written it already.
   package func checksums() throws(RunFolderError) -> [(name: String, sha256: String)] {
     var found: [(name: String, sha256: String)] = []
-    for name in try Self.files(in: path).sorted() where !isScratch(name) {
+    for name in try Self.files(in: path).sorted() where !isScratch(name) && name != lastFile {
       do {
         let file = try MappedFile(path: path + "/" + name)
         found.append((name, Bytes(file, 0..<file.count).sha256()))
