@@ -66,11 +66,12 @@ let package = Package(
       name: "NibbleFormatsTests", dependencies: ["NibbleFormats"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
-      name: "NibbleModelTests", dependencies: ["NibbleModel"],
+      name: "NibbleModelTests",
+      dependencies: ["NibbleModel", "NibbleFormats", "NibbleTensor", "TinyModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .target(
       name: "TinyModel", dependencies: ["NibbleTensor", "NibbleFormats"], path: "Tests/TinyModel",
-      swiftSettings: settings),
+      resources: [.copy("Families")], swiftSettings: settings),
     .testTarget(
       name: "NibbleQuantizeTests",
       dependencies: [

@@ -30,9 +30,10 @@ public struct LoadedModel: Sendable {
     _ checkpoint: Checkpoint, keepsCompressed: Bool = false, on compute: Compute? = nil
   ) throws(ModelError) {
     self.checkpoint = checkpoint
-    let config = try checkpoint.decoderConfig()
+    let config = try checkpoint.decoderShape()
     if checkpoint.config["quantize"]?.string != nil {
-      try checkpoint.checkTensors(config, storing: Ascend.storedNames(of: config.family))
+      try config.requireAscend(checkpoint.path)
+      try checkpoint.checkTensors(config, storing: Ascend.storedNames(of: config))
       let reader = try AscendReader(
         checkpoint, config, parts: AscendParts.folders(of: checkpoint.path),
         keepsCompressed: keepsCompressed, on: compute)
@@ -84,14 +85,14 @@ public struct LoadedModel: Sendable {
       if let method = try checkpoint.quantizationMethod() {
         throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
       }
-      var config = try checkpoint.decoderConfig()
-      let untiesHead = recipe.quantizesHead && config.tiesHead
-      if untiesHead { config.tiesHead = false }
+      var config = try checkpoint.decoderShape()
+      let untiesHead = recipe.quantizesHead && config.head.isTied
+      if untiesHead { config.head.isTied = false }
       cacheScales = nil
       decoder = try Decoder(
         config,
         from: RoundedSource(
-          checkpoint, config.family, recipe: recipe, untyingHead: untiesHead, on: compute))
+          checkpoint, config, recipe: recipe, untyingHead: untiesHead, on: compute))
     } catch let error as QuantizeError { throw error } catch let error as ModelError {
       throw .model(error)
     } catch { preconditionFailure("\(error)") }
@@ -117,9 +118,9 @@ public struct LoadedModel: Sendable {
     guard let tokenizer = try checkpoint.tokenizer() else {
       throw .notAModel(path: checkpoint.path, reason: "there is no tokenizer.json")
     }
-    guard tokenizer.vocabularySize <= decoder.config.vocabulary else {
+    guard tokenizer.vocabularySize <= decoder.shape.vocabulary else {
       throw .tokenOutsideVocabulary(
-        tokenizer.vocabularySize - 1, vocabulary: decoder.config.vocabulary)
+        tokenizer.vocabularySize - 1, vocabulary: decoder.shape.vocabulary)
     }
     return tokenizer
   }

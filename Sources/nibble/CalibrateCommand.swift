@@ -73,7 +73,9 @@ struct CalibrateCommand: ParsableCommand {
       ])
     }
     Terminal.print("wrote \(output): \(text)")
-    for site in Site.allCases {
+    var sites: [Site] = []
+    for audit in audits where !sites.contains(audit.site) { sites.append(audit.site) }
+    for site in sites {
       let here = audits.filter { $0.site == site }
       guard let loudest = here.max(by: { $0.peak < $1.peak }) else { continue }
       let growing = here.compactMap(\.stillGrowing)

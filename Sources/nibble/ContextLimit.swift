@@ -9,7 +9,7 @@ struct ContextLimit {
 
   /// Of a checkpoint that may be of no known family.
   init(of checkpoint: Checkpoint) {
-    context = try? DecoderConfig(checkpoint.config, path: checkpoint.configPath).context
+    context = try? checkpoint.describedShape().context
   }
 
   /// Tokens in a window: as asked for, with a warning where that is past the context; else the default,

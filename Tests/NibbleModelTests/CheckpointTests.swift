@@ -60,7 +60,7 @@ import Testing
       }
       // JSON, but no object: opened, and no family.
       try write("[]", folder + "/config.json")
-      #expect(throws: ModelError.self) { try Checkpoint(path: folder).decoderConfig() }
+      #expect(throws: ModelError.self) { try Checkpoint(path: folder).decoderShape() }
     }
   }
 

@@ -34,19 +34,20 @@ import TinyModel
   ) throws -> ScalingLoss {
     let statistics = try #require(seen[site])
     return ScalingLoss(
-      block, site, statistics, try #require(statistics.moments), bench.plan.recipe.scheme.weights,
+      block, block.site(site), statistics, try #require(statistics.moments),
+      bench.plan.recipe.scheme.weights,
       .f32, on: bench.compute)
   }
 
-  @Test(arguments: Site.allCases)
+  @Test(arguments: Site.llama)
   func theLossIsTheSquaredErrorOfTheOutputs(_ site: Site) throws {
     try inTemporaryFolder { folder in
       let bench = try bench(folder, recipe(.group(32), symmetric: false))
       let loss = try loss(bench, bench.block, site, try bench.statistics(of: bench.source))
       var expected = 0.0
       for x in try #require(bench.activations(of: bench.source)[site]) {
-        for role in site.roles {
-          let weight = try #require(bench.block.weights[role])
+        for linear in site.linears {
+          let weight = try #require(bench.block.weights[linear])
           let (n, k) = (weight.rows, weight.columns)
           let rounded = try QuantizedMatrix(
             rounding: FloatMatrix(
@@ -73,7 +74,7 @@ import TinyModel
   }
 
   @Test(
-    arguments: Site.allCases,
+    arguments: Site.llama,
     [.group(32), .channel, .tensor, .block(rows: 48, columns: 40)] as [WeightScheme.Granularity])
   func theChosenScaleNeverLosesToNone(_ site: Site, _ granularity: WeightScheme.Granularity) throws
   {
@@ -109,7 +110,7 @@ import TinyModel
     try inTemporaryFolder { folder in
       let bench = try bench(folder, recipe(.group(32), symmetric: false))
       let seen = try bench.statistics(of: bench.source)
-      for site in Site.allCases {
+      for site in Site.llama {
         let loss = try loss(bench, bench.block, site, seen)
         var louder = seen
         louder[site]?.divide(
@@ -124,7 +125,7 @@ import TinyModel
           #expect(abs(low * high - 1) < 1e-3 && low > 0)
           // The loudest channel is scaled up most.
           let means = try #require(seen[site]).meanMagnitude
-          let index = bench.block.factorIndex(of: site)
+          let index = bench.block.site(site).factorIndex
           let loudest = try #require(means.indices.max { means[$0] < means[$1] })
           #expect(factors[index[loudest]] > 1)
         }

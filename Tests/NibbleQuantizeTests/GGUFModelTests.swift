@@ -17,8 +17,8 @@ import TinyModel
 
   @Test func thePlainFileLoads() throws {
     try load(TinyGGUF()) { path in
-      let config = try LoadedModel(path: path).decoder.config
-      #expect(config.blocks == 3 && config.attention.headSize == 16 && config.vocabulary == 128)
+      let shape = try LoadedModel(path: path).decoder.shape
+      #expect(shape.blocks.count == 3 && shape.attention.headSize == 16 && shape.vocabulary == 128)
     }
   }
 
@@ -40,7 +40,7 @@ import TinyModel
     file.set("llama.block_count", .u32(blocks))
     try load(file) { path in
       let error = try #require(throws: ModelError.self) {
-        try Checkpoint(path: path).decoderConfig()
+        try Checkpoint(path: path).decoderShape()
       }
       #expect("\(error)".contains("is \(blocks), but the weights hold 3 blocks"), "\(error)")
     }

@@ -86,9 +86,9 @@ import TinyModel
       let decoder = try LoadedModel(path: output).decoder
       for layer in report.layers {
         let block = try #require(Int(layer.path.split(separator: ".")[2]))
-        let role = try #require(
-          decoder.config.family.linears.first { layer.path.hasSuffix($0.path) }?.role)
-        let weight = try #require(decoder.blocks[block].linears[role]?.weight)
+        let linear = try #require(
+          decoder.shape.blocks[block].linears.first { layer.path.hasSuffix($0.id.rawValue) })
+        let weight = try #require(decoder.blocks[block].linears[linear.id]?.weight)
         let original = try checkpoint.matrix(
           layer.path + ".weight", rows: weight.rows, columns: weight.columns)
         var (noise, signal) = (0.0, 0.0)

@@ -73,7 +73,7 @@ import TinyModel
   @Test func calibratedScalesAreUsed() throws {
     try inTemporaryFolder { folder in
       let decoder = try model(in: folder)
-      let blocks = decoder.config.blocks
+      let blocks = decoder.shape.blocks.count
       let wide = try #require(
         KeyValueScales(.int8, keys: [1, 1], values: [1, 1]))
       func last(_ scales: [KeyValueScales]?) throws -> [Float] {

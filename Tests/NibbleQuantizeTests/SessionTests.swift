@@ -70,7 +70,7 @@ enum GoldenModel {
   /// Logits after each token, `[t][vocabulary]`.
   private func logits(_ decoder: Decoder, _ tokens: [Int], parts: [Int]) throws -> [[Float]] {
     var session = try Session(decoder, capacity: tokens.count, on: compute)
-    let vocabulary = decoder.config.vocabulary
+    let vocabulary = decoder.shape.vocabulary
     var rows: [[Float]] = []
     var at = 0
     for part in parts {

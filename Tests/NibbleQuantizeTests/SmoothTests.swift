@@ -28,12 +28,13 @@ import TinyModel
     _ bench: StepBench, _ block: FloatBlock, _ site: Site, _ seen: [Site: ActivationStatistics]
   ) throws -> SmoothingNoise {
     SmoothingNoise(
-      block, site, try #require(seen[site]), bench.plan.recipe.scheme, on: bench.compute)
+      block, block.site(site), try #require(seen[site]), bench.plan.recipe.scheme, on: bench.compute
+    )
   }
 
   /// Largest magnitude of the columns of the linears that read a site.
   private func weightPeaks(_ block: FloatBlock, _ site: Site) -> [Float] {
-    site.roles.compactMap { block.weights[$0] }.map { weight in
+    site.linears.compactMap { block.weights[$0] }.map { weight in
       (0..<weight.columns).map { column in
         stride(from: column, to: weight.values.count, by: weight.columns)
           .map { abs(weight.values[$0]) }.max() ?? 0
@@ -43,7 +44,7 @@ import TinyModel
 
   /// The largest of the channels that share a factor.
   private func shared(_ peaks: [Float], _ block: FloatBlock, _ site: Site) -> [Float] {
-    let index = block.factorIndex(of: site)
+    let index = block.site(site).factorIndex
     var result = [Float](repeating: 0, count: (index.max() ?? -1) + 1)
     for (channel, peak) in peaks.enumerated() {
       result[index[channel]] = max(result[index[channel]], peak)
@@ -51,7 +52,7 @@ import TinyModel
     return result
   }
 
-  @Test(arguments: Site.allCases, [0, 0.5, 1] as [Float])
+  @Test(arguments: Site.llama, [0, 0.5, 1] as [Float])
   func aStrengthMovesThePeaksToOneSide(_ site: Site, _ strength: Float) throws {
     try inTemporaryFolder { folder in
       let bench = try bench(folder)
@@ -99,7 +100,7 @@ import TinyModel
   }
 
   @Test(
-    arguments: Site.allCases,
+    arguments: Site.llama,
     ["w8a8", "w8a8-o1", "w8a8-o2", "w8a8-o3", "groups", "blocks", "w8a16"])
   func searchedItIsNeverWorseThanLeftAlone(_ site: Site, _ name: String) throws {
     var recipe = try Recipe.preset(name == "groups" || name == "blocks" ? "w8a8" : name)
@@ -145,7 +146,7 @@ import TinyModel
           windows: WindowSizes(calibration: [], heldOut: []))
         let layers = Dictionary(
           uniqueKeysWithValues: plan.units[0].layers.compactMap { layer in
-            layer.role.map { ($0, layer) }
+            layer.linear.map { ($0, layer) }
           })
         var results: [[StepReport]] = []
         for shifts in [false, true] {
@@ -175,14 +176,14 @@ import TinyModel
     try inTemporaryFolder { folder in
       let bench = try bench(folder)
       let seen = try bench.statistics(of: bench.source)
-      for site in Site.allCases {
+      for site in Site.llama {
         let predicted = try noise(bench, bench.block, site, seen)
           .total([Float](repeating: 1, count: noise(bench, bench.block, site, seen).factorCount))
         // What rounding really does to the outputs of the site's linears, a token.
         var (error, tokens) = (0.0, 0)
         for x in try #require(bench.activations(of: bench.source)[site]) {
-          for role in site.roles {
-            let weight = try #require(bench.block.weights[role])
+          for linear in site.linears {
+            let weight = try #require(bench.block.weights[linear])
             let float = FloatMatrix(
               format: .f32, rows: weight.rows, columns: weight.columns,
               bytes: Bytes(FloatFormat.f32.encode(weight.values.span)))

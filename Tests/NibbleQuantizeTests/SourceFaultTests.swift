@@ -72,7 +72,7 @@ import TinyModel
     Contradiction(field: "vocab_size", value: 127, named: ["model.embed_tokens.weight", "127"]),
     Contradiction(field: "rms_norm_eps", value: 0, named: ["rms_norm_eps"]),
     Contradiction(field: "rms_norm_eps", value: .null, named: ["rms_norm_eps"]),
-    Contradiction(field: "hidden_act", value: "gelu", named: ["hidden_act", "gelu"]),
+    Contradiction(field: "hidden_act", value: "mish", named: ["hidden_act", "mish"]),
     Contradiction(
       field: "rope_scaling", value: ["rope_type": "yarn", "factor": 2], named: ["yarn"]),
     Contradiction(field: "sliding_window", value: -1, named: ["sliding_window"]),

@@ -11,7 +11,7 @@ import TinyModel
 /// The first block of a small model on disk, what enters its sites, and a plan: what steps work on.
 struct StepBench {
   let checkpoint: Checkpoint
-  let config: DecoderConfig
+  let config: DecoderShape
   let source: Block
   let block: FloatBlock
   let plan: Plan
@@ -49,31 +49,32 @@ struct StepBench {
       try model.write(in: folder, adding: more, change: change)
     }
     checkpoint = try Checkpoint(path: folder)
-    config = try checkpoint.decoderConfig()
-    source = try Block(0, of: config, from: checkpoint)
-    block = FloatBlock(source, 0, of: config, in: checkpoint, on: compute)
+    config = try checkpoint.decoderShape()
+    source = try Block(config.blocks[0], from: checkpoint)
+    block = FloatBlock(source, 0, in: checkpoint, on: compute)
     plan = try Plan(
       checkpoint, recipe: recipe, exporter: CompressedTensors(),
       windows: WindowSizes(calibration: [], heldOut: []))
     windows = (0..<4).map { someTokens(24, below: model.vocabulary, seed: 30 + UInt64($0)) }
     let ends = try DecoderEnds(config, from: checkpoint)
-    states = try windows.map { try ends.states(of: $0) }
+    let compute = compute
+    states = try windows.map { try ends.states(of: $0, on: compute) }
   }
 
-  /// The layers of the first block, by role.
-  func layers(_ roles: [Role] = Role.allCases) -> [Role: Plan.Layer] {
+  /// The layers of the first block; all when none are named.
+  func layers(_ linears: [LinearID]? = nil) -> [LinearID: Plan.Layer] {
     Dictionary(
       uniqueKeysWithValues: plan.units[0].layers.compactMap { layer in
-        layer.role.flatMap { roles.contains($0) ? ($0, layer) : nil }
+        layer.linear.flatMap { linears?.contains($0) == false ? nil : ($0, layer) }
       })
   }
 
   /// The layers that let one site fold and no other.
-  func layers(foldingOnly site: Site) -> [Role: Plan.Layer] {
+  func layers(foldingOnly site: Site) -> [LinearID: Plan.Layer] {
     switch site {
-    case .attention, .feedForward: layers(site.roles)
     case .output: layers([.output, .value])
     case .down: layers([.down, .up])
+    default: layers(site.linears)
     }
   }
 
@@ -83,10 +84,10 @@ struct StepBench {
     var result: [Site: [[Float]]] = [:]
     for window in states {
       var states = window
-      for site in Site.allCases {
+      for site in block.shape.sites {
         let activation = pass.activation(at: site, of: block, states)
-        result[site, default: []].append(activation)
-        if let role = site.addsToStates { pass.add(role, of: block, activation, to: &states) }
+        result[site.site, default: []].append(activation)
+        if site.ending != nil { pass.endBranch(of: site, block, activation, on: &states) }
       }
     }
     return result

@@ -142,7 +142,9 @@ import Testing
     let x = uniform(run.tokens * heads * 2 * half, seed: 60)
     var rotated = x
     var span = rotated.mutableSpan
-    table.rotate(&span, heads: heads, from: start, on: Compute(threads: 2, precision: .f32))
+    table.rotate(
+      &span, heads: heads, headSize: 2 * half, from: start, on: Compute(threads: 2, precision: .f32)
+    )
     for token in 0..<run.tokens {
       for head in 0..<heads {
         for i in 0..<half {
@@ -162,7 +164,7 @@ import Testing
     var x = uniform(8, seed: 61)
     let before = x
     var span = x.mutableSpan
-    table.rotate(&span, heads: 2, from: 0, on: oneThread)
+    table.rotate(&span, heads: 2, headSize: 4, from: 0, on: oneThread)
     #expect(x == before)
   }
 

@@ -220,6 +220,12 @@ size_t nibble_panels_scratch(size_t columns);
 
 /// y[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]; the sum in float lanes.
 void nibble_rms_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
+/// y[i] = (x[i] - mean) / sqrt(mean((x - mean)^2) + epsilon) * weight[i]; sums in float lanes.
+void nibble_layer_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
+enum { NIBBLE_SILU, NIBBLE_RELU, NIBBLE_GELU, NIBBLE_GELU_TANH };
+/// In place: silu(x) = x / (1 + exp(-x)); max(x, 0); gelu(x) = x (1 + erf(x / sqrt 2)) / 2; or with
+/// tanh(sqrt(2 / pi) (x + 0.044715 x^3)) for the error function.
+void nibble_activate(float *x, size_t count, int activation);
 /// gate[i] = silu(gate[i]) * up[i]
 void nibble_silu_multiply(float *restrict gate, const float *restrict up, size_t count);
 /// y[i] += x[i]

@@ -70,6 +70,9 @@
     (x, sums, count, group, stride))                                                               \
   X(void, rms_norm, (const float *x, const float *weight, float *y, size_t count, float            \
     epsilon), (x, weight, y, count, epsilon))                                                      \
+  X(void, layer_norm, (const float *x, const float *weight, float *y, size_t count, float          \
+    epsilon), (x, weight, y, count, epsilon))                                                      \
+  X(void, activate, (float *x, size_t count, int activation), (x, count, activation))              \
   X(void, silu_multiply, (float *restrict gate, const float *restrict up, size_t count), (gate,    \
     up, count))                                                                                    \
   X(void, add, (float *y, const float *x, size_t count), (y, x, count))                            \

@@ -14,6 +14,38 @@ static void rms_norm(const float *x, const float *weight, float *y, size_t count
   for (size_t j = 0; j < count; j++) y[j] = x[j] * factor * weight[j];
 }
 
+static void layer_norm(const float *x, const float *weight, float *y, size_t count,
+                       float epsilon) {
+  float lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int l = 0; l < LANES; l++) lane[l] += x[i + l];
+  for (int l = 0; i < count; i++, l++) lane[l] += x[i];
+  const float mean = fold(lane) / (float)count;
+  for (size_t j = 0; j < count; j++) y[j] = x[j] - mean;
+  rms_norm(y, weight, y, count, epsilon);
+}
+
+static void activate(float *x, size_t count, int activation) {
+  switch (activation) {
+    case NIBBLE_SILU:
+      for (size_t i = 0; i < count; i++) x[i] = x[i] / (1.0f + exp_lane(-x[i]));
+      break;
+    case NIBBLE_RELU:
+      for (size_t i = 0; i < count; i++) x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+      break;
+    case NIBBLE_GELU:
+      for (size_t i = 0; i < count; i++) x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
+      break;
+    default:
+      // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u))
+      for (size_t i = 0; i < count; i++) {
+        const float u = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+        x[i] = x[i] / (1.0f + exp_lane(-2.0f * u));
+      }
+  }
+}
+
 static void silu_multiply(float *restrict gate, const float *restrict up, size_t count) {
   for (size_t i = 0; i < count; i++) {
     float g = gate[i];

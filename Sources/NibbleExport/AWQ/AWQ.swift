@@ -38,7 +38,7 @@ public struct AWQ: Exporter {
             + "packs \(InterleavedCodes.perWord) outputs a word, and \(layer.outputs) do not fill "
             + "whole words. Use --format compressed-tensors."))
     }
-    if let head = plan.layers.first(where: { $0.path == "lm_head" }) {
+    if let head = plan.layers.first(where: { $0.path == plan.headPath }) {
       refusals.append(
         .engine(
           "\(head.path): engines read a float head beside awq weights. Leave out --quantize-head."))

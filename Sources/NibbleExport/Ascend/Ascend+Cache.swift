@@ -49,11 +49,11 @@ extension AscendReader {
   /// for the head. The verdict of a quantization counts the same cache. A scale of 1 belongs to a
   /// channel that calibration never saw differ from zero.
   public func cacheScales() throws(ModelError) -> [KeyValueScales]? {
-    let first = Ascend.cacheSuffixes(of: config.family.attentionPath(block: 0))[0]
+    let first = Ascend.cacheSuffixes(of: config.blocks[0].attentionPath)[0]
     guard parts[0].checkpoint.tensor(first) != nil else { return nil }
     var blocks: [KeyValueScales] = []
-    for block in 0..<config.blocks {
-      let path = config.family.attentionPath(block: block)
+    for block in config.blocks.indices {
+      let path = config.blocks[block].attentionPath
       let names = Ascend.cacheSuffixes(of: path)
       let keys = try headScales(names[0], offset: names[1])
       let values = try headScales(names[2], offset: names[3])
@@ -67,8 +67,8 @@ extension AscendReader {
 
   /// The largest scale of each key head's channels, over all parts.
   private func headScales(_ name: String, offset: String) throws(ModelError) -> [Float] {
-    let size = config.attention.headSize
-    let channels = config.attention.keyHeads * size
+    let size = config.heads.headSize
+    let channels = config.heads.keyHeads * size
     var all: [Float] = []
     for part in parts {
       guard let tensor = part.checkpoint.tensor(name) else {
@@ -85,7 +85,7 @@ extension AscendReader {
     guard all.count == channels else {
       throw .tensorShape(name, found: [all.count], expected: [channels])
     }
-    return (0..<config.attention.keyHeads).map { head in
+    return (0..<config.heads.keyHeads).map { head in
       let scales = all[head * size..<(head + 1) * size]
       return scales.filter { $0 != 1 }.max() ?? 1
     }

@@ -38,6 +38,11 @@ public struct Ascend: Exporter {
           "\(layer.path): Ascend runs W8A8S in float16 models only, and this one is bfloat16. Use "
             + "--recipe w8a8-static, or convert the model to float16."))
     }
+    if let decoder = plan.decoder {
+      do { try decoder.requireAscend("this model") } catch {
+        refusals.append(.engine("\(error)"))
+      }
+    }
     return refusals
   }
 
@@ -119,8 +124,8 @@ public struct Ascend: Exporter {
   static let normSuffixes = ["bias", "module.weight", "module.bias"]
 
   /// What its checkpoints hold, those of parts and of fused modules too.
-  static func storedNames(of family: Family) -> StoredNames {
-    let first = "\(family.blockPrefix)0."
+  static func storedNames(of family: DecoderShape) -> StoredNames {
+    let first = family.blocks[0].path + "."
     return StoredNames(
       linear: Set(AscendType.allCases.flatMap(\.suffixes)),
       norm: Set(normSuffixes + ["anti.weight", "anti.bias", "ori.weight", "ori.bias"]),

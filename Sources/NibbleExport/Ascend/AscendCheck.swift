@@ -29,7 +29,7 @@ public struct AscendCheck: Sendable {
   public func run(on compute: Compute) throws(ModelError) -> Report {
     let folders = AscendParts.folders(of: path)
     let checkpoint = try Checkpoint(path: path, weights: folders.first ?? path)
-    let config = try checkpoint.decoderConfig()
+    let config = try checkpoint.decoderShape()
     var report = Report()
     let quantize = checkpoint.config["quantize"]?.string
     if checkpoint.config["torch_dtype"]?.string == nil {
@@ -66,7 +66,7 @@ public struct AscendCheck: Sendable {
       check.run(&report)
     }
     if folders.isEmpty {
-      let roles = AscendModule.all(block: 0, of: config.family, fused: false)
+      let roles = AscendModule.all(block: 0, of: config, fused: false)
         .filter { !split.dividesIntoBlocks($0) }.flatMap(\.roles)
       if !roles.isEmpty {
         report.notes.append(
@@ -81,7 +81,7 @@ public struct AscendCheck: Sendable {
 /// The check of one part.
 private struct AscendPartCheck {
   let part: AscendPart
-  let config: DecoderConfig
+  let config: DecoderShape
   /// Into one for a model that is not in parts.
   let split: AscendSplit
   let compute: Compute
@@ -94,8 +94,8 @@ private struct AscendPartCheck {
     for name in part.description.names where part.checkpoint.tensor(name) == nil {
       report.notes.append("\(part.path): the description names \(name), which is not there")
     }
-    let family = config.family
-    for block in 0..<config.blocks {
+    let family = config
+    for block in config.blocks.indices {
       for module in part.modules(block: block, of: family) {
         do { try check(module, &report) } catch {
           report.faults.append("\(part.path): \(error)")

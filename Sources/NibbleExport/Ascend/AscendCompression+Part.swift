@@ -42,7 +42,7 @@ extension AscendCompression {
       }
       // The first layer of a module stands for all.
       guard role == module.roles[0] else { continue }
-      let parts = module.layers(of: config.family).map { (role: $0.roles[0], path: $0.path) }
+      let parts = module.layers(of: config).map { (role: $0.roles[0], path: $0.path) }
       let name = "\(module.path).\(suffix)"
       let (n, k) = split.shape(of: module)
       description[name] = suffix == "bias" ? .float : .w8a8s
@@ -123,7 +123,7 @@ extension AscendCompression {
   /// A tensor's name in a part: norms of a smoothed model's blocks are called `ori` and `anti` by the
   /// runtime that fuses modules.
   private func name(of name: String) -> String {
-    guard renamesNorms, name.hasPrefix(config.family.blockPrefix) else { return name }
+    guard renamesNorms, name.hasPrefix(config.blockPrefix) else { return name }
     let (path, suffix) = Self.parts(of: name)
     if path.hasSuffix(".module") { return path.dropLast("module".count) + "anti." + suffix }
     guard checkpoint.tensor(path + ".module.weight") != nil else { return name }

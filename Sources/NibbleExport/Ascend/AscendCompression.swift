@@ -27,7 +27,7 @@ public struct AscendCompression: Sendable {
   }
 
   let checkpoint: Checkpoint
-  let config: DecoderConfig
+  let config: DecoderShape
   let overlapsTail: Bool
   let source: AscendPart
   let split: AscendSplit
@@ -61,18 +61,19 @@ public struct AscendCompression: Sendable {
           + "the model with nibble quantize --recipe w8a8s.")
     }
     self.checkpoint = checkpoint
-    let config = try checkpoint.decoderConfig()
+    let config = try checkpoint.decoderShape()
+    try config.requireAscend(checkpoint.path)
     self.config = config
     let source = AscendPart(
       checkpoint: checkpoint, description: description, path: checkpoint.path)
     self.source = source
     let split = try AscendSplit(config, ranks: ranks)
     self.split = split
-    let family = config.family
+    let family = config
     var layers: [String: (role: Role, module: AscendModule)] = [:]
     var compressed: Set<AscendModule> = []
     var kept: [Kept] = []
-    for block in 0..<config.blocks {
+    for block in config.blocks.indices {
       func isSparse(_ role: Role) -> Bool {
         source.type(of: family.path(of: role, block: block)) == .w8a8s
       }

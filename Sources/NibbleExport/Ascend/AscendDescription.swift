@@ -25,10 +25,10 @@ struct AscendDescription: Hashable, Sendable {
   init(_ plan: Plan, _ type: AscendType) {
     self.type = type
     let outside = plan.units.filter { $0.block == nil }
-    let embedding = plan.decoder?.family.embedding ?? "model.embed_tokens"
+    let embedding = plan.decoder?.embedding.path ?? "model.embed_tokens"
     for unit in outside { add(unit) { $0.hasPrefix(embedding + ".") } }
     for unit in plan.units where unit.block != nil { add(unit) { _ in true } }
-    let head = plan.decoder?.family.head ?? "lm_head"
+    let head = plan.headPath
     for unit in outside {
       add(unit) { !$0.hasPrefix(embedding + ".") && !$0.hasPrefix(head + ".") }
     }

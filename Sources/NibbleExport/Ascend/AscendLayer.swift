@@ -16,7 +16,7 @@ struct AscendLayer: Sendable {
     of module: AscendModule, _ split: AscendSplit, in reader: AscendReader
   ) throws(ModelError) {
     let parts = reader.parts
-    let byInputs = Site(of: module.roles[0]).addsUp
+    let byInputs = module.roles[0].addsUp
     let (n, k) = split.shape(of: module)
     partShape = (n, k)
     var pieces: [Bytes] = []

@@ -18,12 +18,12 @@ struct AscendModule: Hashable, Sendable {
   }
 
   /// One layer by itself.
-  init(_ role: Role, block: Int, of family: Family) {
+  init(_ role: Role, block: Int, of family: DecoderShape) {
     self.init(path: family.path(of: role, block: block), block: block, roles: [role])
   }
 
   /// The layers that it is made of, by themselves.
-  func layers(of family: Family) -> [AscendModule] {
+  func layers(of family: DecoderShape) -> [AscendModule] {
     roles.map { AscendModule($0, block: block, of: family) }
   }
 
@@ -31,23 +31,23 @@ struct AscendModule: Hashable, Sendable {
   ///
   /// - Parameter fused: whether query, key and value are one, and gate and up, as MindIE's Llama
   ///   classes hold them in W8A8SC.
-  static func all(block: Int, of family: Family, fused: Bool) -> [AscendModule] {
-    let plain = family.linears.map { AscendModule($0.role, block: block, of: family) }
+  static func all(block: Int, of family: DecoderShape, fused: Bool) -> [AscendModule] {
+    let plain = Role.allCases.map { AscendModule($0, block: block, of: family) }
     guard fused else { return plain }
     return [attention(block, family)] + plain.filter { $0.roles == [.output] }
       + [feedForward(block, family)] + plain.filter { $0.roles == [.down] }
   }
 
-  private static func attention(_ block: Int, _ family: Family) -> AscendModule {
+  private static func attention(_ block: Int, _ family: DecoderShape) -> AscendModule {
     sibling(of: .query, "query_key_value", block, family, [.query, .key, .value])
   }
 
-  private static func feedForward(_ block: Int, _ family: Family) -> AscendModule {
+  private static func feedForward(_ block: Int, _ family: DecoderShape) -> AscendModule {
     sibling(of: .gate, "gate_up_proj", block, family, [.gate, .up])
   }
 
   private static func sibling(
-    of role: Role, _ name: String, _ block: Int, _ family: Family, _ roles: [Role]
+    of role: Role, _ name: String, _ block: Int, _ family: DecoderShape, _ roles: [Role]
   ) -> AscendModule {
     let parts = family.path(of: role, block: block).split(separator: ".").dropLast()
     return AscendModule(

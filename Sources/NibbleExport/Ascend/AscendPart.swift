@@ -17,7 +17,7 @@ struct AscendPart: Sendable {
   }
 
   /// The modules of a block as this part names them.
-  func modules(block: Int, of family: Family) -> [AscendModule] {
+  func modules(block: Int, of family: DecoderShape) -> [AscendModule] {
     AscendModule.all(block: block, of: family, fused: true).flatMap { module in
       checkpoint.tensor(module.path + ".weight") != nil ? [module] : module.layers(of: family)
     }

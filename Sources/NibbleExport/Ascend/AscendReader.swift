@@ -6,7 +6,7 @@ public import NibbleTensor
 /// what runs are the codes, scales and integer biases that were written.
 public struct AscendReader: WeightSource {
   let parts: [AscendPart]
-  let config: DecoderConfig
+  let config: DecoderShape
   private let split: AscendSplit
   private let last = LastLayer()
   /// Decompresses; readers are asked for one tensor at a time.
@@ -21,9 +21,10 @@ public struct AscendReader: WeightSource {
   ///     them.
   ///   - compute: decompresses; nil takes all processors for it.
   public init(
-    _ checkpoint: Checkpoint, _ config: DecoderConfig, parts folders: [String] = [],
+    _ checkpoint: Checkpoint, _ config: DecoderShape, parts folders: [String] = [],
     keepsCompressed: Bool = false, on compute: Compute? = nil
   ) throws(ModelError) {
+    try config.requireAscend(checkpoint.path)
     self.config = config
     self.compute = compute ?? Compute(precision: .f32)
     self.keepsCompressed = keepsCompressed
@@ -78,24 +79,23 @@ public struct AscendReader: WeightSource {
   }
 
   /// The tool's smoothing gives norms a bias, of zeros but where it shifts.
-  public func norm(_ path: String, width: Int) throws(ModelError) -> Norm {
+  public func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
     let checkpoint = parts[0].checkpoint
     // Fused modules read the smoothed norm by a name of its own.
     let path = checkpoint.tensor(path + ".anti.weight") == nil ? path : path + ".anti"
-    guard let weight = try checkpoint.vector(path + ".weight", count: width) else {
+    guard let weight = try checkpoint.vector(path + ".weight", count: shape.width) else {
       throw .missingTensor(path + ".weight", path: parts[0].path)
     }
-    let bias = try checkpoint.vector(path + ".bias", count: width)
-    return Norm(weight: weight, bias: bias?.contains { $0 != 0 } == true ? bias : nil)
+    let bias = try checkpoint.vector(path + ".bias", count: shape.width)
+    return Norm(shape, weight: weight, bias: bias?.contains { $0 != 0 } == true ? bias : nil)
   }
 
   /// What a layer is, and the module that holds it; nil outside the blocks.
   private func place(of path: String) -> (role: Role, module: AscendModule)? {
-    let family = config.family
-    guard path.hasPrefix(family.blockPrefix),
-      let block = Int(path.dropFirst(family.blockPrefix.count).prefix { $0 != "." }),
-      let role = family.linears.first(where: { path.hasSuffix("." + $0.path) })?.role,
-      let module = parts[0].modules(block: block, of: family).first(where: {
+    let place = config.place(of: path)
+    guard let block = place.block, block < config.blocks.count,
+      let role = config.blocks[block].linear(LinearID(rawValue: place.name))?.role,
+      let module = parts[0].modules(block: block, of: config).first(where: {
         $0.roles.contains(role)
       })
     else { return nil }
@@ -111,8 +111,8 @@ public struct AscendReader: WeightSource {
   }
 }
 
-extension Site {
-  /// Whether the results of ranks are added: what reads it has the inputs of each rank.
+extension Role {
+  /// Whether the results of ranks are added: each rank has some of the inputs.
   var addsUp: Bool { self == .output || self == .down }
 }
 

@@ -8,13 +8,13 @@ import NibbleTensor
 /// inputs, and their results are added, so that the integer bias stands on rank 0 alone.
 struct AscendSplit: Hashable, Sendable {
   let ranks: Int
-  let config: DecoderConfig
+  let config: DecoderShape
 
   /// - Throws: `ModelError` when heads or feed-forward channels do not divide among the ranks.
-  init(_ config: DecoderConfig, ranks: Int) throws(ModelError) {
+  init(_ config: DecoderShape, ranks: Int) throws(ModelError) {
     self.config = config
     self.ranks = ranks
-    let attention = config.attention
+    let attention = config.heads
     guard Self.fits(config, ranks) else {
       let fitting = (1...attention.keyHeads).filter { Self.fits(config, $0) }
       throw .unsupported(
@@ -24,15 +24,15 @@ struct AscendSplit: Hashable, Sendable {
     }
   }
 
-  static func fits(_ config: DecoderConfig, _ ranks: Int) -> Bool {
-    [config.attention.heads, config.attention.keyHeads, config.intermediate]
+  static func fits(_ config: DecoderShape, _ ranks: Int) -> Bool {
+    [config.heads.heads, config.heads.keyHeads, config.intermediate]
       .allSatisfy { ranks > 0 && $0.isMultiple(of: ranks) }
   }
 
   /// Outputs and inputs of a layer on one rank.
   func shape(of role: Role) -> (outputs: Int, inputs: Int) {
     let whole = config.shape(of: role)
-    return Site(of: role).addsUp
+    return role.addsUp
       ? (whole.outputs, whole.inputs / ranks) : (whole.outputs / ranks, whole.inputs)
   }
 
@@ -57,7 +57,7 @@ struct AscendSplit: Hashable, Sendable {
 
   /// The numbers of ranks with which a module's blocks do lie side by side.
   func fittingRanks(_ module: AscendModule) -> [Int] {
-    (1...config.attention.keyHeads).filter { count in
+    (1...config.heads.keyHeads).filter { count in
       guard Self.fits(config, count), let split = try? AscendSplit(config, ranks: count) else {
         return false
       }
@@ -68,7 +68,7 @@ struct AscendSplit: Hashable, Sendable {
   /// The codes `[n, k]` of one rank.
   func codes(_ whole: Bytes, of role: Role, rank: Int) -> Bytes {
     let shape = shape(of: role)
-    guard Site(of: role).addsUp else {
+    guard role.addsUp else {
       let bytes = shape.outputs * shape.inputs
       return whole[rank * bytes..<(rank + 1) * bytes]
     }
@@ -85,7 +85,7 @@ struct AscendSplit: Hashable, Sendable {
 
   /// A vector of one value an output, `width` bytes each.
   func vector(_ whole: Bytes, width: Int, of role: Role, rank: Int, adds: Bool = false) -> Bytes {
-    guard Site(of: role).addsUp else {
+    guard role.addsUp else {
       let bytes = shape(of: role).outputs * width
       return whole[rank * bytes..<(rank + 1) * bytes]
     }

@@ -5,7 +5,8 @@ import NibbleTensor
 
 extension CompressedTensors {
   public func config(_ source: JSON, _ plan: Plan) -> JSON {
-    let quantizesHead = plan.layers.contains { $0.path == "lm_head" }
+    let head = plan.headPath
+    let quantizesHead = plan.layers.contains { $0.path == head }
     let ignored = plan.keptFloat.filter { $0.isLinear }.map(\.path)
     var config = source
     // A head with codes of its own is no longer the embedding.
@@ -15,7 +16,7 @@ extension CompressedTensors {
     config.set(
       "quantization_config",
       Self.quantizationConfig(
-        plan.layers, ignoring: (quantizesHead ? [] : ["lm_head"]) + ignored,
+        plan.layers, ignoring: (quantizesHead ? [] : [head]) + ignored,
         cache: plan.recipe.cache?.format))
     return config
   }
@@ -106,7 +107,7 @@ extension CompressedTensors {
       cache.map(\.isPerHead) ?? false
       ? ["vLLM reads scales of an fp8 cache only, not of \(cache?.rawValue ?? "")."] : []
     // Seen with 0.32: "There is no module or parameter named 'lm_head.weight_scale'".
-    let headNotes = plan.layers.filter { $0.path == plan.decoder?.family.head }.map {
+    let headNotes = plan.layers.filter { $0.path == plan.decoder?.head.path }.map {
       "\($0.path): vLLM does not load a quantized head; transformers and Nibble do. For vLLM leave "
         + "--quantize-head out."
     }

@@ -50,7 +50,7 @@ public struct CompressedTensorsReader: WeightSource {
   }
 
   /// The scales of each block's cache; nil when the checkpoint leaves it float.
-  public func cacheScales(_ decoder: DecoderConfig) throws(ModelError) -> [KeyValueScales]? {
+  public func cacheScales(_ decoder: DecoderShape) throws(ModelError) -> [KeyValueScales]? {
     let scheme = checkpoint.config["quantization_config"]?["kv_cache_scheme"] ?? .null
     guard !scheme.isNull else { return nil }
     guard let format = CompressedTensors.cacheFormat(scheme) else {

@@ -52,7 +52,7 @@ public struct FP8: Exporter {
           "\(mixed.path): the format fp8 holds one scheme for all layers. Use --format "
             + "compressed-tensors."))
     }
-    if let head = plan.layers.first(where: { $0.path == "lm_head" }) {
+    if let head = plan.layers.first(where: { $0.path == plan.headPath }) {
       refusals.append(
         .engine(
           "\(head.path): engines read a float head beside fp8 weights. Leave out --quantize-head."))
@@ -106,7 +106,7 @@ public struct FP8: Exporter {
       "quant_method": "fp8",
       "activation_scheme": layout == .tensor(isStatic: true) ? "static" : "dynamic",
       "ignored_layers": .array(
-        ["lm_head"] + plan.keptFloat.filter(\.isLinear).map { .string($0.path) }),
+        [.string(plan.headPath)] + plan.keptFloat.filter(\.isLinear).map { .string($0.path) }),
     ]
     if plan.recipe.cache?.format == .fp8 { block.set("kv_cache_scheme", "static") }
     if layout == .block {

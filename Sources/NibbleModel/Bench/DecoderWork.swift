@@ -18,14 +18,14 @@ public struct DecoderWork: Hashable, Sendable {
 
   /// - Parameter format: how keys and values are kept.
   public init(_ decoder: Decoder, keeping format: CacheFormat, precision: Precision) {
-    let config = decoder.config
+    let attentions = decoder.shape.attentions.map(\.core)
     let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
     weightBytes = decoder.weightBytes
-    cacheBytesPerPosition = Double(format.bytesPerToken(config.attention) * config.blocks)
+    cacheBytesPerPosition = Double(attentions.reduce(0) { $0 + format.bytesPerToken($1) })
     blockOperations = linears.reduce(0) { $0 + 2 * Double($1.rows) * Double($1.columns) }
     headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
     attentionOperations =
-      4 * Double(config.attention.heads * config.attention.headSize * config.blocks)
+      4 * Double(attentions.reduce(0) { $0 + $1.queryWidth })
     let integers = linears.filter(\.multipliesIntegers).count
     arithmetic =
       2 * integers > linears.count ? .int8 : precision == .bf16 ? .bf16 : .f32
@@ -47,7 +47,7 @@ extension Decoder {
   /// Bytes of the weights that a written token reads: all blocks, their norms and the head.
   public var weightBytes: Int {
     let linears = blocks.flatMap { block in block.linears.values.map(\.weight) }
-    let norms = (2 * blocks.count + 1) * config.hidden
+    let norms = (blocks.reduce(1) { $0 + $1.norms.count }) * shape.hidden
     return (linears + [head]).reduce(4 * norms) { $0 + $1.storedBytes }
   }
 }

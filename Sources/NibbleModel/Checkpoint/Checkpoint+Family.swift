@@ -1,24 +1,30 @@
 import NibbleFormats
+import NibbleTensor
 
 extension Checkpoint {
-  /// The decoder family's view of the config.
+  /// What the decoder computes, by its family.
   ///
   /// - Throws: for an unknown family; for keys, blocks and tensors that the family's arithmetic would
   ///   pass over. The tensors of a quantized checkpoint are held against its format by
   ///   ``checkTensors(_:storing:)``.
-  public func decoderConfig() throws(ModelError) -> DecoderConfig {
+  public func decoderShape() throws(ModelError) -> DecoderShape {
     let endOfText = try generationEnds()
-    var decoder = try DecoderConfig(config, path: configPath)
-    decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
-    let keys = ConfigKeys(config: decoder, json: config).unknown(ignoring: ignored)
-    guard keys.isEmpty else {
-      throw .unknownKeys(keys, family: decoder.family.name, path: configPath)
+    var decoder = try DecoderShape(config, path: configPath, ignoring: ignored) {
+      tensor($0) != nil
     }
+    decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
     try checkBlocks(decoder)
     if try quantizationMethod() == nil, config["quantize"]?.string == nil {
       try checkTensors(decoder, storing: StoredNames())
     }
     return decoder
+  }
+
+  /// What the family makes of the config, whether or not Nibble runs all that the checkpoint holds.
+  ///
+  /// - Throws: for an unknown family, and for fields that are wrong.
+  public func describedShape() throws(ModelError) -> DecoderShape {
+    try DecoderShape(config, path: configPath, refusesUnknown: false) { tensor($0) != nil }
   }
 
   /// The tokens that end an answer by generation_config.json, where there is one. Chat models often name
@@ -80,16 +86,22 @@ extension Checkpoint {
   ///
   /// - Parameter stored: what the checkpoint's format keeps of each part.
   package func checkTensors(
-    _ decoder: DecoderConfig, storing stored: StoredNames
+    _ decoder: DecoderShape, storing stored: StoredNames
   ) throws(ModelError) {
-    let known = stored.names(in: decoder.family)
+    let text = Wrapper.of(config) == nil ? config : config["text_config"] ?? .null
+    let family = try Family.of(text, path: configPath)
+    let outside = stored.names(outside: decoder)
+    let blocks = decoder.blocks.map { stored.names(in: $0) }
+    let harmless = StoredNames.harmless + family.harmlessTensors
     var unknown: [String] = []
     var count = 0
     for tensor in tensors {
-      let place = decoder.family.place(of: tensor.name)
+      let place = decoder.place(of: tensor.name)
       let isKnown =
-        place.block == nil ? known.outside.contains(place.name) : known.block.contains(place.name)
-      if isKnown || StoredNames.harmless.contains(where: { Self.name(tensor.name, endsWith: $0) })
+        place.block.map { $0 < blocks.count && blocks[$0].contains(place.name) }
+        ?? outside.contains(place.name)
+      if isKnown || decoder.isOfTower(tensor.name)
+        || harmless.contains(where: { Self.name(tensor.name, endsWith: $0) })
         || ignored.contains(where: { Self.name(tensor.name, endsWith: $0) })
       {
         continue
@@ -98,21 +110,21 @@ extension Checkpoint {
       if !unknown.contains(place.name) { unknown.append(place.name) }
     }
     guard unknown.isEmpty else {
-      throw .unknownTensors(unknown, count: count, family: decoder.family.name, path: path)
+      throw .unknownTensors(unknown, count: count, family: decoder.family, path: path)
     }
   }
 
   /// The weights must hold as many blocks as the config says.
-  private func checkBlocks(_ decoder: DecoderConfig) throws(ModelError) {
-    let stored = tensors.reduce(-1) { max($0, decoder.family.place(of: $1.name).block ?? -1) } + 1
-    guard stored == decoder.blocks || stored == 0 else {
+  private func checkBlocks(_ decoder: DecoderShape) throws(ModelError) {
+    let stored = tensors.reduce(-1) { max($0, decoder.place(of: $1.name).block ?? -1) } + 1
+    guard stored == decoder.blocks.count || stored == 0 else {
       throw .config(
         path: configPath, field: "num_hidden_layers",
-        reason: "is \(decoder.blocks), but the weights hold \(stored) "
+        reason: "is \(decoder.blocks.count), but the weights hold \(stored) "
           + "block\(stored == 1 ? "" : "s"), "
-          + (stored > decoder.blocks
-            ? "block \(decoder.blocks) among them"
-            : "and no \(decoder.family.blockPrefix)\(stored)")
+          + (stored > decoder.blocks.count
+            ? "block \(decoder.blocks.count) among them"
+            : "and no \(decoder.blockPrefix)\(stored)")
           + ": they and the config do not belong together, or a shard was not fetched")
     }
   }
@@ -146,32 +158,47 @@ package struct StoredNames: Sendable {
   /// Buffers of old checkpoints, which follow from the config.
   static let harmless = ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"]
 
-  /// All names below a block, and outside the blocks.
-  func names(in family: Family) -> (block: Set<String>, outside: Set<String>) {
-    func each(_ path: String, _ ends: Set<String>) -> [String] { ends.map { "\(path).\($0)" } }
-    var block: Set<String> = []
-    for path in family.linears.map(\.path) + modules { block.formUnion(each(path, linear)) }
-    for path in [family.inputNorm, family.postAttentionNorm] {
-      block.formUnion(each(path, norm))
+  /// All names below a block.
+  func names(in block: BlockShape) -> Set<String> {
+    var names: Set<String> = []
+    for path in block.linears.map(\.id.rawValue) + modules { names.formUnion(each(path, linear)) }
+    for shape in block.norms { names.formUnion(each(shape.path, norm(shape))) }
+    for heads in block.headNorms {
+      let count = heads.span == .ownModule ? block.attention?.core.heads ?? 0 : 1
+      for head in 0..<count {
+        let path = heads.span == .ownModule ? "\(heads.norm.path).\(head)" : heads.norm.path
+        names.formUnion(each(path, norm(heads.norm)))
+      }
     }
-    block.formUnion(each(family.attention, attention))
-    var outside = Set(each(family.finalNorm, norm))
-    outside.insert(family.embedding + ".weight")
-    // A head has no bias here. One that is stored beside a tied embedding is not read.
-    outside.formUnion(each(family.head, linear.subtracting(["bias"])))
-    return (block, outside)
+    if let shape = block.attention {
+      names.formUnion(each(shape.path, attention))
+      if let sinks = shape.sinks { names.insert(sinks) }
+    }
+    return names
   }
-}
 
-extension Family {
-  /// The number of a tensor's block and its name below it; the whole name outside the blocks.
-  func place(of name: String) -> (block: Int?, name: String) {
-    guard name.hasPrefix(blockPrefix) else { return (nil, name) }
-    let rest = name.dropFirst(blockPrefix.count)
-    let digits = rest.prefix { $0 != "." }
-    guard let block = Int(digits), block < 1 << 30, String(block) == digits else {
-      return (nil, name)
+  /// All names outside the blocks.
+  func names(outside decoder: DecoderShape) -> Set<String> {
+    var names: Set<String> = [decoder.embedding.path + ".weight"]
+    for shape in [decoder.finalNorm, decoder.embedding.norm].compactMap(\.self) {
+      names.formUnion(each(shape.path, norm(shape)))
     }
-    return (block, String(rest.dropFirst(digits.count + 1)))
+    for path in [
+      decoder.embedding.positions?.path, decoder.embedding.projection, decoder.head.projection,
+    ].compactMap(\.self) { names.insert(path + ".weight") }
+    // A head has no bias here. One that is stored beside a tied embedding is not read.
+    names.formUnion(each(decoder.head.path, linear.subtracting(["bias"])))
+    return names
+  }
+
+  private func each(_ path: String, _ ends: Set<String>) -> [String] {
+    ends.map { "\(path).\($0)" }
+  }
+
+  private func norm(_ shape: NormShape) -> Set<String> {
+    var ends = norm
+    if !shape.hasWeight { ends.remove("weight") }
+    if shape.hasBias { ends.insert("bias") }
+    return ends
   }
 }

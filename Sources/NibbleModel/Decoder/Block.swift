@@ -19,44 +19,87 @@ public struct Block: Sendable {
     }
   }
 
-  public var inputNorm: Norm
-  public var postAttentionNorm: Norm
-  public var linears: [Role: Linear]
+  public let shape: BlockShape
+  /// Of whole states, by their path below the block.
+  public var norms: [String: Norm] = [:]
+  public var linears: [LinearID: Linear] = [:]
+  /// Of queries and keys: one for each head, or one for all.
+  let queryNorms: [Norm]
+  let keyNorms: [Norm]
+  /// `[heads]`
+  let sinks: [Float]?
 
-  /// Reads block `index`; shapes are held against the config.
-  public init(
-    _ index: Int, of config: DecoderConfig, from source: some WeightSource
-  ) throws(ModelError) {
-    let family = config.family
-    inputNorm = try source.norm(
-      family.normPath(family.inputNorm, block: index), width: config.hidden)
-    postAttentionNorm = try source.norm(
-      family.normPath(family.postAttentionNorm, block: index), width: config.hidden)
-    linears = [:]
-    for linear in family.linears {
-      let path = family.path(of: linear.role, block: index)
-      let shape = config.shape(of: linear.role)
-      let bias = try source.vector(path + ".bias", count: shape.outputs)
-      if bias == nil, config.needsBias(linear.role) {
+  /// Reads a block; shapes are held against what is stored.
+  public init(_ shape: BlockShape, from source: some WeightSource) throws(ModelError) {
+    self.shape = shape
+    for norm in shape.norms {
+      norms[norm.path] = try source.norm(norm, at: shape.path(of: norm))
+    }
+    for linear in shape.linears {
+      let path = shape.path(of: linear.id)
+      let bias = try source.vector(path + ".bias", count: linear.outputs)
+      if bias == nil, linear.bias == .required {
         throw .missingTensor(path + ".bias", path: "the checkpoint")
       }
-      linears[linear.role] = Linear(
-        weight: try source.weight(path, outputs: shape.outputs, inputs: shape.inputs), bias: bias)
+      linears[linear.id] = Linear(weight: try source.weight(linear, at: path), bias: bias)
+    }
+    let attention = shape.attention
+    queryNorms = try Self.norms(
+      attention?.queryNorm, heads: attention?.core.heads ?? 0, of: shape, from: source)
+    keyNorms = try Self.norms(
+      attention?.keyNorm, heads: attention?.core.keyHeads ?? 0, of: shape, from: source)
+    if let name = attention?.sinks, let heads = attention?.core.heads {
+      sinks = try source.vector("\(shape.path).\(name)", count: heads)
+      if sinks == nil { throw .missingTensor("\(shape.path).\(name)", path: "the checkpoint") }
+    } else {
+      sinks = nil
+    }
+  }
+
+  private static func norms(
+    _ shape: AttentionShape.HeadNorm?, heads: Int, of block: BlockShape,
+    from source: some WeightSource
+  ) throws(ModelError) -> [Norm] {
+    guard let shape else { return [] }
+    let path = block.path(of: shape.norm)
+    switch shape.span {
+    case .head, .all: return [try source.norm(shape.norm, at: path)]
+    case .ownModule:
+      var norms: [Norm] = []
+      for head in 0..<heads { norms.append(try source.norm(shape.norm, at: "\(path).\(head)")) }
+      return norms
+    case .ownHead:
+      let weights = try source.matrix(path + ".weight", rows: heads, columns: shape.norm.width)
+      return (0..<heads).map { head in
+        Norm(
+          shape.norm,
+          weight: Array(weights[head * shape.norm.width..<(head + 1) * shape.norm.width]))
+      }
     }
   }
 
   /// Packs the weights, for running the block over several sequences: 1 to 6 bytes a value.
   public mutating func pack(on compute: Compute) {
-    for role in linears.keys { linears[role]?.prepared.pack(on: compute) }
+    for id in linears.keys { linears[id]?.prepared.pack(on: compute) }
   }
 
   /// Packs quantized weights for steps of a few tokens: as large as they are.
   public mutating func packForSteps(on compute: Compute) {
-    for role in linears.keys { linears[role]?.prepared.packForSteps(on: compute) }
+    for id in linears.keys { linears[id]?.prepared.packForSteps(on: compute) }
   }
 
   /// Gives mapped pages back to the system.
   public func release() {
     for linear in linears.values { linear.weight.release() }
+  }
+}
+
+extension WeightSource {
+  /// A small matrix that is no linear, as floats.
+  fileprivate func matrix(
+    _ name: String, rows: Int, columns: Int
+  ) throws(ModelError) -> [Float] {
+    let path = String(name.dropLast(".weight".count))
+    return try weight(path, outputs: rows, inputs: columns).values(of: 0..<rows)
   }
 }

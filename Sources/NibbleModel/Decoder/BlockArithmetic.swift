@@ -5,29 +5,71 @@ import NibbleTensor
 /// Apart from `ForwardPass` and its memory: a method of the owner of an array that is passed `inout`
 /// would hold a second reference to it, and every step would copy what it overwrites.
 struct BlockArithmetic: Sendable {
-  let config: DecoderConfig
   let compute: Compute
-  let rotary: RotaryTable
+  /// One table for each way in which blocks rotate.
+  let rotary: [RotaryShape: RotaryTable]
+
+  init(_ shape: DecoderShape, positions: Int, on compute: Compute) {
+    self.compute = compute
+    rotary = Dictionary(
+      uniqueKeysWithValues: Set(shape.attentions.compactMap(\.rotary)).map {
+        ($0, $0.table(positions: positions))
+      })
+  }
 
   func norm(_ states: [Float], _ norm: Norm, into y: inout [Float]) {
     var out = y.mutableSpan
-    compute.rmsNorm(
-      states.span, weight: norm.weight.span, epsilon: config.normEpsilon, into: &out)
+    switch norm.shape.kind {
+    case .rms:
+      compute.rmsNorm(
+        states.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
+    case .layer:
+      compute.layerNorm(
+        states.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
+    }
     if let bias = norm.bias { compute.addBias(bias.span, to: &out) }
   }
 
-  func apply(_ block: Block, _ role: Role, _ x: [Float], into y: inout [Float]) {
-    let linear = linear(block, role)
+  /// Norms queries or keys `[t, heads · d]` in place.
+  func norm(_ x: inout [Float], by norms: [Norm]) {
+    guard let first = norms.first else { return }
+    var out = x.mutableSpan
+    let isLayer = first.shape.kind == .layer
+    guard norms.count > 1 else {
+      compute.normalize(
+        &out, centers: isLayer, weight: first.weight.span, epsilon: first.shape.epsilon)
+      return
+    }
+    let ones = [Float](repeating: 1, count: first.shape.width)
+    compute.normalize(&out, centers: isLayer, weight: ones.span, epsilon: first.shape.epsilon)
+    let weights = norms.flatMap { $0.weight }
+    compute.multiplyRows(&out, by: weights.span)
+  }
+
+  func apply(_ block: Block, _ linear: LinearShape, _ x: [Float], into y: inout [Float]) {
+    let linear = self.linear(block, linear)
     var out = y.mutableSpan
     linear.prepared.multiply(x.span, into: &out, on: compute)
     if let bias = linear.bias { compute.addBias(bias.span, to: &out) }
   }
 
+  /// Query, key and value of the input `[t, k]`.
+  ///
+  /// - Parameter fused: takes all outputs of a linear that holds the three; `[t, outputs]` at its start.
   func project(
-    _ block: Block, _ x: [Float], intoQueries queries: inout [Float], keys: inout [Float],
-    values: inout [Float]
+    _ block: Block, _ shape: AttentionShape, _ x: [Float], intoQueries queries: inout [Float],
+    keys: inout [Float], values: inout [Float], fused: inout [Float]
   ) {
-    let linears = (linear(block, .query), linear(block, .key), linear(block, .value))
+    guard shape.inputs.count == 3 else {
+      applyFused(block, shape.inputs[0], x, into: &fused)
+      take(.query, of: shape.inputs[0], fused, x, into: &queries)
+      take(.key, of: shape.inputs[0], fused, x, into: &keys)
+      take(.value, of: shape.inputs[0], fused, x, into: &values)
+      return
+    }
+    let linears = (
+      linear(block, shape.inputs[0]), linear(block, shape.inputs[1]), linear(block, shape.inputs[2])
+    )
     var q = queries.mutableSpan
     var k = keys.mutableSpan
     var v = values.mutableSpan
@@ -39,12 +81,38 @@ struct BlockArithmetic: Sendable {
     if let bias = linears.2.bias { compute.addBias(bias.span, to: &v) }
   }
 
+  private func applyFused(
+    _ block: Block, _ shape: LinearShape, _ x: [Float], into fused: inout [Float]
+  ) {
+    let linear = linear(block, shape)
+    let count = x.count / shape.inputs * shape.outputs
+    var whole = fused.mutableSpan
+    var out = whole._mutatingExtracting(first: count)
+    linear.prepared.multiply(x.span, into: &out, on: compute)
+    if let bias = linear.bias { compute.addBias(bias.span, to: &out) }
+  }
+
+  private func take(
+    _ role: Role, of shape: LinearShape, _ fused: [Float], _ x: [Float], into y: inout [Float]
+  ) {
+    guard let part = shape.part(role) else { preconditionFailure("\(shape.id) has no \(role)") }
+    var out = y.mutableSpan
+    compute.take(
+      part.rows, of: fused.span.extracting(first: x.count / shape.inputs * shape.outputs),
+      width: shape.outputs, into: &out)
+  }
+
   /// Gate, up and down at once; false, and nothing happens, when they must run one by one.
-  func feedForward(_ block: Block, _ x: [Float], into y: inout [Float]) -> Bool {
-    let linears = (linear(block, .gate), linear(block, .up), linear(block, .down))
+  func feedForward(
+    _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into y: inout [Float]
+  ) -> Bool {
+    guard shape.activation == .silu, shape.isGated, shape.inputs.count == 2 else { return false }
+    let linears = (
+      linear(block, shape.inputs[0]), linear(block, shape.inputs[1]), linear(block, shape.down)
+    )
     let (gate, up, down) = (linears.0.prepared, linears.1.prepared, linears.2.prepared)
     guard linears.0.bias == nil, linears.1.bias == nil,
-      compute.runsFeedForward(gate, up, down, tokens: x.count / config.hidden)
+      compute.runsFeedForward(gate, up, down, tokens: x.count / shape.inputs[0].inputs)
     else { return false }
     var out = y.mutableSpan
     compute.feedForward(x.span, gate: gate, up: up, down: down, into: &out)
@@ -52,30 +120,51 @@ struct BlockArithmetic: Sendable {
     return true
   }
 
-  private func linear(_ block: Block, _ role: Role) -> Block.Linear {
-    guard let linear = block.linears[role] else {
-      preconditionFailure("the block has no \(role)")
+  private func linear(_ block: Block, _ shape: LinearShape) -> Block.Linear {
+    guard let linear = block.linears[shape.id] else {
+      preconditionFailure("the block has no \(shape.id)")
     }
     return linear
   }
 
-  /// `silu(gate) · up` into `gate`.
-  func gate(_ block: Block, _ x: [Float], into gate: inout [Float], up: inout [Float]) {
-    let linears = (linear(block, .gate), linear(block, .up))
-    var g = gate.mutableSpan
-    if linears.0.bias == nil, linears.1.bias == nil,
-      compute.runsGated(
-        linears.0.prepared, linears.1.prepared, tokens: x.count / config.hidden)
-    {
-      compute.gated(x.span, gate: linears.0.prepared, up: linears.1.prepared, into: &g)
+  /// `act(gate) · up`, or `act(up)`, into `gate`.
+  func gate(
+    _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into gate: inout [Float],
+    up: inout [Float], fused: inout [Float]
+  ) {
+    guard shape.isGated else {
+      apply(block, shape.inputs[0], x, into: &gate)
+      var out = gate.mutableSpan
+      compute.activate(&out, shape.activation)
       return
     }
-    var u = up.mutableSpan
-    PreparedWeight.multiply(
-      x.span, by: (linears.0.prepared, linears.1.prepared), into: &g, &u, on: compute)
-    if let bias = linears.0.bias { compute.addBias(bias.span, to: &g) }
-    if let bias = linears.1.bias { compute.addBias(bias.span, to: &u) }
-    compute.siluMultiply(&g, by: u.span)
+    if shape.inputs.count == 2 {
+      let linears = (linear(block, shape.inputs[0]), linear(block, shape.inputs[1]))
+      var g = gate.mutableSpan
+      if shape.activation == .silu, linears.0.bias == nil, linears.1.bias == nil,
+        compute.runsGated(
+          linears.0.prepared, linears.1.prepared, tokens: x.count / shape.inputs[0].inputs)
+      {
+        compute.gated(x.span, gate: linears.0.prepared, up: linears.1.prepared, into: &g)
+        return
+      }
+      var u = up.mutableSpan
+      PreparedWeight.multiply(
+        x.span, by: (linears.0.prepared, linears.1.prepared), into: &g, &u, on: compute)
+      if let bias = linears.0.bias { compute.addBias(bias.span, to: &g) }
+      if let bias = linears.1.bias { compute.addBias(bias.span, to: &u) }
+    } else {
+      applyFused(block, shape.inputs[0], x, into: &fused)
+      take(.gate, of: shape.inputs[0], fused, x, into: &gate)
+      take(.up, of: shape.inputs[0], fused, x, into: &up)
+    }
+    var g = gate.mutableSpan
+    if shape.activation == .silu {
+      compute.siluMultiply(&g, by: up.span)
+    } else {
+      compute.activate(&g, shape.activation)
+      compute.multiply(&g, by: up.span)
+    }
   }
 
   func add(_ x: [Float], to states: inout [Float]) {
@@ -83,17 +172,24 @@ struct BlockArithmetic: Sendable {
     compute.add(x.span, to: &out)
   }
 
-  func rotate(_ x: inout [Float], heads: Int, from position: Int) {
+  func scale(_ x: inout [Float], by factor: Float) {
     var out = x.mutableSpan
-    rotary.rotate(&out, heads: heads, from: position, on: compute)
+    compute.scale(&out, by: factor)
+  }
+
+  func rotate(_ x: inout [Float], _ shape: AttentionShape, heads: Int, from position: Int) {
+    guard let rotary = shape.rotary, let table = self.rotary[rotary] else { return }
+    var out = x.mutableSpan
+    table.rotate(&out, heads: heads, headSize: shape.core.headSize, from: position, on: compute)
   }
 
   func attend(
-    _ store: KeyValueStore, from position: Int, _ queries: [Float], keys: [Float],
-    values: [Float], into y: inout [Float]
+    _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
+    _ queries: [Float], keys: [Float], values: [Float], into y: inout [Float]
   ) {
     store.store(keys: keys.span, values: values.span, at: position, on: compute)
     var out = y.mutableSpan
-    config.attention.attend(queries.span, store, from: position, into: &out, on: compute)
+    shape.core.attend(
+      queries.span, store, from: position, sinks: block.sinks, into: &out, on: compute)
   }
 }

@@ -2,7 +2,11 @@ import NibbleTensor
 
 /// Intermediate results of one block, kept from block to block so that none is allocated twice.
 struct BlockMemory {
+  /// The states that entered a block whose branches run in parallel.
+  var input: [Float] = []
   var normed: [Float] = []
+  /// All outputs of a linear that holds several parts.
+  var fused: [Float] = []
   var queries: [Float] = []
   var keys: [Float] = []
   var values: [Float] = []
@@ -10,27 +14,49 @@ struct BlockMemory {
   var gate: [Float] = []
   var up: [Float] = []
   var result: [Float] = []
+  /// The result of a branch, or the states, after a norm.
+  var ended: [Float] = []
   /// Keys and values of a whole sequence that nobody continues.
   private var store: KeyValueStore?
 
-  mutating func resize(tokens: Int, _ config: DecoderConfig) {
-    guard normed.count != tokens * config.hidden else { return }
-    let queryWidth = config.attention.heads * config.attention.headSize
-    let keyWidth = config.attention.keyHeads * config.attention.headSize
-    normed = [Float](repeating: 0, count: tokens * config.hidden)
-    queries = [Float](repeating: 0, count: tokens * queryWidth)
-    keys = [Float](repeating: 0, count: tokens * keyWidth)
-    values = keys
-    attended = queries
-    gate = [Float](repeating: 0, count: tokens * config.intermediate)
-    up = gate
-    result = normed
+  mutating func resize(tokens: Int, _ shape: BlockShape, hidden: Int) {
+    Self.fit(&normed, tokens * hidden)
+    Self.fit(&result, tokens * hidden)
+    if shape.branches.contains(where: { $0.after != nil || $0.closing != nil }) {
+      Self.fit(&ended, tokens * hidden)
+    }
+    var fusedWidth = 0
+    if let attention = shape.attention {
+      Self.fit(&queries, tokens * attention.core.queryWidth)
+      Self.fit(&keys, tokens * attention.core.keyWidth)
+      Self.fit(&values, tokens * attention.core.keyWidth)
+      Self.fit(&attended, tokens * attention.core.queryWidth)
+      if attention.inputs.count == 1 { fusedWidth = attention.inputs[0].outputs }
+    }
+    if let feedForward = shape.feedForward {
+      Self.fit(&gate, tokens * feedForward.width)
+      if feedForward.isGated { Self.fit(&up, tokens * feedForward.width) }
+      if feedForward.isGated, feedForward.inputs.count == 1 {
+        fusedWidth = max(fusedWidth, feedForward.inputs[0].outputs)
+      }
+    }
+    if fused.count < tokens * fusedWidth {
+      fused = [Float](repeating: 0, count: tokens * fusedWidth)
+    }
+  }
+
+  private static func fit(_ values: inout [Float], _ count: Int) {
+    if values.count != count { values = [Float](repeating: 0, count: count) }
   }
 
   /// The store of a whole sequence; what it held is overwritten.
   mutating func sequenceStore(tokens: Int, _ attention: Attention) -> KeyValueStore {
     // A copy of this memory has the same store until one of the two writes.
-    if isKnownUniquelyReferenced(&self.store), let store, store.capacity == tokens { return store }
+    if isKnownUniquelyReferenced(&self.store), let store, store.capacity == tokens,
+      store.attention == attention
+    {
+      return store
+    }
     let new = KeyValueStore(attention, capacity: tokens)
     store = new
     return new

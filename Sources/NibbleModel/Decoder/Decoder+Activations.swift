@@ -18,9 +18,9 @@ extension Decoder {
     var decoder = self
     decoder.blocks = blocks.map { block in
       var block = block
-      for (role, linear) in block.linears {
+      for (id, linear) in block.linears {
         if let weight = linear.weight.withInt8Activations {
-          block.linears[role]?.weight = weight
+          block.linears[id]?.weight = weight
         }
       }
       return block

@@ -12,6 +12,6 @@ extension Decoder {
       let codes = try QuantizedMatrix(
         rounding: matrix, to: scheme, scaleFormat: .f32, releasing: true, on: compute)
       head = .quantized(codes, inputs: InputRounding(.dynamicPerToken(.int8)))
-    } catch { throw .nonFinite(tensor: config.family.head, index: error.index) }
+    } catch { throw .nonFinite(tensor: shape.head.path, index: error.index) }
   }
 }

@@ -5,21 +5,20 @@ public struct ForwardPass: Sendable {
   private let arithmetic: BlockArithmetic
   private var memory = BlockMemory()
 
-  public var config: DecoderConfig { arithmetic.config }
+  public let shape: DecoderShape
   public var compute: Compute { arithmetic.compute }
 
   /// - Parameter positions: how many positions a sequence may have.
-  public init(_ config: DecoderConfig, positions: Int, on compute: Compute) throws(ModelError) {
-    if let limit = config.rotary.limit, positions > limit {
+  public init(_ shape: DecoderShape, positions: Int, on compute: Compute) throws(ModelError) {
+    if let learned = shape.embedding.positions, positions > learned.rows - learned.offset {
       throw .tooManyTokens(
-        positions, limit: limit, what: "the model's rotary scaling is supported up to")
+        positions, limit: learned.rows - learned.offset, what: "the model has positions for")
     }
-    arithmetic = BlockArithmetic(
-      config: config, compute: compute,
-      rotary: RotaryTable(frequencies: config.rotary.frequencies, positions: 0..<positions))
+    self.shape = shape
+    arithmetic = BlockArithmetic(shape, positions: positions, on: compute)
   }
 
-  /// `x += o(attention(q, k, v of norm(x)))`, then `x += down(silu(gate) · up of norm(x))`.
+  /// Runs the branches of a block: `x = x + body(norm(x))` for each, as its shape says.
   ///
   /// - Parameters:
   ///   - states: `[t, hidden]`: the tokens of one sequence from `position` on; overwritten.
@@ -40,7 +39,7 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], isLast: Bool = false,
     watch: (Site, _ activation: [Float]) -> Void
   ) {
-    let store = memory.sequenceStore(tokens: states.count / config.hidden, config.attention)
+    let store = sequenceStore(of: block, tokens: states.count / shape.hidden)
     run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
 
@@ -51,47 +50,87 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], from position: Int,
     keeping store: KeyValueStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
   ) {
-    memory.resize(tokens: states.count / config.hidden, config)
-    attend(block, states, from: position, keeping: store)
-    watch(.attention, memory.normed)
-    watch(.output, memory.attended)
-    arithmetic.apply(block, .output, memory.attended, into: &memory.result)
-    arithmetic.add(memory.result, to: &states)
-    arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
-    watch(.feedForward, memory.normed)
-    if purpose != .states || !arithmetic.feedForward(block, memory.normed, into: &memory.result) {
-      gate(block)
-      watch(.down, memory.gate)
-      if purpose == .last { return }
-      arithmetic.apply(block, .down, memory.gate, into: &memory.result)
+    memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
+    let branches = block.shape.branches
+    let isParallel = block.shape.residual == .parallel
+    if isParallel { memory.input = states }
+    for (index, branch) in branches.enumerated() {
+      // The norm of two parallel branches is computed once.
+      let isRead = isParallel && index > 0 && branch.before == branches[0].before
+      if !isRead { read(branch, of: block, isParallel ? memory.input : states) }
+      if block.shape.addsToNormed { states = memory.normed }
+      switch branch.body {
+      case .attention(let attention):
+        attend(block, attention, from: position, keeping: store)
+        watch(.attention, memory.normed)
+        watch(.output, memory.attended)
+        arithmetic.apply(block, attention.output, memory.attended, into: &memory.result)
+      case .feedForward(let unit):
+        if !isRead { watch(.feedForward, memory.normed) }
+        if purpose != .states
+          || !arithmetic.feedForward(block, unit, memory.normed, into: &memory.result)
+        {
+          gate(block, unit)
+          watch(.down, memory.gate)
+          if purpose == .last, index == branches.count - 1 { return }
+          arithmetic.apply(block, unit.down, memory.gate, into: &memory.result)
+        }
+      }
+      end(branch, of: block, &states)
     }
+  }
+
+  /// The input of a branch, into `memory.normed`.
+  private mutating func read(_ branch: BlockShape.Branch, of block: Block, _ states: [Float]) {
+    if let norm = branch.before {
+      arithmetic.norm(states, self.norm(norm, of: block), into: &memory.normed)
+    } else {
+      memory.normed = states
+    }
+  }
+
+  /// Adds the result of a branch, `memory.result`, to the states.
+  private mutating func end(
+    _ branch: BlockShape.Branch, of block: Block, _ states: inout [Float]
+  ) {
+    if let norm = branch.after {
+      arithmetic.norm(memory.result, self.norm(norm, of: block), into: &memory.ended)
+      swap(&memory.result, &memory.ended)
+    }
+    if branch.scale != 1 { arithmetic.scale(&memory.result, by: branch.scale) }
     arithmetic.add(memory.result, to: &states)
+    if let norm = branch.closing {
+      arithmetic.norm(states, self.norm(norm, of: block), into: &memory.ended)
+      swap(&states, &memory.ended)
+    }
+  }
+
+  private func norm(_ shape: NormShape, of block: Block) -> Norm {
+    guard let norm = block.norms[shape.path] else {
+      preconditionFailure("the block has no \(shape.path)")
+    }
+    return norm
   }
 
   /// The activation `[t, k]` that enters the linears of `site`, for the states of a whole sequence.
   ///
-  /// - Parameter states: `[t, hidden]`: before the block for `attention` and `output`, after its
-  ///   attention for `feedForward` and `down`.
+  /// - Parameter states: `[t, hidden]`, those that enter the site's branch; those that enter the block
+  ///   where branches are parallel.
   public mutating func activation(
-    at site: Site, of block: Block, _ states: [Float]
+    at site: SiteShape, of block: Block, _ states: [Float]
   ) -> [Float] {
-    let tokens = states.count / config.hidden
-    memory.resize(tokens: tokens, config)
-    switch site {
-    case .attention:
-      arithmetic.norm(states, block.inputNorm, into: &memory.normed)
+    let tokens = states.count / shape.hidden
+    memory.resize(tokens: tokens, block.shape, hidden: shape.hidden)
+    let branch = block.shape.branches[site.branch]
+    read(branch, of: block, states)
+    switch branch.body {
+    case .attention where site.ending == nil, .feedForward where site.ending == nil:
       return memory.normed
-    case .output:
-      attend(
-        block, states, from: 0,
-        keeping: memory.sequenceStore(tokens: tokens, config.attention))
+    case .attention(let attention):
+      attend(block, attention, from: 0, keeping: sequenceStore(of: block, tokens: tokens))
       return memory.attended
-    case .feedForward:
-      arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
-      return memory.normed
-    case .down:
-      arithmetic.norm(states, block.postAttentionNorm, into: &memory.normed)
-      gate(block)
+    case .feedForward(let unit):
+      gate(block, unit)
       return memory.gate
     }
   }
@@ -99,52 +138,93 @@ public struct ForwardPass: Sendable {
   /// Keys, rotated, and values `[t, keyHeads · d]` of the sequence that was attended to last.
   public var keysAndValues: (keys: [Float], values: [Float]) { (memory.keys, memory.values) }
 
-  /// `states += linear(activation)`, for the output and down projections.
-  public mutating func add(
-    _ role: Role, of block: Block, _ activation: [Float], to states: inout [Float]
+  /// Ends the branch of a site: adds what its last linear makes of `activation` to the states that
+  /// entered the branch.
+  public mutating func endBranch(
+    of site: SiteShape, _ block: Block, _ activation: [Float], on states: inout [Float]
   ) {
-    memory.resize(tokens: states.count / config.hidden, config)
-    arithmetic.apply(block, role, activation, into: &memory.result)
-    arithmetic.add(memory.result, to: &states)
+    guard let ending = site.ending else { preconditionFailure("\(site.site) ends no branch") }
+    memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
+    let branch = block.shape.branches[site.branch]
+    if block.shape.addsToNormed {
+      read(branch, of: block, states)
+      states = memory.normed
+    }
+    arithmetic.apply(block, ending, activation, into: &memory.result)
+    end(branch, of: block, &states)
   }
 
-  /// Norm, query, key, value, attention: into `memory.attended`.
+  private mutating func sequenceStore(of block: Block, tokens: Int) -> KeyValueStore {
+    guard let attention = block.shape.attention else {
+      preconditionFailure("\(block.shape.path) has no attention")
+    }
+    return memory.sequenceStore(tokens: tokens, attention.core)
+  }
+
+  /// Query, key, value of `memory.normed` and attention: into `memory.attended`.
   private mutating func attend(
-    _ block: Block, _ states: [Float], from position: Int, keeping store: KeyValueStore
+    _ block: Block, _ attention: AttentionShape, from position: Int,
+    keeping store: KeyValueStore
   ) {
-    let (run, attention) = (arithmetic, config.attention)
-    run.norm(states, block.inputNorm, into: &memory.normed)
+    let run = arithmetic
     run.project(
-      block, memory.normed, intoQueries: &memory.queries, keys: &memory.keys,
-      values: &memory.values)
-    run.rotate(&memory.queries, heads: attention.heads, from: position)
-    run.rotate(&memory.keys, heads: attention.keyHeads, from: position)
+      block, attention, memory.normed, intoQueries: &memory.queries, keys: &memory.keys,
+      values: &memory.values, fused: &memory.fused)
+    run.norm(&memory.queries, by: block.queryNorms)
+    run.norm(&memory.keys, by: block.keyNorms)
+    run.rotate(&memory.queries, attention, heads: attention.core.heads, from: position)
+    run.rotate(&memory.keys, attention, heads: attention.core.keyHeads, from: position)
     run.attend(
-      store, from: position, memory.queries, keys: memory.keys, values: memory.values,
-      into: &memory.attended)
+      block, attention, store, from: position, memory.queries, keys: memory.keys,
+      values: memory.values, into: &memory.attended)
   }
 
-  /// Gate, up: `silu(gate) · up` of `memory.normed` into `memory.gate`.
-  private mutating func gate(_ block: Block) {
-    arithmetic.gate(block, memory.normed, into: &memory.gate, up: &memory.up)
+  /// What enters down: of `memory.normed` into `memory.gate`.
+  private mutating func gate(_ block: Block, _ unit: FeedForwardShape) {
+    arithmetic.gate(
+      block, unit, memory.normed, into: &memory.gate, up: &memory.up, fused: &memory.fused)
   }
 
-  /// The final norm and the head: logits `[t, part.count]` of a part of the vocabulary.
-  public func logits(
-    _ states: [Float], norm: Norm, head: PreparedWeight, into logits: inout [Float]
-  ) {
-    var normed = [Float](repeating: 0, count: states.count)
-    arithmetic.norm(states, norm, into: &normed)
+  /// Logits `[t, vocabulary]` of states after the last block.
+  public func logits(_ states: [Float], _ head: OutputHead, into logits: inout [Float]) {
     var out = logits.mutableSpan
-    head.multiply(normed.span, into: &out, on: compute)
+    let input = input(of: head, states)
+    head.weight.multiply(input.span, into: &out, on: compute)
+    if let cap = head.shape.softCap { compute.cap(&out, at: cap) }
   }
 
-  /// The final norm, the head and the loss of each row's target, in nats.
-  public func losses(
-    _ states: [Float], norm: Norm, head: PreparedWeight, targets: [Int]
-  ) -> [Double] {
-    var normed = [Float](repeating: 0, count: states.count)
-    arithmetic.norm(states, norm, into: &normed)
-    return compute.losses(normed.span, head: head, targets: targets)
+  /// The loss of each row's target, in nats.
+  public func losses(_ states: [Float], _ head: OutputHead, targets: [Int]) -> [Double] {
+    guard head.shape.softCap != nil else {
+      let input = input(of: head, states)
+      return compute.losses(input.span, head: head.weight, targets: targets)
+    }
+    var losses: [Double] = []
+    let width = shape.hidden
+    // Rows of logits that fit in a few tens of MiB.
+    let grain = max(1, (8 << 20) / max(1, shape.vocabulary))
+    for start in stride(from: 0, to: targets.count, by: grain) {
+      let rows = start..<min(start + grain, targets.count)
+      var logits = [Float](repeating: 0, count: rows.count * shape.vocabulary)
+      self.logits(
+        Array(states[rows.lowerBound * width..<rows.upperBound * width]), head, into: &logits)
+      losses += compute.losses(logits.span, targets: Array(targets[rows]))
+    }
+    return losses
+  }
+
+  /// What the head multiplies: normed, projected and scaled states.
+  private func input(of head: OutputHead, _ states: [Float]) -> [Float] {
+    var input = states
+    if let norm = head.norm { arithmetic.norm(states, norm, into: &input) }
+    if let projection = head.projection {
+      let tokens = states.count / shape.hidden
+      var projected = [Float](repeating: 0, count: tokens * projection.weight.rows)
+      var out = projected.mutableSpan
+      projection.multiply(input.span, into: &out, on: compute)
+      input = projected
+    }
+    if head.shape.scale != 1 { arithmetic.scale(&input, by: head.shape.scale) }
+    return input
   }
 }

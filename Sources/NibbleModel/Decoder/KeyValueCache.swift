@@ -11,28 +11,33 @@ public struct KeyValueCache: ~Copyable, Sendable {
   /// - Parameter scales: from calibration, for each block; used when they were measured for `format`.
   ///   Otherwise each token has its own.
   public init(
-    _ config: DecoderConfig, capacity: Int, format: CacheFormat = .f32,
+    _ shape: DecoderShape, capacity: Int, format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil
   ) {
     self.capacity = capacity
     self.format = format
-    layers = (0..<config.blocks).map {
+    layers = shape.attentions.enumerated().map { index, attention in
       KeyValueStore(
-        config.attention, capacity: capacity, format: format, calibrated: scales?[$0])
+        attention.core, capacity: capacity, format: format, calibrated: scales?[index])
     }
   }
 
-  /// Bytes that a token takes: its keys and values in each block, and its rows of the rotary table.
-  static func bytesPerToken(_ config: DecoderConfig, format: CacheFormat) -> Int {
-    config.blocks * format.bytesPerToken(config.attention)
-      + RotaryTable.bytesPerPosition(headSize: config.attention.headSize)
+  /// Bytes that a token takes: its keys and values in each block, and its rows of the rotary tables.
+  static func bytesPerToken(_ shape: DecoderShape, format: CacheFormat) -> Int {
+    shape.attentions.reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1.core) }
+  }
+
+  private static func rotaryBytes(_ shape: DecoderShape) -> Int {
+    Set(shape.attentions.compactMap(\.rotary)).reduce(0) {
+      $0 + RotaryTable.bytesPerPosition(pairs: $1.pairs)
+    }
   }
 
   /// Tokens that fit in so many bytes: whole pages.
-  static func tokens(in bytes: Int, _ config: DecoderConfig, format: CacheFormat) -> Int {
-    let page =
-      config.blocks * format.bytesPerPage(config.attention)
-      + KeyValueStore.page * RotaryTable.bytesPerPosition(headSize: config.attention.headSize)
+  static func tokens(in bytes: Int, _ shape: DecoderShape, format: CacheFormat) -> Int {
+    let page = shape.attentions.reduce(KeyValueStore.page * rotaryBytes(shape)) {
+      $0 + format.bytesPerPage($1.core)
+    }
     return max(0, bytes) / max(1, page) * KeyValueStore.page
   }
 

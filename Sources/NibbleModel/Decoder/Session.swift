@@ -4,10 +4,9 @@ public import NibbleTensor
 /// cache.
 public struct Session: ~Copyable {
   public let decoder: Decoder
-  private let ends: DecoderEnds
   /// The blocks and the head as products read them.
   private let blocks: [Block]
-  private let head: PreparedWeight
+  private let head: OutputHead
   private var pass: ForwardPass
   private var cache: KeyValueCache
   private var logits: [Float] = []
@@ -21,17 +20,14 @@ public struct Session: ~Copyable {
     scales: [KeyValueScales]? = nil, on compute: Compute
   ) throws(ModelError) {
     self.decoder = decoder
-    ends = DecoderEnds(decoder)
-    pass = try ForwardPass(decoder.config, positions: capacity, on: compute)
-    cache = KeyValueCache(decoder.config, capacity: capacity, format: format, scales: scales)
+    pass = try ForwardPass(decoder.shape, positions: capacity, on: compute)
+    cache = KeyValueCache(decoder.shape, capacity: capacity, format: format, scales: scales)
     blocks = decoder.blocks.map {
       var block = $0
       block.packForSteps(on: compute)
       return block
     }
-    var head = PreparedWeight(decoder.head)
-    head.packForSteps(on: compute)
-    self.head = head
+    head = OutputHead(decoder.ends, on: compute)
   }
 
   public var count: Int { cache.count }
@@ -61,21 +57,19 @@ public struct Session: ~Copyable {
   public mutating func withLogits(
     _ states: [Float], _ rows: Range<Int>, _ body: ([Float]) -> Void
   ) {
-    let width = decoder.config.hidden
-    let count = rows.count * decoder.config.vocabulary
+    let width = decoder.shape.hidden
+    let count = rows.count * decoder.shape.vocabulary
     if logits.count != count { logits = [Float](repeating: 0, count: count) }
     pass.logits(
-      Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
-      head: head, into: &logits)
+      Array(states[rows.lowerBound * width..<rows.upperBound * width]), head, into: &logits)
     body(logits)
   }
 
   /// `-log p` of the target of each of some rows of states, in nats.
   public func losses(_ states: [Float], _ rows: Range<Int>, targets: [Int]) -> [Double] {
-    let width = decoder.config.hidden
+    let width = decoder.shape.hidden
     return pass.losses(
-      Array(states[rows.lowerBound * width..<rows.upperBound * width]), norm: decoder.finalNorm,
-      head: head, targets: targets)
+      Array(states[rows.lowerBound * width..<rows.upperBound * width]), head, targets: targets)
   }
 
   private mutating func advance(_ tokens: [Int]) throws(ModelError) -> [Float] {
@@ -83,7 +77,7 @@ public struct Session: ~Copyable {
       throw .tooManyTokens(
         cache.count + tokens.count, limit: cache.capacity, what: "the cache holds")
     }
-    var states = try ends.states(of: tokens)
+    var states = try decoder.ends.states(of: tokens, from: cache.count, on: pass.compute)
     for index in decoder.blocks.indices {
       pass.run(
         blocks[index], on: &states, from: cache.count, keeping: cache.layers[index])

@@ -7,16 +7,49 @@ public protocol WeightSource: Sendable {
   func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight
   /// A vector by its full tensor name, as floats; nil when there is none.
   func vector(_ name: String, count: Int) throws(ModelError) -> [Float]?
-  /// The norm of the module at `path`.
-  func norm(_ path: String, width: Int) throws(ModelError) -> Norm
+  /// A norm by its full module path.
+  func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm
 }
 
 extension WeightSource {
-  /// Its weight alone: the families that Nibble runs have no bias there.
-  public func norm(_ path: String, width: Int) throws(ModelError) -> Norm {
-    guard let weight = try vector(path + ".weight", count: width) else {
-      throw .missingTensor(path + ".weight", path: "the checkpoint")
+  /// What the shape says that is stored.
+  public func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
+    try storedNorm(shape, at: path)
+  }
+
+  package func storedNorm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
+    func vector(_ end: String) throws(ModelError) -> [Float] {
+      guard let values = try self.vector("\(path).\(end)", count: shape.width) else {
+        throw .missingTensor("\(path).\(end)", path: "the checkpoint")
+      }
+      return values
     }
-    return Norm(weight: weight)
+    var weight =
+      shape.hasWeight ? try vector("weight") : [Float](repeating: 1, count: shape.width)
+    if shape.offset != 0 { weight = weight.map { $0 + shape.offset } }
+    return Norm(shape, weight: weight, bias: shape.hasBias ? try vector("bias") : nil)
+  }
+
+  /// The weight of a linear, `[outputs, inputs]` however it lies on disk.
+  func weight(_ linear: LinearShape, at path: String) throws(ModelError) -> Weight {
+    guard linear.isTransposed else {
+      return try weight(path, outputs: linear.outputs, inputs: linear.inputs)
+    }
+    return try weight(path, outputs: linear.inputs, inputs: linear.outputs).transposed
+  }
+}
+
+extension Weight {
+  /// A copy `[columns, rows]` in float32.
+  fileprivate var transposed: Weight {
+    let source = values(of: 0..<rows)
+    var values = [Float](repeating: 0, count: source.count)
+    for row in 0..<rows {
+      for column in 0..<columns { values[column * rows + row] = source[row * columns + column] }
+    }
+    return .float(
+      FloatMatrix(
+        format: .f32, rows: columns, columns: rows,
+        bytes: Bytes(FloatFormat.f32.encode(values.span))))
   }
 }

@@ -60,7 +60,7 @@ public struct Generator: ~Copyable {
     var text = StopFilter(stops: stops)
     var decoder = Tokenizer.StreamDecoder(tokenizer, skipSpecialTokens: true)
     var tokens: [Int] = []
-    let ends = Set(session.decoder.config.endOfText + [tokenizer.eos].compactMap(\.self))
+    let ends = Set(session.decoder.shape.endOfText + [tokenizer.eos].compactMap(\.self))
     var end = End.tokenLimit
     while tokens.count < limit {
       let token = sampler.choose(logits, history: history)

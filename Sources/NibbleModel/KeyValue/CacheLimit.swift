@@ -22,7 +22,7 @@ public enum CacheLimit: Hashable, Sendable {
         Int(share * Double(max(0, freeBytes - decoder.weightBytes)))
       case .bytes(let bytes): bytes
       }
-    return KeyValueCache.tokens(in: bytes, decoder.config, format: format)
+    return KeyValueCache.tokens(in: bytes, decoder.shape, format: format)
   }
 
   /// How many tokens a session gets that would like `wanted`.
@@ -36,7 +36,7 @@ public enum CacheLimit: Hashable, Sendable {
     guard needed <= fitting else {
       throw .cacheTooSmall(
         tokens: needed, fitting: fitting,
-        bytesPerToken: KeyValueCache.bytesPerToken(decoder.config, format: format),
+        bytesPerToken: KeyValueCache.bytesPerToken(decoder.shape, format: format),
         limit: description)
     }
     return min(wanted, fitting)

@@ -38,7 +38,7 @@ public struct CalibrateRun {
       throw .statistics(path: path, reason: "the calibration text repeats a window")
     }
     do {
-      let config = try checkpoint.decoderConfig()
+      let config = try checkpoint.decoderShape()
       let ends = try DecoderEnds(config, from: checkpoint)
       var streams = try StateStreams(
         calibration: windows, heldOut: [], needs: .statistics, config: config, ends: ends,
@@ -48,20 +48,20 @@ public struct CalibrateRun {
         config, model: StatisticsFile.fingerprint(of: checkpoint),
         tokens: windows.reduce(0) { $0 + $1.count }, windows: identities, to: path)
       var audits: [Audit] = []
-      for index in 0..<config.blocks {
+      for (index, shape) in config.blocks.enumerated() {
         guard !shouldStop() else {
           throw QuantizeError.interruptedWithoutTrace(work: "calibration")
         }
-        let block = try Block(index, of: config, from: checkpoint)
+        let block = try Block(shape, from: checkpoint)
         let (records, halves) = try streams.recordsInHalves(of: block, index)
         block.release()
         try writer.append(streams.keyValues, index)
-        for site in Site.allCases {
+        for site in shape.sites.map(\.site) {
           guard let record = records[site] else { continue }
           try writer.append(record, index, site)
           audits.append(Audit(record, firstHalf: halves[site], index, site))
         }
-        progress(index + 1, config.blocks)
+        progress(index + 1, config.blocks.count)
       }
       try writer.finish()
       return audits
@@ -81,12 +81,12 @@ public struct CalibrateRun {
       }
       windows.formUnion(file.windows)
     }
-    let config: DecoderConfig
-    do { config = try checkpoint.decoderConfig() } catch { throw .model(error) }
+    let config: DecoderShape
+    do { config = try checkpoint.decoderShape() } catch { throw .model(error) }
     let writer = try StatisticsWriter(
       config, model: StatisticsFile.fingerprint(of: checkpoint),
       tokens: files.reduce(0) { $0 + $1.tokens }, windows: windows, to: path)
-    for block in 0..<config.blocks {
+    for (block, shape) in config.blocks.enumerated() {
       var keyValues = KeyValueRecord()
       for file in files {
         let record = try file.keyValues(block)
@@ -96,16 +96,16 @@ public struct CalibrateRun {
         keyValues.merge(record)
       }
       try writer.append(keyValues, block)
-      for site in Site.allCases {
-        var merged = ActivationRecord(channels: config.inputs(of: site))
+      for site in shape.sites {
+        var merged = ActivationRecord(channels: site.width)
         for file in files {
-          let record = try file.record(block, site)
+          let record = try file.record(block, site.site)
           guard record.channels == merged.channels else {
             throw .statistics(path: file.path, reason: "its records have other sizes")
           }
           merged.merge(record)
         }
-        try writer.append(merged, block, site)
+        try writer.append(merged, block, site.site)
       }
     }
     try writer.finish()

@@ -32,19 +32,21 @@ extension StateStreams {
     watch: (Site, _ activation: [Float], _ channels: Int) -> Void = { _, _, _ in }
   ) -> [Site: ActivationRecord] {
     var records: [Site: ActivationRecord] = [:]
+    let widths = Dictionary(
+      uniqueKeysWithValues: block.shape.sites.map { ($0.site, $0.width) })
     var block = block
     block.pack(on: pass.compute)
     keyValues = KeyValueRecord()
     for index in calibration {
       let identity = WindowIdentity(windows[index])
-      let (config, compute, bound) = (pass.config, pass.compute, sampleBound)
+      let (compute, bound) = (pass.compute, sampleBound)
       pass.run(block, on: &source[index], isLast: isLast) { site, activation in
-        let channels = config.inputs(of: site)
+        let channels = widths[site] ?? 0
         records[site, default: ActivationRecord(channels: channels)].add(
           activation, window: identity, samplingUpTo: bound, on: compute)
         watch(site, activation, channels)
       }
-      watchKeysAndValues()
+      watchKeysAndValues(of: block)
     }
     return records
   }
@@ -57,59 +59,51 @@ extension StateStreams {
   ///   - inputs: how the layers round what enters; those of a site alike.
   ///   - round: the weights of a site's linears, from its moments `Σ x̂ x̂ᵀ`.
   mutating func roundInOrder(
-    _ block: inout Block, inputs: [Role: InputRounding],
-    _ round: (Site, GramMatrix) -> [Role: Weight]
+    _ block: inout Block, inputs: [LinearID: InputRounding],
+    _ round: (SiteShape, GramMatrix) -> [LinearID: Weight]
   ) {
     let compute = pass.compute
     keyValues = KeyValueRecord()
-    for site in Site.allCases {
-      let channels = pass.config.inputs(of: site)
+    // Branches in parallel all read the states that enter the block.
+    let moves = block.shape.residual == .sequential
+    for site in block.shape.sites {
+      let channels = site.width
       var moments = GramMatrix(channels: channels)
       var kept: [[Float]] = []
       var keptBytes = 0
       for index in calibration {
         let activation = pass.activation(at: site, of: block, quantized[index])
-        if site == .output { watchKeysAndValues() }
-        let rounding = inputs[site.roles[0]]
+        if site.site == .output { watchKeysAndValues(of: block) }
+        let rounding = inputs[site.ids[0]]
         moments.add(
           rounding?.rounded(activation, columns: channels, on: compute) ?? activation, on: compute)
-        if site.addsToStates != nil, keptBytes < Self.keptBytes {
+        if moves, site.ending != nil, keptBytes < Self.keptBytes {
           kept.append(activation)
           keptBytes += 4 * activation.count
         }
       }
       moments.finish(on: compute)
-      for (role, weight) in round(site, moments) { block.linears[role]?.weight = weight }
+      for (id, weight) in round(site, moments) { block.linears[id]?.weight = weight }
       block.pack(on: compute)
-      guard let role = site.addsToStates else { continue }
+      guard moves, site.ending != nil else { continue }
       for index in calibration {
         let activation =
           index < kept.count ? kept[index] : pass.activation(at: site, of: block, quantized[index])
-        pass.add(role, of: block, activation, to: &quantized[index])
+        pass.endBranch(of: site, block, activation, on: &quantized[index])
       }
     }
+    guard !moves else { return }
+    for index in calibration { pass.run(block, on: &quantized[index]) { _, _ in } }
   }
 
   /// Adds the keys and values of the window that was attended to last.
-  private mutating func watchKeysAndValues() {
+  private mutating func watchKeysAndValues(of block: Block) {
     let (keys, values) = pass.keysAndValues
-    let attention = pass.config.attention
     keyValues.add(
-      keys: keys, values: values, width: attention.keyHeads * attention.headSize,
+      keys: keys, values: values, width: block.shape.attention?.core.keyWidth ?? 0,
       on: pass.compute)
   }
 
   /// Bytes of activations that are kept rather than computed twice.
   static let keptBytes = 256 << 20
-}
-
-extension Site {
-  /// The linear that reads this activation and adds to the states, if one does.
-  var addsToStates: Role? {
-    switch self {
-    case .output: .output
-    case .down: .down
-    case .attention, .feedForward: nil
-    }
-  }
 }

@@ -18,19 +18,17 @@ extension StatisticsFile {
     _ count: Int, by loudness: InputLoudness, of checkpoint: Checkpoint
   ) throws(QuantizeError) -> [String] {
     try check(checkpoint)
-    let config: DecoderConfig
-    do { config = try checkpoint.decoderConfig() } catch { throw .model(error) }
+    let shape: DecoderShape
+    do { shape = try checkpoint.decoderShape() } catch { throw .model(error) }
     var found: [(path: String, loudness: Double)] = []
-    for block in 0..<config.blocks {
-      for site in Site.allCases {
-        let record = try record(block, site)
+    for (block, shape) in shape.blocks.enumerated() {
+      for site in shape.sites {
+        let record = try record(block, site.site)
         let peak = Double(zip(record.low, record.high).map { max(-$0, $1) }.max() ?? 0)
         let values = Double(max(1, record.tokens * record.channels))
         let square = record.energy.reduce(0) { $0 + $1.value } / values
         let value = loudness == .peak ? peak : square > 0 ? peak / square.squareRoot() : 0
-        for role in site.roles {
-          found.append((config.family.path(of: role, block: block), value))
-        }
+        for id in site.ids { found.append((shape.path(of: id), value)) }
       }
     }
     let order = found.indices.sorted { a, b in

@@ -138,7 +138,7 @@ final class StatisticsWriter {
   private let writer: SafetensorsWriter
 
   init(
-    _ config: DecoderConfig, model: String, tokens: Int, windows: Set<WindowIdentity>,
+    _ shape: DecoderShape, model: String, tokens: Int, windows: Set<WindowIdentity>,
     to path: String
   ) throws(QuantizeError) {
     do { output = try OutputFile(path) } catch { throw .folder(error) }
@@ -146,12 +146,12 @@ final class StatisticsWriter {
     func add(_ name: String, _ dtype: DType, _ shape: [Int]) {
       tensors.append(SafetensorsLayout.Tensor(name: name, dtype: dtype, shape: shape))
     }
-    let width = config.attention.keyHeads * config.attention.headSize
-    for block in 0..<config.blocks {
+    for (block, shape) in shape.blocks.enumerated() {
+      let width = shape.attention?.core.keyWidth ?? 0
       for name in Self.cacheParts { add("block.\(block).\(name)", .f32, [width]) }
-      for site in Site.allCases {
-        let prefix = "block.\(block).\(site.rawValue)."
-        let k = config.inputs(of: site)
+      for site in shape.sites {
+        let prefix = "block.\(block).\(site.site.rawValue)."
+        let k = site.width
         add(prefix + "low", .f32, [k])
         add(prefix + "high", .f32, [k])
         add(prefix + "magnitude", .i64, [k, 2])

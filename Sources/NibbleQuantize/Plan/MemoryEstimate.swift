@@ -35,7 +35,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
   }
 
   init(
-    _ units: [Plan.Unit], decoder: DecoderConfig?, windows: WindowSizes, recipe: Recipe,
+    _ units: [Plan.Unit], decoder: DecoderShape?, windows: WindowSizes, recipe: Recipe,
     isMapped: Bool
   ) {
     program = 64 << 20
@@ -54,10 +54,9 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
       logits = 0
       return
     }
-    let attention = decoder.attention
-    let width =
-      5 * decoder.hidden + 2 * decoder.intermediate
-      + 2 * (attention.heads + 4 * attention.keyHeads) * attention.headSize
+    let attention =
+      decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0
+    let width = 5 * decoder.hidden + 2 * decoder.intermediate + 2 * attention
     // Scratch: rows of three weights and two activations in tiles, up to 6 bytes a value.
     let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)
     activations = 4 * longest * width + products
@@ -90,13 +89,13 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
   }
 
   private static func steps(
-    _ blocks: [Plan.Unit], _ decoder: DecoderConfig, _ calibration: [Int], _ needs: Step.Needs
+    _ blocks: [Plan.Unit], _ decoder: DecoderShape, _ calibration: [Int], _ needs: Step.Needs
   ) -> Int {
     // The block's floats as steps change them and as they run, and one matrix on its way to codes.
     let values = blocks.map { $0.layers.reduce(0) { $0 + $1.inputs * $1.outputs } }.max() ?? 0
     let largest = blocks.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
     var bytes = 4 * (2 * values + 4 * largest)
-    let widths = Site.allCases.map { decoder.inputs(of: $0) }
+    let widths = decoder.blocks.first?.sites.map(\.width) ?? []
     let square = (widths.max() ?? 0) * (widths.max() ?? 0)
     if needs.contains(.moments) { bytes += 4 * (widths.reduce(0) { $0 + $1 * $1 } + 2 * square) }
     if needs.contains(.quantized) {

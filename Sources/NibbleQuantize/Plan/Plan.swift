@@ -8,7 +8,12 @@ public struct Plan: Sendable {
   public struct Layer: Sendable, Hashable {
     /// Module path, without `.weight`.
     public var path: String
+    /// What it is in its block; nil outside the blocks and in families that Nibble does not run.
+    public var linear: LinearID?
+    /// What it is for its block, where it is one thing.
     public var role: Role?
+    /// The activation that enters it.
+    public var site: Site?
     public var outputs: Int
     public var inputs: Int
     public var scheme: LinearScheme
@@ -52,7 +57,7 @@ public struct Plan: Sendable {
   public struct BiasedNorm: Sendable, Hashable {
     /// Module path, without `.weight`.
     public var path: String
-    public var width: Int
+    public var shape: NormShape
     public var format: FloatFormat
     /// What is written beside its weight.
     public var tensors: [SafetensorsLayout.Tensor]
@@ -69,7 +74,7 @@ public struct Plan: Sendable {
   public let recipe: Recipe
   public let exporter: any Exporter
   /// The decoder's view of the source; nil for an unknown family, whose verdict is on weights alone.
-  public let decoder: DecoderConfig?
+  public let decoder: DecoderShape?
   public let familyError: ModelError?
   public let units: [Unit]
   public let keptFloat: [KeptFloat]
@@ -79,6 +84,11 @@ public struct Plan: Sendable {
   public let sourceConfig: JSON
   public internal(set) var refusals: [Refusal]
   public internal(set) var memory: MemoryEstimate
+
+  /// What most families call their head.
+  static let commonHead = "lm_head"
+  /// The module path of the head.
+  public var headPath: String { decoder?.head.path ?? Self.commonHead }
 
   public var layers: [Layer] { units.flatMap(\.layers) }
   public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
@@ -108,7 +118,7 @@ public struct Plan: Sendable {
       if let method = try checkpoint.quantizationMethod() {
         throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
       }
-      decoder = try checkpoint.decoderConfig()
+      decoder = try checkpoint.decoderShape()
       familyError = nil
     } catch let error as QuantizeError { throw error } catch let error as ModelError {
       guard case .unknownFamily = error else { throw .model(error) }
@@ -149,13 +159,16 @@ public struct Plan: Sendable {
       Self.refusals(bySchemes[$0] ?? [], $0.weights)
     }
     refusals += exporter.refusals(self)
+    if let transposed = transposedLayer { refusals.append(transposed) }
     if decoder == nil {
       refusals += UnknownLayout(
         checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter
       ).refusals()
     }
     if let cache = recipe.cache, let decoder {
-      if let fault = cache.fault(keyHeads: decoder.attention.keyHeads) {
+      if let fault = decoder.attentions.lazy.compactMap({ cache.fault(keyHeads: $0.core.keyHeads) })
+        .first
+      {
         refusals.append(.engine(fault))
       } else if cache.ranks == nil, units.allSatisfy(\.cacheTensors.isEmpty) {
         refusals.append(
@@ -174,6 +187,18 @@ public struct Plan: Sendable {
     if let budget, memory.total > budget {
       refusals.append(.memory(needed: memory.total, budget: budget))
     }
+  }
+
+  /// Weights `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  private var transposedLayer: Refusal? {
+    guard let decoder else { return nil }
+    let names = decoder.blocks.first?.linears.filter(\.isTransposed).map(\.id) ?? []
+    guard let layer = layers.first(where: { $0.linear.map(names.contains) == true }) else {
+      return nil
+    }
+    return .engine(
+      "\(layer.path): the weights of \(decoder.family) lie inputs first, and engines do not load them as "
+        + "quantized linears. Nibble runs this model as it is: nibble run, nibble eval.")
   }
 
   /// One refusal for all layers that share a width.
@@ -205,36 +230,38 @@ public struct Plan: Sendable {
   }
 
   private static func withCaches(
-    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderConfig?
+    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderShape?
   ) -> [Unit] {
     guard let cache = recipe.cache, let decoder else { return units }
     return units.map { unit in
-      guard let block = unit.block else { return unit }
+      guard let block = unit.block, let attention = decoder.blocks[block].attention else {
+        return unit
+      }
       var unit = unit
       unit.cacheTensors = exporter.cacheTensors(
-        cache.format, decoder.attention, of: decoder.family.attentionPath(block: block))
+        cache.format, attention.core, of: "\(decoder.blocks[block].path).\(attention.path)")
       return unit
     }
   }
 
   private static func withNorms(
-    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderConfig?
+    _ units: [Unit], _ recipe: Recipe, _ exporter: any Exporter, _ decoder: DecoderShape?
   ) -> [Unit] {
     guard recipe.biasesNorms, let decoder else { return units }
-    let family = decoder.family
     return units.map { unit in
       var unit = unit
-      let paths =
-        unit.block.map { block in
-          [family.inputNorm, family.postAttentionNorm].map { family.normPath($0, block: block) }
-        } ?? [family.finalNorm]
-      unit.norms = paths.compactMap { path in
+      let norms: [(path: String, shape: NormShape)] =
+        unit.block.map { index in
+          let block = decoder.blocks[index]
+          return block.norms.map { (block.path(of: $0), $0) }
+        } ?? [decoder.finalNorm].compactMap(\.self).map { ($0.path, $0) }
+      unit.norms = norms.filter { !$0.shape.hasBias }.compactMap { path, shape in
         guard
           let format = unit.copies.first(where: { $0.name == path + ".weight" })?.dtype.floatFormat
         else { return nil }
         return BiasedNorm(
-          path: path, width: decoder.hidden, format: format,
-          tensors: exporter.tensors(ofNorm: path, width: decoder.hidden, format))
+          path: path, shape: shape, format: format,
+          tensors: exporter.tensors(ofNorm: path, width: shape.width, format))
       }
       return unit
     }

@@ -10,7 +10,7 @@ import NibbleTensor
 struct UnitSorter {
   private let recipe: Recipe
   private let exporter: any Exporter
-  private let decoder: DecoderConfig?
+  private let decoder: DecoderShape?
   private var blocks: [Int: Plan.Unit] = [:]
   private var outside = Plan.Unit(
     name: "embeddings, final norm and head", block: nil, layers: [], copies: [])
@@ -20,7 +20,7 @@ struct UnitSorter {
   /// Linear layers, quantized or kept float by the recipe.
   private(set) var linearPaths: [String] = []
 
-  init(recipe: Recipe, exporter: any Exporter, decoder: DecoderConfig?) {
+  init(recipe: Recipe, exporter: any Exporter, decoder: DecoderShape?) {
     self.recipe = recipe
     self.exporter = exporter
     self.decoder = decoder
@@ -39,7 +39,7 @@ struct UnitSorter {
   }
 
   mutating func add(_ tensor: Checkpoint.Tensor) {
-    let block = Self.block(of: tensor.name)
+    let block = decoder.map { $0.place(of: tensor.name).block } ?? Self.block(of: tensor.name)
     var unit =
       block.map {
         blocks[$0] ?? Plan.Unit(name: "block \($0)", block: $0, layers: [], copies: [])
@@ -81,15 +81,15 @@ struct UnitSorter {
   /// Makes a head of its own from the embedding, when the head is to be quantized and shares it: the
   /// embedding stays float.
   mutating func untieHead() {
-    guard recipe.quantizesHead, !quantizesHead, let decoder, decoder.tiesHead,
-      let scheme = recipe.headScheme(of: decoder.family.head),
+    guard recipe.quantizesHead, !quantizesHead, let decoder, decoder.head.isTied,
+      let scheme = recipe.headScheme(of: decoder.head.path),
       let embedding = outside.copies.first(where: {
-        $0.name == decoder.family.embedding + ".weight"
+        $0.name == decoder.embedding.path + ".weight"
       }), let format = embedding.dtype.floatFormat, embedding.shape.count == 2
     else { return }
-    linearPaths.append(decoder.family.head)
+    linearPaths.append(decoder.head.path)
     var layer = Plan.Layer(
-      path: decoder.family.head, role: nil, outputs: embedding.shape[0],
+      path: decoder.head.path, outputs: embedding.shape[0],
       inputs: embedding.shape[1], scheme: scheme, sourceBytes: 0, modelFormat: format)
     layer.sharedTensor = embedding.name
     layer.tensors = exporter.tensors(of: layer)
@@ -97,34 +97,40 @@ struct UnitSorter {
   }
 
   /// Every linear and norm the family needs must be there, with its shape.
-  func check(_ decoder: DecoderConfig, _ checkpoint: Checkpoint) throws(QuantizeError) {
-    for block in 0..<decoder.blocks {
-      for linear in decoder.family.linears {
-        let shape = decoder.shape(of: linear.role)
-        let path = decoder.family.path(of: linear.role, block: block)
-        try require(path + ".weight", [shape.outputs, shape.inputs], checkpoint)
-        if decoder.needsBias(linear.role) || checkpoint.tensor(path + ".bias") != nil {
-          try require(path + ".bias", [shape.outputs], checkpoint)
+  func check(_ decoder: DecoderShape, _ checkpoint: Checkpoint) throws(QuantizeError) {
+    for block in decoder.blocks {
+      for linear in block.linears {
+        let path = block.path(of: linear.id)
+        try require(
+          path + ".weight",
+          linear.isTransposed ? [linear.inputs, linear.outputs] : [linear.outputs, linear.inputs],
+          checkpoint)
+        if linear.bias == .required || checkpoint.tensor(path + ".bias") != nil {
+          try require(path + ".bias", [linear.outputs], checkpoint)
         }
       }
-      for norm in [decoder.family.inputNorm, decoder.family.postAttentionNorm] {
-        try require(
-          decoder.family.normPath(norm, block: block) + ".weight", [decoder.hidden], checkpoint)
-      }
+      for norm in block.norms { try require(norm, at: block.path(of: norm), checkpoint) }
     }
-    try require(decoder.family.finalNorm + ".weight", [decoder.hidden], checkpoint)
+    if let norm = decoder.finalNorm { try require(norm, at: norm.path, checkpoint) }
     let ends =
-      decoder.tiesHead
-      ? [decoder.family.embedding] : [decoder.family.embedding, decoder.family.head]
+      decoder.head.isTied ? [decoder.embedding.path] : [decoder.embedding.path, decoder.head.path]
     for path in ends {
-      try require(path + ".weight", [decoder.vocabulary, decoder.hidden], checkpoint)
+      try require(
+        path + ".weight", [decoder.vocabulary, decoder.embedding.width], checkpoint)
     }
-    if let extra = blocks.keys.max(), extra >= decoder.blocks {
+    if let extra = blocks.keys.max(), extra >= decoder.blocks.count {
       throw .model(
         .config(
           path: checkpoint.configPath, field: "num_hidden_layers",
-          reason: "is \(decoder.blocks), but the weights hold block \(extra)"))
+          reason: "is \(decoder.blocks.count), but the weights hold block \(extra)"))
     }
+  }
+
+  private func require(
+    _ norm: NormShape, at path: String, _ checkpoint: Checkpoint
+  ) throws(QuantizeError) {
+    if norm.hasWeight { try require(path + ".weight", [norm.width], checkpoint) }
+    if norm.hasBias { try require(path + ".bias", [norm.width], checkpoint) }
   }
 
   private func require(
@@ -152,17 +158,23 @@ struct UnitSorter {
       return nil
     }
     let path = String(tensor.name.dropLast(".weight".count))
-    let role = decoder?.family.linears.first { path.hasSuffix("." + $0.path) }?.role
-    let isHead = block == nil && (path == "lm_head" || path == decoder?.family.head)
+    let linear = linear(at: path)
+    let isHead = block == nil && path == decoder?.head.path ?? Plan.commonHead
+    if decoder?.isOfTower(tensor.name) == true {
+      keptFloat.append(
+        Plan.KeptFloat(path: path, reason: "part of another modality", isLinear: true))
+      return nil
+    }
     if block == nil {
       guard isHead, recipe.quantizesHead else {
         keptFloat.append(
           Plan.KeptFloat(
             path: path,
-            reason: isHead ? "the head stays float unless asked" : "embeddings stay float"))
+            reason: isHead ? "the head stays float unless asked" : "embeddings stay float",
+            isLinear: [decoder?.embedding.projection, decoder?.head.projection].contains(path)))
         return nil
       }
-    } else if decoder != nil ? role == nil : !Self.looksLinear(path) {
+    } else if decoder != nil ? linear == nil : !Self.looksLinear(path) {
       keptFloat.append(
         Plan.KeptFloat(path: path, reason: "not known to be a linear layer", isLinear: true))
       return nil
@@ -174,11 +186,22 @@ struct UnitSorter {
       return nil
     }
     var layer = Plan.Layer(
-      path: path, role: role, outputs: tensor.shape[0], inputs: tensor.shape[1],
+      path: path, linear: linear?.shape.id, role: linear?.shape.role, site: linear?.site,
+      outputs: linear?.shape.outputs ?? tensor.shape[0],
+      inputs: linear?.shape.inputs ?? tensor.shape[1],
       scheme: scheme, sourceBytes: tensor.byteCount, modelFormat: format)
     layer.isSparse = recipe.isSparse
     layer.tensors = exporter.tensors(of: layer)
     return layer
+  }
+
+  private func linear(at path: String) -> (shape: LinearShape, site: Site?)? {
+    guard let decoder else { return nil }
+    let place = decoder.place(of: path)
+    guard let block = place.block, block < decoder.blocks.count,
+      let shape = decoder.blocks[block].linear(LinearID(rawValue: place.name))
+    else { return nil }
+    return (shape, decoder.blocks[block].site(of: shape.id)?.site)
   }
 
   /// The first number that stands alone between full stops: `model.layers.3.mlp...` is in block 3.

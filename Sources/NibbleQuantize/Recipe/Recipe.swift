@@ -145,7 +145,7 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
     default: break
     }
-    if quantizesHead, headScheme(of: "lm_head")?.activations?.isStatic ?? false {
+    if quantizesHead, headScheme(of: Plan.commonHead)?.activations?.isStatic ?? false {
       return
         "the head's inputs have no range from calibration; use dynamic activations in the exception "
         + "that matches lm_head, or keep the head float"

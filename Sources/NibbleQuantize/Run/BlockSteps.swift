@@ -31,7 +31,7 @@ struct BlockSteps {
           layer.tensor, rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let matrix: QuantizedMatrix
-      if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.role != nil {
+      if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.linear != nil {
         let weight = FloatRows(.float(source), on: compute)
         if let bad = weight.firstNonFinite(on: compute) {
           throw .nonFinite(tensor: layer.path + ".weight", index: bad)
@@ -52,7 +52,7 @@ struct BlockSteps {
     }
     for norm in unit.norms {
       do {
-        add(try checkpoint.norm(norm.path, width: norm.width), norm, to: &outcome)
+        add(try checkpoint.norm(norm.shape, at: norm.path), norm, to: &outcome)
       } catch { throw .model(error) }
     }
     return outcome
@@ -62,11 +62,11 @@ struct BlockSteps {
   /// rounding their codes again: those of a site, when each has one FP8 scale.
   private func fused(with layer: Plan.Layer) -> [Plan.Layer] {
     let weights = layer.scheme.weights
-    guard weights.format == .e4m3, weights.granularity == .tensor, let role = layer.role else {
+    guard weights.format == .e4m3, weights.granularity == .tensor, let site = layer.site else {
       return []
     }
     return unit.layers.filter { other in
-      other.scheme == layer.scheme && other.role.map { Site(of: $0) } == Site(of: role)
+      other.scheme == layer.scheme && other.site == site
     }
   }
 
@@ -107,46 +107,48 @@ struct BlockSteps {
 
   /// Runs the steps that learn from calibration, and moves the calibration states past the block.
   func calibrated(
-    _ source: Block, _ index: Int, config: DecoderConfig, _ known: StatisticsFile?,
+    _ source: Block, _ index: Int, isLast: Bool, _ known: StatisticsFile?,
     _ streams: inout StateStreams?
   ) throws(QuantizeError) -> Outcome {
     let needs = plan.recipe.needs
     var outcome = Outcome()
-    var block = FloatBlock(source, index, of: config, in: checkpoint, on: compute)
+    var block = FloatBlock(source, index, in: checkpoint, on: compute)
     for layer in unit.layers {
-      if let role = layer.role, let bad = block.weights[role]?.firstNonFinite(on: compute) {
+      if let id = layer.linear, let bad = block.weights[id]?.firstNonFinite(on: compute) {
         throw .nonFinite(tensor: layer.path + ".weight", index: bad)
       }
     }
     var seen: [Site: ActivationStatistics] = [:]
     if let known {
-      for site in Site.allCases {
-        var statistics = ActivationStatistics(try known.record(index, site), moments: nil)
-        guard statistics.channels == config.inputs(of: site) else {
+      for site in block.sites {
+        var statistics = ActivationStatistics(
+          try known.record(index, site.site), moments: nil)
+        guard statistics.channels == site.width else {
           throw .statistics(path: known.path, reason: "its records have other sizes")
         }
         if needs.contains(.moments) { statistics.estimateMoments(on: compute) }
-        seen[site] = statistics
+        seen[site.site] = statistics
       }
     } else if !needs.isDisjoint(with: .sourceStates) {
       seen =
         streams?.statistics(
-          of: source, isLast: index == config.blocks - 1,
+          of: source, isLast: isLast,
           keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
     let layers = Dictionary(
-      uniqueKeysWithValues: unit.layers.compactMap { layer in layer.role.map { ($0, layer) } })
-    var matrices: [Role: QuantizedMatrix] = [:]
+      uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
+    var matrices: [LinearID: QuantizedMatrix] = [:]
     /// How a layer rounds what it reads, with what is known when its weight is rounded.
-    func inputs(_ layer: Plan.Layer, _ role: Role) -> InputRounding? {
+    func inputs(_ layer: Plan.Layer) -> InputRounding? {
       guard let activations = layer.scheme.activations else { return nil }
-      let site = Site(of: role)
-      guard activations.isStatic, let statistics = seen[site] else {
+      guard activations.isStatic, let site = block.sites.first(where: { $0.site == layer.site }),
+        let statistics = seen[site.site]
+      else {
         return InputRounding(activations)
       }
       // What shares an input shares its range.
-      let weights = site.roles.compactMap { block.weights[$0] }
+      let weights = site.ids.compactMap { block.weights[$0] }
       let range = plan.recipe.inputRange.range(
         of: statistics, scheme: activations, weights: weights, on: compute)
       let scale = plan.exporter.inputScaleFormat(of: layer).round(range.scale)
@@ -154,12 +156,12 @@ struct BlockSteps {
         activations,
         range: InputRange(scale: max(scale, .leastNormalMagnitude), zero: range.zero))
     }
-    var outlierCounts: [Role: Int] = [:]
-    var roundings: [Role: InputRounding] = [:]
+    var outlierCounts: [LinearID: Int] = [:]
+    var roundings: [LinearID: InputRounding] = [:]
     let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
       if step == last {
-        for (role, layer) in layers { roundings[role] = inputs(layer, role) }
+        for (id, layer) in layers { roundings[id] = inputs(layer) }
       }
       switch step {
       case .smooth(let smooth):
@@ -169,38 +171,38 @@ struct BlockSteps {
           to: &block, seen: &seen, layers: layers, scaleFormat: plan.exporter.scaleFormat,
           on: compute)
       case .round(let round):
-        for (role, layer) in layers {
-          guard let weight = block.weights[role] else { continue }
+        for (id, layer) in layers {
+          guard let weight = block.weights[id] else { continue }
           do {
-            matrices[role] = try round.apply(
-              to: weight, seen: seen[Site(of: role)], scheme: layer.scheme.weights,
+            matrices[id] = try round.apply(
+              to: weight, seen: layer.site.flatMap { seen[$0] }, scheme: layer.scheme.weights,
               scaleFormat: plan.exporter.scaleFormat(of: layer),
-              sharedPeak: fused(with: layer).compactMap { $0.role }.compactMap {
+              sharedPeak: fused(with: layer).compactMap(\.linear).compactMap {
                 block.weights[$0]?.matrix.peak(on: compute)
               }.max() ?? 0, on: compute)
           } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
         }
       case .outlierRound(let round) where !round.compensates:
-        for (role, layer) in layers {
-          guard let weight = block.weights[role] else { continue }
+        for (id, layer) in layers {
+          guard let weight = block.weights[id] else { continue }
           let (matrix, outliers) = round.apply(
             to: weight, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-          matrices[role] = matrix
-          outlierCounts[role] = outliers
+          matrices[id] = matrix
+          outlierCounts[id] = outliers
         }
       case .outlierRound(let round):
         var quantized = block.runnable
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
-          var weights: [Role: Weight] = [:]
+          var weights: [LinearID: Weight] = [:]
           let factor = OutlierRound.Factor(moments, on: compute)
-          for role in site.roles {
-            guard let layer = layers[role], let weight = block.weights[role] else { continue }
+          for id in site.ids {
+            guard let layer = layers[id], let weight = block.weights[id] else { continue }
             let (matrix, outliers) = round.apply(
               to: weight, factor: factor, scaleFormat: plan.exporter.scaleFormat(of: layer),
               on: compute)
-            matrices[role] = matrix
-            outlierCounts[role] = outliers
-            weights[role] = .quantized(matrix, inputs: roundings[role])
+            matrices[id] = matrix
+            outlierCounts[id] = outliers
+            weights[id] = .quantized(matrix, inputs: roundings[id])
           }
           return weights
         }
@@ -208,30 +210,30 @@ struct BlockSteps {
         for site in seen.keys { seen[site]?.forgetMoments() }
         var quantized = block.runnable
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
-          var weights: [Role: Weight] = [:]
-          for role in site.roles {
-            guard let layer = layers[role], let weight = block.weights[role] else { continue }
+          var weights: [LinearID: Weight] = [:]
+          for id in site.ids {
+            guard let layer = layers[id], let weight = block.weights[id] else { continue }
             let matrix = gptq.apply(
               to: weight, moments: moments, scheme: layer.scheme.weights,
               scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-            matrices[role] = matrix
-            weights[role] = .quantized(matrix, inputs: roundings[role])
+            matrices[id] = matrix
+            weights[id] = .quantized(matrix, inputs: roundings[id])
           }
           return weights
         }
       }
     }
     for layer in unit.layers {
-      guard let role = layer.role, let matrix = matrices[role], let weight = block.weights[role]
+      guard let id = layer.linear, let matrix = matrices[id], let weight = block.weights[id]
       else { continue }
       add(
-        matrix, roundings[role], layer, matrix.signalToNoise(against: weight, on: compute),
-        bias: block.bias(of: role), outliers: outlierCounts[role], to: &outcome)
+        matrix, roundings[id], layer, matrix.signalToNoise(against: weight, on: compute),
+        bias: block.bias(of: id), outliers: outlierCounts[id], to: &outcome)
     }
-    if let cache = plan.recipe.cache {
+    if let cache = plan.recipe.cache, let attention = block.shape.attention {
       let isQuantized = needs.contains(.quantized)
       let watched = isQuantized ? nil : try known?.keyValues(index)
-      let width = config.attention.keyHeads * config.attention.headSize
+      let width = attention.core.keyWidth
       if let known, let watched, watched.keys.low.count != width {
         throw .statistics(
           path: known.path, reason: "its ranges of keys and values have other sizes")
@@ -241,10 +243,10 @@ struct BlockSteps {
         record = record.dividingValues(by: factors)
       }
       let ranges = try KeyValueRanges(
-        record, keyHeads: config.attention.keyHeads, block: index)
+        record, keyHeads: attention.core.keyHeads, block: index)
       outcome.cache = ranges
       if let scales = ranges.scales(cache.format) {
-        let path = config.family.attentionPath(block: index)
+        let path = "\(block.shape.path).\(attention.path)"
         outcome.encoded.merge(plan.exporter.encode(scales, ranges, of: path)) { first, _ in first }
       }
     }

@@ -212,19 +212,22 @@ public struct QuantizeRun {
     var runningError: Double?
     if let block = unit.block, let config = plan.decoder, streams != nil {
       let source: Block
-      do { source = try Block(block, of: config, from: checkpoint) } catch { throw .model(error) }
+      do { source = try Block(config.blocks[block], from: checkpoint) } catch {
+        throw .model(error)
+      }
       outcome =
         plan.recipe.needsCalibration
-        ? try steps.calibrated(source, block, config: config, statistics, &streams)
+        ? try steps.calibrated(
+          source, block, isLast: block == config.blocks.count - 1, statistics, &streams)
         : try steps.round(plainRound)
       let start = ContinuousClock.now
-      runningError = run(source, outcome, block, config, &streams)
+      runningError = run(source, outcome, &streams)
       measuring += ContinuousClock.now - start
       source.release()
     } else {
       outcome = try steps.round(plainRound)
       if unit.block == nil {
-        quantizedHead = plan.decoder.flatMap { outcome.weights[$0.family.head] }
+        quantizedHead = plan.decoder.flatMap { outcome.weights[$0.head.path] }
       }
     }
     let sourceHash = source(of: unit)
@@ -242,13 +245,13 @@ public struct QuantizeRun {
 
   /// Runs the source's block and the quantized one over the windows that measure them.
   private func run(
-    _ source: Block, _ outcome: BlockSteps.Outcome, _ index: Int, _ config: DecoderConfig,
-    _ streams: inout StateStreams?
+    _ source: Block, _ outcome: BlockSteps.Outcome, _ streams: inout StateStreams?
   ) -> Double? {
     var quantized = outcome.parameters ?? source
-    for linear in config.family.linears {
-      let path = config.family.path(of: linear.role, block: index)
-      if let weight = outcome.weights[path] { quantized.linears[linear.role]?.weight = weight }
+    for id in source.linears.keys {
+      if let weight = outcome.weights[source.shape.path(of: id)] {
+        quantized.linears[id]?.weight = weight
+      }
     }
     guard let all = streams?.windows.indices, let calibration = streams?.calibration else {
       return nil
@@ -267,7 +270,8 @@ public struct QuantizeRun {
       let ends = try DecoderEnds(config, from: checkpoint)
       defer { ends.head.release() }
       return streams?.verdict(
-        norm: ends.finalNorm, head: ends.head, quantizedHead: quantizedHead ?? ends.head)
+        OutputHead(ends, on: compute),
+        quantized: OutputHead(ends, weight: quantizedHead, on: compute))
     } catch { throw .model(error) }
   }
 

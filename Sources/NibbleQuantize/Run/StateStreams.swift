@@ -29,7 +29,7 @@ struct StateStreams {
   ///
   /// - Parameter folder: where states that are too many for memory are kept, in files without a name.
   init(
-    calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderConfig,
+    calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderShape,
     ends: DecoderEnds, in folder: String, on compute: Compute
   ) throws(QuantizeError) {
     windows = calibration + heldOut
@@ -44,7 +44,7 @@ struct StateStreams {
     quantized = try WindowStates(sizes: followed(needs.contains(.quantized)), in: folder)
     do {
       for (index, window) in windows.enumerated() {
-        let states = try ends.states(of: window)
+        let states = try ends.states(of: window, on: compute)
         if source.sizes[index] > 0 { source[index] = states }
         if quantized.sizes[index] > 0 { quantized[index] = states }
       }
@@ -68,12 +68,13 @@ struct StateStreams {
     }
     for index in range {
       let capacity = windows[index].count
-      let store = KeyValueStore(pass.config.attention, capacity: capacity)
+      guard let attention = block.shape.attention?.core else { continue }
+      let store = KeyValueStore(attention, capacity: capacity)
       pass.run(block, on: &source[index], from: 0, keeping: store)
       let otherStore =
         cache.map {
           KeyValueStore(
-            pass.config.attention, capacity: capacity, format: $0.format.cache, calibrated: $0)
+            attention, capacity: capacity, format: $0.format.cache, calibrated: $0)
         } ?? store
       pass.run(other, on: &quantized[index], from: 0, keeping: otherStore)
       let (left, right) = (quantized[index], source[index])
@@ -86,14 +87,11 @@ struct StateStreams {
 
   /// Compares the two models' logits on the held-out windows.
   mutating func verdict(
-    norm: Norm, head: Weight, quantizedHead: Weight
+    _ head: OutputHead, quantized quantizedHead: OutputHead
   ) -> Verdict? {
     guard heldOut > 0 else { return nil }
-    var (head, quantizedHead) = (PreparedWeight(head), PreparedWeight(quantizedHead))
-    head.packForSteps(on: pass.compute)
-    quantizedHead.packForSteps(on: pass.compute)
     var meter = LossMeter()
-    let (width, vocabulary) = (pass.config.hidden, pass.config.vocabulary)
+    let (width, vocabulary) = (pass.shape.hidden, pass.shape.vocabulary)
     var logits: [Float] = []
     var base: [Float] = []
     for index in windows.indices.suffix(heldOut) {
@@ -106,9 +104,8 @@ struct StateStreams {
           logits = [Float](repeating: 0, count: rows.count * vocabulary)
           base = logits
         }
-        pass.logits(Array(sourceStates[values]), norm: norm, head: head, into: &base)
-        pass.logits(
-          Array(quantizedStates[values]), norm: norm, head: quantizedHead, into: &logits)
+        pass.logits(Array(sourceStates[values]), head, into: &base)
+        pass.logits(Array(quantizedStates[values]), quantizedHead, into: &logits)
         meter.add(
           pass.compute.compare(
             logits.span, to: base.span, targets: rows.map { window[$0 + 1] }))

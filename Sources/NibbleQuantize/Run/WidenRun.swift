@@ -1,11 +1,20 @@
+import Foundation
 import NibbleFormats
 public import NibbleModel
+import NibbleTensor
 
 /// Writes a checkpoint as a Hugging Face folder of float safetensors: how a GGUF file becomes one.
 public struct WidenRun {
   private let checkpoint: Checkpoint
 
-  public init(_ checkpoint: Checkpoint) { self.checkpoint = checkpoint }
+  /// Files that go with the model, such as its terms.
+  private let companions: [String]
+
+  /// - Parameter companions: paths of files that are copied beside the weights.
+  public init(_ checkpoint: Checkpoint, with companions: [String] = []) {
+    self.checkpoint = checkpoint
+    self.companions = companions
+  }
 
   /// - Parameter output: a folder that is missing or empty; it appears when it is whole.
   public func run(to output: String) throws(QuantizeError) {
@@ -26,6 +35,11 @@ public struct WidenRun {
       try writer.finish()
       for file in try checkpoint.companionsOfGGUF() {
         try folder.write(Array(file.text.utf8), to: file.name)
+      }
+      for path in companions {
+        let file = try MappedFile(path: path)
+        try folder.write(
+          Bytes(file, 0..<file.count).array, to: (path as NSString).lastPathComponent)
       }
       try folder.write(
         Array((checkpoint.config.text(pretty: true) + "\n").utf8), to: "config.json")

@@ -48,17 +48,17 @@ public struct SensitivityRun {
       var source = try WindowStates(sizes: sizes, in: scratch)
       var rounded = try WindowStates(sizes: sizes, in: scratch)
       for (index, window) in windows.enumerated() {
-        before[index] = try ends.states(of: window)
+        before[index] = try ends.states(of: window, on: compute)
         source[index] = before[index]
       }
       ends.embedding.release()
-      for block in 0..<config.blocks {
-        try advance(&source, by: block, config, &pass, shouldStop)
+      for block in config.blocks {
+        try advance(&source, by: block, &pass, shouldStop)
       }
       let groups = groups()
       var found: [Sensitivity.Group] = []
-      for index in 0..<config.blocks {
-        let block = try Block(index, of: config, from: checkpoint)
+      for (index, shape) in config.blocks.enumerated() {
+        let block = try Block(shape, from: checkpoint)
         for (site, layers) in groups[index] ?? [] {
           var group = Sensitivity.Group(
             block: index, site: site, paths: layers.map(\.path),
@@ -67,8 +67,8 @@ public struct SensitivityRun {
           let candidate = try round(layers, of: block, &group)
           try Self.check(shouldStop)
           run(candidate, on: &rounded, &pass)
-          for later in index + 1..<max(index + 1, config.blocks) {
-            try advance(&rounded, by: later, config, &pass, shouldStop)
+          for later in config.blocks[(index + 1)...] {
+            try advance(&rounded, by: later, &pass, shouldStop)
           }
           group.kl = divergence(of: rounded, from: source, ends, &pass)
           found.append(group)
@@ -87,9 +87,9 @@ public struct SensitivityRun {
     var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
     for unit in plan.units {
       guard let block = unit.block else { continue }
-      groups[block] = Site.allCases.compactMap { site in
-        let layers = unit.layers.filter { $0.role.map { Site(of: $0) } == site }
-        return layers.isEmpty ? nil : (site, layers)
+      groups[block] = (plan.decoder?.blocks[block].sites ?? []).compactMap { site in
+        let layers = unit.layers.filter { $0.linear.map(site.ids.contains) == true }
+        return layers.isEmpty ? nil : (site.site, layers)
       }
     }
     return groups
@@ -97,11 +97,11 @@ public struct SensitivityRun {
 
   /// Runs one of the source's blocks, which is in memory only meanwhile.
   private func advance(
-    _ states: inout WindowStates, by index: Int, _ config: DecoderConfig,
+    _ states: inout WindowStates, by shape: BlockShape,
     _ pass: inout ForwardPass, _ shouldStop: () -> Bool
   ) throws {
     try Self.check(shouldStop)
-    let block = try Block(index, of: config, from: checkpoint)
+    let block = try Block(shape, from: checkpoint)
     run(block, on: &states, &pass)
     block.release()
   }
@@ -115,10 +115,7 @@ public struct SensitivityRun {
   ) {
     var block = block
     if windows.count > 1 { block.pack(on: compute) }
-    for index in windows.indices {
-      let store = KeyValueStore(pass.config.attention, capacity: windows[index].count)
-      pass.run(block, on: &states[index], from: 0, keeping: store)
-    }
+    for index in windows.indices { pass.run(block, on: &states[index]) { _, _ in } }
   }
 
   private func round(
@@ -126,7 +123,7 @@ public struct SensitivityRun {
   ) throws(QuantizeError) -> Block {
     var block = block
     for layer in layers {
-      guard let role = layer.role else { continue }
+      guard let id = layer.linear else { continue }
       let matrix = try Round().apply(
         to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
         sharedPeak: 0, on: compute)
@@ -140,7 +137,7 @@ public struct SensitivityRun {
       let inputs = layer.scheme.activations.map { activations in
         InputRounding(activations.isStatic ? .dynamicPerTensor(activations.format) : activations)
       }
-      block.linears[role]?.weight = .quantized(matrix, inputs: inputs)
+      block.linears[id]?.weight = .quantized(matrix, inputs: inputs)
     }
     return block
   }
@@ -151,9 +148,8 @@ public struct SensitivityRun {
     of states: WindowStates, from source: WindowStates, _ ends: DecoderEnds,
     _ pass: inout ForwardPass
   ) -> Double {
-    let config = pass.config
-    var head = PreparedWeight(ends.head)
-    head.packForSteps(on: compute)
+    let config = pass.shape
+    let head = OutputHead(ends, on: compute)
     var meter = LossMeter()
     var (found, base): ([Float], [Float]) = ([], [])
     for (index, window) in windows.enumerated() {
@@ -165,8 +161,8 @@ public struct SensitivityRun {
           found = [Float](repeating: 0, count: rows.count * config.vocabulary)
           base = found
         }
-        pass.logits(Array(left[values]), norm: ends.finalNorm, head: head, into: &found)
-        pass.logits(Array(right[values]), norm: ends.finalNorm, head: head, into: &base)
+        pass.logits(Array(left[values]), head, into: &found)
+        pass.logits(Array(right[values]), head, into: &base)
         meter.add(
           compute.compare(found.span, to: base.span, targets: rows.map { window[$0 + 1] }))
       }

@@ -17,14 +17,14 @@ public struct AWQ: Hashable, Sendable, Codable {
 
   func apply(
     to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
-    layers: [Role: Plan.Layer],
+    layers: [LinearID: Plan.Layer],
     scaleFormat: (Plan.Layer) -> FloatFormat, on compute: Compute
   ) -> [StepReport] {
     var reports: [StepReport] = []
-    var chosen: [(Site, [Float])] = []
-    for site in Site.allCases {
-      guard let statistics = seen[site], let moments = statistics.moments,
-        site.folds(into: layers), let layer = layers[site.roles[0]]
+    var chosen: [(SiteShape, [Float])] = []
+    for site in block.sites {
+      guard let statistics = seen[site.site], let moments = statistics.moments,
+        site.folds(into: layers), let layer = layers[site.ids[0]]
       else { continue }
       let loss = ScalingLoss(
         block, site, statistics, moments, layer.scheme.weights, scaleFormat(layer), on: compute)
@@ -46,7 +46,7 @@ public struct AWQ: Hashable, Sendable, Codable {
       chosen.append((site, best.factors))
       reports.append(
         StepReport(
-          step: "awq", block: block.index, site: site,
+          step: "awq", block: block.index, site: site.site,
           result: String(
             format: "ratio %.2f%@, loss %.3f of unscaled", Float(best.step) / Float(steps),
             best.isDuo ? " duo" : "", best.loss / plain)))
@@ -72,11 +72,12 @@ struct ScalingLoss {
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
-    _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ moments: GramMatrix,
+    _ block: FloatBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
+    _ moments: GramMatrix,
     _ scheme: WeightScheme, _ scaleFormat: FloatFormat, on compute: Compute
   ) {
-    factorIndex = block.factorIndex(of: site)
-    let weights = site.roles.compactMap { block.weights[$0] }
+    factorIndex = site.factorIndex
+    let weights = site.ids.compactMap { block.weights[$0] }
     self.weights = weights.map { weight in
       let part = weight.spreadRows(Self.lossRows)
       return (part, Double(weight.rows) / Double(max(1, part.rows)))

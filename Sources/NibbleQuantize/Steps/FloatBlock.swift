@@ -2,110 +2,96 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-extension Site {
+extension SiteShape {
+  var ids: [LinearID] { linears.map(\.id) }
+
   /// Whether a fold here changes nothing but norms and layers that become codes.
-  func folds(into layers: [Role: Plan.Layer]) -> Bool {
-    let fed: [Role] =
-      switch self {
-      case .attention, .feedForward: roles
-      case .output: roles + [.value]
-      case .down: roles + [.up]
-      }
-    return fed.allSatisfy { layers[$0] != nil }
+  func folds(into layers: [LinearID: Plan.Layer]) -> Bool {
+    guard ids.allSatisfy({ layers[$0] != nil }) else { return false }
+    return switch feeder {
+    case .norm: true
+    case .rows(let id, _, _, _): layers[id] != nil
+    case .none: false
+    }
+  }
+
+  /// Whether a norm feeds it.
+  var followsNorm: Bool {
+    if case .norm = feeder { true } else { false }
+  }
+
+  /// Which factor of a fold each channel takes: query heads that share keys and values share factors,
+  /// other channels have their own.
+  var factorIndex: [Int] {
+    guard case .rows(_, _, let size, let shared) = feeder, shared > 1 else {
+      return Array(0..<width)
+    }
+    return (0..<width).map { $0 / size / shared * size + $0 % size }
   }
 }
 
 /// A block's float parameters while steps change them, before they are rounded.
 struct FloatBlock {
-  let config: DecoderConfig
   let index: Int
   /// `[n, k]` of each linear.
-  private(set) var weights: [Role: FloatRows]
+  private(set) var weights: [LinearID: FloatRows]
   /// What runs beside the weights, norms and biases as they stand; its weights are the source's.
   private(set) var parameters: Block
+  /// How vectors are stored, by tensor name below the block.
   private let formats: [String: FloatFormat]
   /// What the channels of value were divided by, `[keyHeads · d]`; nil when by nothing.
   private(set) var valueFactors: [Float]?
-  /// Vectors that differ from the source's, by tensor name.
+  /// Vectors that differ from the source's, by tensor name below the block.
   private var changed: Set<String> = []
 
-  init(
-    _ source: Block, _ index: Int, of config: DecoderConfig, in checkpoint: Checkpoint,
-    on compute: Compute
-  ) {
-    self.config = config
+  var shape: BlockShape { parameters.shape }
+  var sites: [SiteShape] { shape.sites }
+
+  init(_ source: Block, _ index: Int, in checkpoint: Checkpoint, on compute: Compute) {
     self.index = index
     parameters = source
     weights = source.linears.mapValues { FloatRows($0.weight, on: compute) }
-    let family = config.family
+    let shape = source.shape
     let names =
-      [family.inputNorm, family.postAttentionNorm].map {
-        family.normPath($0, block: index) + ".weight"
-      } + Role.allCases.map { family.path(of: $0, block: index) + ".bias" }
+      shape.norms.flatMap { [$0.path + ".weight", $0.path + ".bias"] }
+      + shape.linears.map { $0.id.rawValue + ".bias" }
     formats = Dictionary(
       uniqueKeysWithValues: names.compactMap { name in
-        checkpoint.tensor(name)?.dtype.floatFormat.map { (name, $0) }
+        checkpoint.tensor("\(shape.path).\(name)")?.dtype.floatFormat.map { (name, $0) }
       })
   }
 
   /// The block as it stands, to run.
   var runnable: Block {
     var block = parameters
-    for (role, weight) in weights {
-      block.linears[role]?.weight = .float(weight.matrix)
-    }
+    for (id, weight) in weights { block.linears[id]?.weight = .float(weight.matrix) }
     return block
   }
 
-  func bias(of role: Role) -> [Float]? { parameters.linears[role]?.bias }
+  func bias(of linear: LinearID) -> [Float]? { parameters.linears[linear]?.bias }
 
-  /// The norm of a module path.
+  /// The norm of a full module path.
   func norm(at path: String) -> Norm? {
-    [Site.attention, .feedForward].first { normPath($0) == path }.map {
-      parameters[keyPath: norm(before: $0)]
-    }
+    parameters.norms.values.first { shape.path(of: $0.shape) == path }
   }
 
-  /// The vectors that changed, as they are stored; biases of norms are not among them.
+  /// The vectors that changed, as they are stored, by full name; biases that norms gained are not among
+  /// them.
   var changedTensors: [String: Bytes] {
-    let family = config.family
     var tensors: [String: Bytes] = [:]
     for name in changed {
       guard let format = formats[name] else { continue }
+      let isBias = name.hasSuffix(".bias")
+      let path = String(name.dropLast(isBias ? ".bias".count : ".weight".count))
       let values: [Float]? =
-        switch name {
-        case normPath(.attention) + ".weight": parameters.inputNorm.weight
-        case normPath(.feedForward) + ".weight": parameters.postAttentionNorm.weight
-        default:
-          Role.allCases.first { family.path(of: $0, block: index) + ".bias" == name }
-            .flatMap { parameters.linears[$0]?.bias }
+        if let norm = parameters.norms[path] {
+          isBias ? norm.bias : norm.storedWeight
+        } else {
+          parameters.linears[LinearID(rawValue: path)]?.bias
         }
-      if let values { tensors[name] = Bytes(format.encode(values.span)) }
+      if let values { tensors["\(shape.path).\(name)"] = Bytes(format.encode(values.span)) }
     }
     return tensors
-  }
-
-  private func normPath(_ site: Site) -> String {
-    let family = config.family
-    let norm = site == .attention ? family.inputNorm : family.postAttentionNorm
-    return family.normPath(norm, block: index)
-  }
-
-  private func norm(before site: Site) -> WritableKeyPath<Block, Norm> {
-    site == .attention ? \.inputNorm : \.postAttentionNorm
-  }
-
-  /// Which factor of a fold each channel of a site takes: query heads that share keys and values share
-  /// factors, other channels have their own.
-  func factorIndex(of site: Site) -> [Int] {
-    let attention = config.attention
-    guard site == .output else {
-      return Array(0..<(site == .down ? config.intermediate : config.hidden))
-    }
-    let shared = attention.heads / attention.keyHeads
-    return (0..<attention.heads * attention.headSize).map { channel in
-      channel / attention.headSize / shared * attention.headSize + channel % attention.headSize
-    }
   }
 
   /// Divides a site's activation by `factors` and multiplies the columns of its linears: the block's
@@ -116,25 +102,27 @@ struct FloatBlock {
   /// is linear. A factor that the norm's or the bias's format cannot express becomes 1.
   ///
   /// - Parameters:
-  ///   - factors: above zero, one for each value in `factorIndex(of: site)`.
+  ///   - factors: above zero, one for each value in the site's `factorIndex`.
   ///   - seen: statistics of the block's activations; the site's are divided too.
   /// - Returns: what each channel of the site was divided by.
   @discardableResult
   mutating func fold(
-    _ factors: [Float], into site: Site, _ seen: inout [Site: ActivationStatistics],
+    _ factors: [Float], into site: SiteShape, _ seen: inout [Site: ActivationStatistics],
     on compute: Compute
   ) -> [Float] {
     var factors = factors
-    switch site {
-    case .attention, .feedForward: foldNorm(site, &factors)
-    case .output:
-      foldRows(of: .value, &factors)
-      valueFactors = valueFactors.map { zip($0, factors).map(*) } ?? factors
-    case .down: foldRows(of: .up, &factors)
+    switch site.feeder {
+    case .norm(let norm): foldNorm(norm, &factors)
+    case .rows(let id, let part, _, _):
+      foldRows(of: id, part, &factors)
+      if part.role == .value {
+        valueFactors = valueFactors.map { zip($0, factors).map(*) } ?? factors
+      }
+    case .none(let reason): preconditionFailure("\(site.site) takes no factors: \(reason)")
     }
-    let perChannel = factorIndex(of: site).map { factors[$0] }
-    for role in site.roles { weights[role]?.scaleColumns(by: perChannel, on: compute) }
-    seen[site]?.divide(by: perChannel, on: compute)
+    let perChannel = site.factorIndex.map { factors[$0] }
+    for id in site.ids { weights[id]?.scaleColumns(by: perChannel, on: compute) }
+    seen[site.site]?.divide(by: perChannel, on: compute)
     return perChannel
   }
 
@@ -144,62 +132,79 @@ struct FloatBlock {
   /// The bias is rounded as the norm is stored, and what is subtracted is what that leaves.
   ///
   /// - Parameters:
-  ///   - centers: `[hidden]`.
-  ///   - site: `attention` or `feedForward`.
+  ///   - centers: one for each channel.
+  ///   - site: one that follows a norm.
   ///   - seen: statistics of the block's activations; the site's are shifted too.
   mutating func shift(
-    by centers: [Float], at site: Site, _ seen: inout [Site: ActivationStatistics],
+    by centers: [Float], at site: SiteShape, _ seen: inout [Site: ActivationStatistics],
     on compute: Compute
   ) {
-    let format = formats[normPath(site) + ".weight"] ?? .f32
-    let norm = norm(before: site)
-    let old = parameters[keyPath: norm].bias ?? [Float](repeating: 0, count: config.hidden)
+    guard case .norm(let norm) = site.feeder else {
+      preconditionFailure("\(site.site) follows no norm")
+    }
+    let format = formats[norm.path + ".weight"] ?? .f32
+    let old = parameters.norms[norm.path]?.bias ?? [Float](repeating: 0, count: norm.width)
     let new = zip(old, centers).map { bias, center in
       let rounded = format.round(bias - center)
       return rounded.isFinite ? rounded : bias
     }
     let moved = zip(old, new).map { $0 - $1 }
-    parameters[keyPath: norm].bias = new
-    for role in site.roles {
-      guard let weight = weights[role] else { continue }
+    parameters.norms[norm.path]?.bias = new
+    if norm.hasBias { changed.insert(norm.path + ".bias") }
+    for id in site.ids {
+      guard let weight = weights[id] else { continue }
       let given = weight.times(moved)
-      let bias = parameters.linears[role]?.bias
-      parameters.linears[role]?.bias = bias.map { zip($0, given).map(+) } ?? given
-      if bias != nil { changed.insert(config.family.path(of: role, block: index) + ".bias") }
+      let bias = parameters.linears[id]?.bias
+      parameters.linears[id]?.bias = bias.map { zip($0, given).map(+) } ?? given
+      if bias != nil { changed.insert(id.rawValue + ".bias") }
     }
-    seen[site] = seen[site]?.shifted(by: moved, on: compute)
+    seen[site.site] = seen[site.site]?.shifted(by: moved, on: compute)
   }
 
-  private mutating func foldNorm(_ site: Site, _ factors: inout [Float]) {
-    let norm = norm(before: site)
-    let name = normPath(site) + ".weight"
-    precondition(parameters[keyPath: norm].bias == nil, "norms are scaled before they are shifted")
+  /// Divides the weight that multiplies, `w` or `offset + w`, as its stored form can express it.
+  private mutating func foldNorm(_ shape: NormShape, _ factors: inout [Float]) {
+    guard var norm = parameters.norms[shape.path] else { return }
+    precondition(
+      shape.hasBias || norm.bias == nil, "norms are scaled before they are shifted")
+    let name = shape.path + ".weight"
     let format = formats[name] ?? .f32
     for channel in factors.indices {
-      let old = parameters[keyPath: norm].weight[channel]
-      let new = format.round(old / factors[channel])
+      let old = norm.weight[channel]
+      let new = format.round(old / factors[channel] - shape.offset) + shape.offset
       let effective = old / new
       if new.isNormal, effective.isFinite, effective > 0 {
         factors[channel] = effective
-        parameters[keyPath: norm].weight[channel] = new
+        norm.weight[channel] = new
       } else {
         factors[channel] = 1
       }
     }
     changed.insert(name)
-  }
-
-  private mutating func foldRows(of role: Role, _ factors: inout [Float]) {
-    if var bias = parameters.linears[role]?.bias {
-      let name = config.family.path(of: role, block: index) + ".bias"
+    if let bias = norm.bias {
+      let name = shape.path + ".bias"
       let format = formats[name] ?? .f32
-      for row in factors.indices {
-        let new = format.round(bias[row] / factors[row])
-        if new.isFinite { bias[row] = new } else { factors[row] = 1 }
-      }
-      parameters.linears[role]?.bias = bias
+      norm.bias = zip(bias, factors).map { format.round($0 / $1) }
       changed.insert(name)
     }
-    weights[role]?.scaleRows(by: factors.map { 1 / $0 })
+    parameters.norms[shape.path] = norm
+  }
+
+  private mutating func foldRows(
+    of id: LinearID, _ part: LinearShape.Part, _ factors: inout [Float]
+  ) {
+    let rows = part.rows.flatMap(Array.init)
+    if var bias = parameters.linears[id]?.bias {
+      let name = id.rawValue + ".bias"
+      let format = formats[name] ?? .f32
+      for (index, row) in rows.enumerated() {
+        let new = format.round(bias[row] / factors[index])
+        if new.isFinite { bias[row] = new } else { factors[index] = 1 }
+      }
+      parameters.linears[id]?.bias = bias
+      changed.insert(name)
+    }
+    var inverse = [Float](repeating: 1, count: weights[id]?.rows ?? 0)
+    for (index, row) in rows.enumerated() { inverse[row] = 1 / factors[index] }
+    weights[id]?.scaleRows(by: inverse)
   }
 }

@@ -5,7 +5,7 @@ public import NibbleTensor
 /// would write, without writing it.
 public struct RoundedSource<Source: WeightSource>: WeightSource {
   private let source: Source
-  private let family: Family
+  private let shape: DecoderShape
   private let recipe: Recipe
   private let compute: Compute
   /// Whether the head is made of the embedding.
@@ -14,7 +14,7 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
   /// - Parameter untyingHead: whether the source's head is its embedding, and the recipe rounds it.
   /// - Throws: when the recipe learns from text, which there is none of when a model is loaded.
   public init(
-    _ source: Source, _ family: Family, recipe: Recipe, untyingHead: Bool = false,
+    _ source: Source, _ shape: DecoderShape, recipe: Recipe, untyingHead: Bool = false,
     on compute: Compute
   ) throws(QuantizeError) {
     if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
@@ -24,18 +24,18 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
         reason: "it learns from text; use nibble quantize, and load what that writes")
     }
     self.source = source
-    self.family = family
+    self.shape = shape
     self.recipe = recipe
     self.compute = compute
     untiesHead = untyingHead
   }
 
   public func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight {
-    let isHead = path == family.head
+    let isHead = path == shape.head.path
     let weight = try source.weight(
-      isHead && untiesHead ? family.embedding : path, outputs: outputs, inputs: inputs)
+      isHead && untiesHead ? shape.embedding.path : path, outputs: outputs, inputs: inputs)
     guard case .float(let matrix) = weight,
-      isHead ? recipe.quantizesHead : path.hasPrefix(family.blockPrefix),
+      isHead ? recipe.quantizesHead : path.hasPrefix(shape.blockPrefix),
       let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path)
     else { return weight }
     guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {

@@ -40,11 +40,11 @@ public struct Smooth: Hashable, Sendable, Codable {
 
   func apply(
     to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
-    layers: [Role: Plan.Layer],
+    layers: [LinearID: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
     // All factors from the source's weights: a fold at one site changes the rows of another.
-    let choices = Site.allCases.compactMap { choice(at: $0, of: block, seen, layers, on: compute) }
+    let choices = block.sites.compactMap { choice(at: $0, of: block, seen, layers, on: compute) }
     for choice in choices {
       let factors = block.fold(choice.factors, into: choice.site, &seen, on: compute)
       if let centers = choice.centers {
@@ -53,7 +53,7 @@ public struct Smooth: Hashable, Sendable, Codable {
     }
     return choices.map { choice in
       StepReport(
-        step: "smooth", block: block.index, site: choice.site,
+        step: "smooth", block: block.index, site: choice.site.site,
         result: String(
           format: "%@%@, noise %.3f of unsmoothed", choice.migration.description,
           choice.shift == .none ? "" : " less \(choice.shift.rawValue)", choice.noise / choice.plain
@@ -63,11 +63,11 @@ public struct Smooth: Hashable, Sendable, Codable {
 
   /// The quietest of all shifts and migrations; nil when a site stays as it is.
   private func choice(
-    at site: Site, of block: FloatBlock, _ seen: [Site: ActivationStatistics],
-    _ layers: [Role: Plan.Layer], on compute: Compute
+    at site: SiteShape, of block: FloatBlock, _ seen: [Site: ActivationStatistics],
+    _ layers: [LinearID: Plan.Layer], on compute: Compute
   ) -> Choice? {
-    guard site.addsToStates == nil || !normsOnly, let statistics = seen[site],
-      site.folds(into: layers), let scheme = layers[site.roles[0]]?.scheme
+    guard site.followsNorm || !normsOnly, let statistics = seen[site.site],
+      site.folds(into: layers), let scheme = layers[site.ids[0]]?.scheme
     else { return nil }
     let isSparse = layers.values.contains(where: \.isSparse)
     let candidates =
@@ -75,7 +75,7 @@ public struct Smooth: Hashable, Sendable, Codable {
       ?? (isSparse ? Migration.strengths : Migration.searched)
     var best: Choice?
     var plain = 0.0
-    for shift in shifts && site.addsToStates == nil ? Shift.allCases : [.none] {
+    for shift in shifts && site.followsNorm ? Shift.allCases : [.none] {
       let centers = shift.centers(statistics)
       let noise = SmoothingNoise(
         block, site, centers.map { statistics.shifted(by: $0, on: compute) } ?? statistics,
@@ -104,7 +104,7 @@ public struct Smooth: Hashable, Sendable, Codable {
 
   /// How a site is smoothed.
   private struct Choice {
-    var site: Site
+    var site: SiteShape
     var migration: Migration
     var factors: [Float]
     var shift: Shift

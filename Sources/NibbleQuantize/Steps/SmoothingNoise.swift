@@ -21,17 +21,18 @@ struct SmoothingNoise {
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
-    _ block: FloatBlock, _ site: Site, _ statistics: ActivationStatistics, _ scheme: LinearScheme,
+    _ block: FloatBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
+    _ scheme: LinearScheme,
     sparse: SparseStep? = nil, on compute: Compute
   ) {
     self.scheme = scheme
     self.sparse = sparse
-    factorIndex = block.factorIndex(of: site)
+    factorIndex = site.factorIndex
     columns = statistics.columns
     peaks = columns.peaks
     sample = statistics.sample
     meanSquare = statistics.meanSquare
-    weights = site.roles.compactMap { block.weights[$0] }
+    weights = site.ids.compactMap { block.weights[$0] }
     var energies = [Double](repeating: 0, count: statistics.channels)
     var weightPeaks = [Float](repeating: 0, count: statistics.channels)
     for weight in weights {

@@ -10,7 +10,7 @@ extension Attention {
   /// Source: flash decoding, as in FlashAttention-2, arXiv 2307.08691.
   func attendSteps(
     _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
-    into out: UnsafeMutablePointer<Float>, on compute: Compute
+    sinks: [Float]?, into out: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
     let (page, d, shared) = (KeyValueStore.page, headSize, heads / keyHeads)
     let stretch = 4 * page
@@ -23,7 +23,7 @@ extension Attention {
     let memory = unsafe compute.scratch.take(
       .scores, (partCount + workSize * compute.pool.threads) * 4
     ).assumingMemoryBound(to: Float.self)
-    let alpha = 1 / Float(d).squareRoot()
+    let alpha = changesScores ? 1 : scale
     compute.pool.run(keyHeads * stretches) { task, worker in
       let (head, index) = (task / stretches, first + task % stretches)
       let work = unsafe memory + partCount + worker * workSize
@@ -67,6 +67,11 @@ extension Attention {
             unsafe (part[d], part[d + 1]) = (-.infinity, 0)
             continue
           }
+          if changesScores {
+            unsafe changeScores(
+              line + seen.lowerBound - begin, seen.count, head: head * shared + query,
+              from: seen.lowerBound)
+          }
           unsafe part[d + 1] = nibble_cache_weights(
             line + seen.lowerBound - begin, seen.count, alpha, part + d)
           for i in seen.lowerBound / page * page..<seen.lowerBound { unsafe line[i - begin] = 0 }
@@ -87,7 +92,8 @@ extension Attention {
       for head in 0..<heads {
         let row = token * heads + head
         unsafe Self.join(
-          memory + (row * stretches + skipped) * partSize, count: count, d, into: out + row * d)
+          memory + (row * stretches + skipped) * partSize, count: count, d, sink: sinks?[head],
+          into: out + row * d)
       }
     }
   }
@@ -97,13 +103,14 @@ extension Attention {
 
   /// The softmax over all stretches of one head.
   private static func join(
-    _ parts: UnsafePointer<Float>, count: Int, _ d: Int, into out: UnsafeMutablePointer<Float>
+    _ parts: UnsafePointer<Float>, count: Int, _ d: Int, sink: Float?,
+    into out: UnsafeMutablePointer<Float>
   ) {
     let size = d + 2
-    var peak = -Float.infinity
+    var peak = sink ?? -Float.infinity
     for part in 0..<count { unsafe peak = max(peak, parts[part * size + d]) }
     for i in 0..<d { unsafe out[i] = 0 }
-    var sum: Float = 0
+    var sum = sink.map { exp($0 - peak) } ?? 0
     for part in 0..<count {
       let values = unsafe parts + part * size
       let factor = unsafe exp(values[d] - peak)

@@ -68,7 +68,7 @@ extension Attention {
     }
   }
 
-  /// `out = softmax(q · Kᵀ / sqrt(d)) · V` for up to 32 queries, of which the first sees `seen` keys.
+  /// `out = softmax(scale · q · Kᵀ) · V` for up to 32 queries, of which the first sees `seen` keys.
   private func attendSlab(
     _ q: UnsafePointer<Float>, keys: UnsafeRawPointer, values: UnsafeRawPointer, valueStep: Int,
     _ layout: TileLayout, queryTiles: UnsafeMutableRawPointer,
@@ -86,7 +86,7 @@ extension Attention {
       parts, layout.step(headSize), columns, nil, nil)
     unsafe nibble_tiles_softmax(
       scores, columns, weightTiles, factors, tokens, columns, seen, window ?? .max,
-      1 / Float(headSize).squareRoot(), parts)
+      scale, parts)
     unsafe nibble_tiles_floats(
       weightTiles, values, out, tokens, headSize, columns, parts, parts, valueStep, width, factors,
       nil)

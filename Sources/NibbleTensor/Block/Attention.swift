@@ -1,4 +1,5 @@
 import CNibble
+import Foundation
 
 /// Causal attention with grouped queries over keys and values that are kept.
 public struct Attention: Hashable, Sendable {
@@ -8,15 +9,50 @@ public struct Attention: Hashable, Sendable {
   public var headSize: Int
   /// How many positions a token sees, itself counted; nil for all before it.
   public var window: Int?
+  /// What the products of queries and keys are multiplied by.
+  public var scale: Float
+  /// Scores become `c · tanh(s / c)`, after the scale and before the mask; nil leaves them.
+  /// Source: Gemma 2, arXiv 2408.00118, section 2.
+  public var softCap: Float?
+  /// `[heads]`: `slope · j` is added to the score of position `j`; nil adds nothing.
+  /// Source: ALiBi, arXiv 2108.12409.
+  public var slopes: [Float]?
 
-  public init(heads: Int, keyHeads: Int, headSize: Int, window: Int? = nil) {
+  /// - Parameter scale: nil for `1 / sqrt(headSize)`.
+  public init(
+    heads: Int, keyHeads: Int, headSize: Int, window: Int? = nil, scale: Float? = nil,
+    softCap: Float? = nil, slopes: [Float]? = nil
+  ) {
     self.heads = heads
     self.keyHeads = keyHeads
     self.headSize = headSize
     self.window = window
+    self.scale = scale ?? 1 / Float(headSize).squareRoot()
+    self.softCap = softCap
+    self.slopes = slopes
   }
 
-  /// `out[i] = softmax(q[i] · Kᵀ / sqrt(d)) · V` over the positions that token `position + i` sees.
+  /// Channels of all query heads.
+  public var queryWidth: Int { heads * headSize }
+  /// Channels of all key heads, and of all values.
+  public var keyWidth: Int { keyHeads * headSize }
+
+  /// Whether scores are changed by more than the scale.
+  var changesScores: Bool { softCap != nil || slopes != nil }
+
+  /// Scales, caps and slants the scores of one head for the positions from `start` on.
+  func changeScores(
+    _ scores: UnsafeMutablePointer<Float>, _ count: Int, head: Int, from start: Int
+  ) {
+    for i in 0..<count {
+      var score = unsafe scores[i] * scale
+      if let softCap { score = softCap * tanh(score / softCap) }
+      if let slopes { score += slopes[head] * Float(start + i) }
+      unsafe scores[i] = score
+    }
+  }
+
+  /// `out[i] = softmax(scale · q[i] · Kᵀ) · V` over the positions that token `position + i` sees.
   ///
   /// Works in slabs of queries, so memory grows with the context, not with its square. Up to eight
   /// tokens are computed in float, each alone; on tiles the factors of both products are rounded as
@@ -25,9 +61,10 @@ public struct Attention: Hashable, Sendable {
   /// - Parameters:
   ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
   ///     stored already.
+  ///   - sinks: `[heads]`: one more score for each head, without a value; nil for none. Source: gpt-oss.
   ///   - out: `[t, heads · d]`, overwritten.
   public func attend(
-    _ queries: Span<Float>, _ store: KeyValueStore, from position: Int,
+    _ queries: Span<Float>, _ store: KeyValueStore, from position: Int, sinks: [Float]? = nil,
     into out: inout MutableSpan<Float>, on compute: Compute
   ) {
     let width = heads * headSize
@@ -40,11 +77,13 @@ public struct Attention: Hashable, Sendable {
       unsafe out.withUnsafeMutableBufferPointer { out in
         let (queries, out) = (queries.baseAddress!, out.baseAddress!)
         if t <= Compute.stepTokens {
-          unsafe attendSteps(queries, store, from: position, tokens: t, into: out, on: compute)
-        } else if compute.usesTiles {
+          unsafe attendSteps(
+            queries, store, from: position, tokens: t, sinks: sinks, into: out, on: compute)
+        } else if compute.usesTiles, !changesScores, sinks == nil {
           unsafe attendOnTiles(queries, store, from: position, tokens: t, into: out, on: compute)
         } else {
-          unsafe attendPlainly(queries, store, from: position, tokens: t, into: out, on: compute)
+          unsafe attendPlainly(
+            queries, store, from: position, tokens: t, sinks: sinks, into: out, on: compute)
         }
       }
     }
@@ -53,7 +92,7 @@ public struct Attention: Hashable, Sendable {
   /// `attend` by oneDNN, over all keys and values as floats.
   private func attendPlainly(
     _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
-    into out: UnsafeMutablePointer<Float>, on compute: Compute
+    sinks: [Float]?, into out: UnsafeMutablePointer<Float>, on compute: Compute
   ) {
     let (width, page, d) = (heads * headSize, KeyValueStore.page, headSize)
     let pages = (position + t + page - 1) / page
@@ -86,17 +125,17 @@ public struct Attention: Hashable, Sendable {
       unsafe attendSlab(
         queries + first * width + head * d, keys + kept, values + kept,
         scores + worker * scoreCount, out + first * width + head * d,
-        tokens: min(grain, t - first), from: position + first)
+        tokens: min(grain, t - first), from: position + first, head: head, sink: sinks?[head])
     }
   }
 
   private func attendSlab(
     _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ v: UnsafePointer<Float>,
     _ scores: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>, tokens: Int,
-    from position: Int
+    from position: Int, head: Int, sink: Float?
   ) {
     let width = heads * headSize
-    let alpha = 1 / Float(headSize).squareRoot()
+    let alpha = changesScores ? 1 : scale
     let start = max(0, position + 1 - (window ?? .max))
     let length = position + tokens - start
     let (k, v) = unsafe (k + start * headSize, v + start * headSize)
@@ -107,7 +146,14 @@ public struct Attention: Hashable, Sendable {
       let seen = position + token + 1 - start
       let hidden = max(0, seen - (window ?? .max))
       for i in 0..<hidden { unsafe row[i] = 0 }
+      if changesScores {
+        unsafe changeScores(row + hidden, seen - hidden, head: head, from: start + hidden)
+      }
+      let sinkShare = sink.map {
+        unsafe 1 + exp(Double($0) - nibble_log_sum_exp(row + hidden, seen - hidden))
+      }
       unsafe nibble_softmax(row + hidden, seen - hidden)
+      if let sinkShare { unsafe nibble_scale(row + hidden, Float(1 / sinkShare), seen - hidden) }
       for i in seen..<length { unsafe row[i] = 0 }
     }
     unsafe PlainProduct.multiply(

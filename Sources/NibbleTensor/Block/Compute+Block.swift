@@ -1,4 +1,5 @@
 import CNibble
+import Foundation
 
 extension Compute {
   /// `y = x / sqrt(mean(x²) + epsilon) · weight` for each row of `weight.count` values.
@@ -18,6 +19,132 @@ extension Compute {
             }
           }
         }
+      }
+    }
+  }
+
+  /// `y = (x - mean(x)) / sqrt(var(x) + epsilon) · weight` for each row of `weight.count` values.
+  public func layerNorm(
+    _ x: Span<Float>, weight: Span<Float>, epsilon: Float, into y: inout MutableSpan<Float>
+  ) {
+    let width = weight.count
+    precondition(x.count == y.count && x.count.isMultiple(of: width), "rows of \(width)")
+    unsafe x.withUnsafeBufferPointer { x in
+      unsafe y.withUnsafeMutableBufferPointer { y in
+        unsafe weight.withUnsafeBufferPointer { weight in
+          ranges(of: x.count / width, grain: 16) { rows, _ in
+            for row in rows {
+              unsafe nibble_layer_norm(
+                x.baseAddress! + row * width, weight.baseAddress!, y.baseAddress! + row * width,
+                width, epsilon)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// Norms each row of `weight.count` values in place, as ``rmsNorm(_:weight:epsilon:into:)`` or
+  /// ``layerNorm(_:weight:epsilon:into:)`` do.
+  public func normalize(
+    _ x: inout MutableSpan<Float>, centers: Bool, weight: Span<Float>, epsilon: Float
+  ) {
+    let width = weight.count
+    let rows = x.count / width
+    precondition(x.count == rows * width, "rows of \(width)")
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      unsafe weight.withUnsafeBufferPointer { weight in
+        ranges(of: rows, grain: 64) { rows, _ in
+          for row in rows {
+            let line = unsafe x.baseAddress! + row * width
+            if centers {
+              unsafe nibble_layer_norm(line, weight.baseAddress!, line, width, epsilon)
+            } else {
+              unsafe nibble_rms_norm(line, weight.baseAddress!, line, width, epsilon)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// Multiplies each row of `factors.count` values, element by element.
+  public func multiplyRows(_ x: inout MutableSpan<Float>, by factors: Span<Float>) {
+    let width = factors.count
+    precondition(x.count.isMultiple(of: width), "\(x.count) values are not rows of \(width)")
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      unsafe factors.withUnsafeBufferPointer { factors in
+        for row in 0..<x.count / width {
+          unsafe nibble_multiply(x.baseAddress! + row * width, factors.baseAddress!, width)
+        }
+      }
+    }
+  }
+
+  /// Copies some columns of each row: `y[t, ...] = x[t, columns...]`, one range after the other.
+  ///
+  /// - Parameter width: of a row of `x`.
+  public func take(
+    _ columns: [Range<Int>], of x: Span<Float>, width: Int, into y: inout MutableSpan<Float>
+  ) {
+    let count = columns.reduce(0) { $0 + $1.count }
+    let rows = x.count / width
+    precondition(x.count == rows * width && y.count == rows * count, "\(rows) rows of \(count)")
+    unsafe y.withUnsafeMutableBufferPointer { y in
+      unsafe x.withUnsafeBufferPointer { x in
+        ranges(of: rows, grain: 64) { rows, _ in
+          for row in rows {
+            var to = unsafe y.baseAddress! + row * count
+            for part in columns {
+              unsafe to.update(
+                from: x.baseAddress! + row * width + part.lowerBound, count: part.count)
+              unsafe to += part.count
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// `x = activation(x)`, element by element.
+  public func activate(_ x: inout MutableSpan<Float>, _ activation: Activation) {
+    let count = x.count
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      ranges(of: count, grain: 16384) { part, _ in
+        unsafe nibble_activate(x.baseAddress! + part.lowerBound, part.count, activation.code)
+      }
+    }
+  }
+
+  /// `y = y · x`, element by element.
+  public func multiply(_ y: inout MutableSpan<Float>, by x: Span<Float>) {
+    precondition(x.count == y.count, "\(x.count) factors for \(y.count) values")
+    unsafe y.withUnsafeMutableBufferPointer { y in
+      unsafe x.withUnsafeBufferPointer { x in
+        ranges(of: x.count, grain: 16384) { part, _ in
+          unsafe nibble_multiply(
+            y.baseAddress! + part.lowerBound, x.baseAddress! + part.lowerBound, part.count)
+        }
+      }
+    }
+  }
+
+  /// `x = c · tanh(x / c)`, element by element.
+  public func cap(_ x: inout MutableSpan<Float>, at cap: Float) {
+    let count = x.count
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      ranges(of: count, grain: 4096) { part, _ in
+        for i in part { unsafe x[i] = cap * tanh(x[i] / cap) }
+      }
+    }
+  }
+
+  /// `x = factor · x`, element by element.
+  public func scale(_ x: inout MutableSpan<Float>, by factor: Float) {
+    let count = x.count
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      ranges(of: count, grain: 16384) { part, _ in
+        unsafe nibble_scale(x.baseAddress! + part.lowerBound, factor, part.count)
       }
     }
   }

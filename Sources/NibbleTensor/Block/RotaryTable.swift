@@ -3,23 +3,29 @@ import Foundation
 
 /// Cosines and sines of rotary position embedding for a run of positions.
 ///
-/// Pairs are `(i, i + d / 2)` of a head, as Hugging Face orders them: `angle = position · f[i]`, in
-/// float as there, `a' = a·cos - b·sin`, `b' = b·cos + a·sin`. Source: RoFormer, arXiv 2104.09864.
+/// Pairs are `(i, i + D / 2)` of the first D channels of a head, as Hugging Face orders them, or
+/// `(2i, 2i + 1)`: `angle = position · f[i]`, in float as there, `a' = a·cos - b·sin`,
+/// `b' = b·cos + a·sin`. Source: RoFormer, arXiv 2104.09864.
 public struct RotaryTable: Sendable {
-  /// Half the head size.
+  /// Pairs of channels that rotate.
   public let half: Int
+  public let isInterleaved: Bool
   /// The first position and one past the last.
   public let positions: Range<Int>
   private let cosines: [Float]
   private let sines: [Float]
 
-  /// A cosine and a sine for each pair of a head's channels.
-  public static func bytesPerPosition(headSize: Int) -> Int {
-    2 * (headSize / 2) * MemoryLayout<Float>.stride
-  }
+  /// A cosine and a sine for each pair of channels.
+  public static func bytesPerPosition(pairs: Int) -> Int { 2 * pairs * MemoryLayout<Float>.stride }
 
-  /// - Parameter frequencies: `[d / 2]`, radians per position.
-  public init(frequencies: [Float], positions: Range<Int>) {
+  /// - Parameters:
+  ///   - frequencies: `[D / 2]`, radians per position.
+  ///   - amplitude: what cosines and sines are multiplied by.
+  ///   - isInterleaved: whether neighbouring channels are a pair.
+  public init(
+    frequencies: [Float], amplitude: Float = 1, isInterleaved: Bool = false, positions: Range<Int>
+  ) {
+    self.isInterleaved = isInterleaved
     half = frequencies.count
     self.positions = positions
     var (cosines, sines): ([Float], [Float]) = ([], [])
@@ -28,21 +34,23 @@ public struct RotaryTable: Sendable {
     for position in positions {
       for frequency in frequencies {
         let angle = Double(Float(position) * frequency)
-        cosines.append(Float(cos(angle)))
-        sines.append(Float(sin(angle)))
+        cosines.append(amplitude * Float(cos(angle)))
+        sines.append(amplitude * Float(sin(angle)))
       }
     }
     self.cosines = cosines
     self.sines = sines
   }
 
-  /// Rotates `[t, heads · d]`, whose rows stand at `position`, `position + 1`, ...
+  /// Rotates the first `2 · half` channels of each head of `[t, heads · d]`, whose rows stand at `position`, `position + 1`, ...
   public func rotate(
-    _ x: inout MutableSpan<Float>, heads: Int, from position: Int, on compute: Compute
+    _ x: inout MutableSpan<Float>, heads: Int, headSize: Int, from position: Int,
+    on compute: Compute
   ) {
-    let width = heads * 2 * half
+    let width = heads * headSize
     let t = x.count / width
     precondition(x.count == t * width, "\(x.count) values are not rows of \(width)")
+    precondition(2 * half <= headSize, "\(half) pairs in heads of \(headSize)")
     precondition(
       position >= positions.lowerBound && position + t <= positions.upperBound,
       "positions \(position)..<\(position + t) of a table for \(positions)")
@@ -54,9 +62,18 @@ public struct RotaryTable: Sendable {
             for token in tokens {
               let at = (first + token) * half
               for head in 0..<heads {
-                unsafe nibble_rotate(
-                  x.baseAddress! + token * width + head * 2 * half, cosines.baseAddress! + at,
-                  sines.baseAddress! + at, half)
+                let row = unsafe x.baseAddress! + token * width + head * headSize
+                if isInterleaved {
+                  for i in 0..<half {
+                    let (a, b) = unsafe (row[2 * i], row[2 * i + 1])
+                    let (c, s) = unsafe (cosines[at + i], sines[at + i])
+                    unsafe row[2 * i] = a * c - b * s
+                    unsafe row[2 * i + 1] = b * c + a * s
+                  }
+                } else {
+                  unsafe nibble_rotate(
+                    row, cosines.baseAddress! + at, sines.baseAddress! + at, half)
+                }
               }
             }
           }

@@ -1,28 +1,29 @@
 import NibbleFormats
 import NibbleTensor
 
-/// Makes a Hugging Face config.json from the metadata of a GGUF file.
-struct GGUFConfig {
+/// The metadata of a GGUF file, read for its architecture; makes a Hugging Face config.json of it.
+struct GGUFMetadata {
   static let frequencyFactors = "rope_freqs.weight"
 
-  private let file: GGUFFile
-  private let architecture: String
+  let file: GGUFFile
+  let architecture: GGUFArchitecture
+  private var name: String { architecture.name }
 
   init(_ file: GGUFFile) throws(ModelError) {
     self.file = file
-    guard let architecture = file.metadata["general.architecture"]?.string else {
+    guard let name = file.metadata["general.architecture"]?.string else {
       throw .config(path: file.path, field: "general.architecture", reason: "is missing")
     }
-    guard Family.llama.ggufArchitectures.contains(architecture) else {
+    guard let architecture = GGUFArchitecture.all.first(where: { $0.name == name }) else {
       throw .unsupported(
-        "\(file.path): architecture \"\(shown(architecture))\" is no family that Nibble reads from GGUF; "
-          + "those are \(Family.llama.ggufArchitectures.joined(separator: ", ")). Start from the "
+        "\(file.path): architecture \"\(shown(name))\" is no family that Nibble reads from GGUF; "
+          + "those are \(GGUFArchitecture.all.map(\.name).joined(separator: ", ")). Start from the "
           + "Hugging Face checkpoint for a data-free recipe.")
     }
     self.architecture = architecture
   }
 
-  func json() throws(ModelError) -> JSON {
+  func config() throws(ModelError) -> JSON {
     guard let embedding = file.tensor("token_embd.weight"), embedding.shape.count == 2 else {
       throw .missingTensor("token_embd.weight", path: file.path)
     }
@@ -34,25 +35,22 @@ struct GGUFConfig {
     }
     let headSize = try optionalSize("attention.key_length") ?? hidden / heads
     guard headSize > 0 else {
-      throw .config(path: file.path, field: "llama.attention.head_count", reason: "is \(heads)")
+      throw .config(path: file.path, field: "\(name).attention.head_count", reason: "is \(heads)")
     }
     for key in ["rope.dimension_count", "attention.value_length"] {
       if let given = try optionalSize(key), given != headSize {
         throw .config(
-          path: file.path, field: "\(architecture).\(key)",
-          reason: "is \(given), but heads have \(headSize) channels, all of which Nibble turns")
+          path: file.path, field: "\(name).\(key)",
+          reason: "is \(given), but heads have \(headSize) channels, all of which Nibble rotates")
       }
     }
     guard let epsilon = value("attention.layer_norm_rms_epsilon")?.float else {
       throw .config(
-        path: file.path, field: "llama.attention.layer_norm_rms_epsilon", reason: "is missing")
+        path: file.path, field: "\(name).attention.layer_norm_rms_epsilon", reason: "is missing")
     }
     var config: JSON = [
-      "architectures": ["LlamaForCausalLM"],
-      "attention_bias": .bool(file.tensor("blk.0.attn_q.bias") != nil),
-      "mlp_bias": .bool(file.tensor("blk.0.ffn_gate.bias") != nil),
-      "model_type": "llama",
-      "hidden_act": "silu",
+      "architectures": [.string(architecture.className)],
+      "model_type": .string(architecture.modelType),
       "hidden_size": JSON(hidden),
       "intermediate_size": JSON(try size("feed_forward_length")),
       "max_position_embeddings": JSON(try size("context_length")),
@@ -74,6 +72,7 @@ struct GGUFConfig {
       }
     }
     if let scaling = try ropeScaling(headSize: headSize) { config.set("rope_scaling", scaling) }
+    try architecture.complete(&config, self)
     for key in unknownKeys { config.set(key, .string("in the metadata of the GGUF file")) }
     return config
   }
@@ -81,12 +80,12 @@ struct GGUFConfig {
   /// Keys below the architecture's name that are not read and may change the arithmetic. They stand in
   /// the config, so that a family that does not know them refuses them.
   private var unknownKeys: [String] {
-    let prefix = architecture + "."
+    let prefix = name + "."
     return file.metadata.keys.filter { $0.hasPrefix(prefix) }.sorted().filter { key in
       let name = String(key.dropFirst(prefix.count))
       // No experts, no window and no scaling are what a plain model has.
       let isZero = file.metadata[key]?.int == 0 || file.metadata[key]?.float == 0
-      return !Self.knownKeys.contains(name) && !isZero
+      return !Self.knownKeys.contains(name) && !architecture.keys.contains(name) && !isZero
     }
   }
 
@@ -98,30 +97,30 @@ struct GGUFConfig {
     "rope.scaling.type", "tensor_data_layout", "vocab_size",
   ]
 
-  private func value(_ key: String) -> GGUFValue? { file.metadata["\(architecture).\(key)"] }
+  func value(_ key: String) -> GGUFValue? { file.metadata["\(name).\(key)"] }
 
-  private func optionalSize(_ key: String) throws(ModelError) -> Int? {
+  func optionalSize(_ key: String) throws(ModelError) -> Int? {
     guard let value = value(key) else { return nil }
     guard let size = value.int, (1...1 << 28).contains(size) else {
       throw .config(
-        path: file.path, field: "\(architecture).\(key)",
+        path: file.path, field: "\(name).\(key)",
         reason: "is not a whole number in 1...\(1 << 28)")
     }
     return size
   }
 
-  private func number(_ key: String) throws(ModelError) -> Float? {
+  func number(_ key: String) throws(ModelError) -> Float? {
     guard let value = value(key) else { return nil }
     guard let number = value.float else {
       throw .config(
-        path: file.path, field: "\(architecture).\(key)", reason: "is not a fraction")
+        path: file.path, field: "\(name).\(key)", reason: "is not a fraction")
     }
     return number
   }
 
-  private func size(_ key: String) throws(ModelError) -> Int {
+  func size(_ key: String) throws(ModelError) -> Int {
     guard let size = try optionalSize(key) else {
-      throw .config(path: file.path, field: "\(architecture).\(key)", reason: "is missing")
+      throw .config(path: file.path, field: "\(name).\(key)", reason: "is missing")
     }
     return size
   }
@@ -141,7 +140,7 @@ struct GGUFConfig {
       ]
     case let kind:
       throw .config(
-        path: file.path, field: "\(architecture).rope.scaling.type",
+        path: file.path, field: "\(name).rope.scaling.type",
         reason: "is \"\(kind)\"; none, linear and the llama3 factors are supported")
     }
   }
@@ -157,10 +156,8 @@ struct GGUFConfig {
     ]
     let theta = JSON.number(Double(try number("rope.freq_base") ?? 10_000))
     func frequencies(_ json: JSON) throws(ModelError) -> [Float] {
-      try RotaryScaling(
-        ConfigFields(json: json, path: file.path, family: "Llama"), headSize: headSize,
-        context: 8192
-      ).frequencies
+      try ConfigFields(json: json, path: file.path, family: "Llama")
+        .rotary(headSize: headSize, context: 8192).frequencies(positions: 8192)
     }
     let plain = try frequencies(["rope_theta": theta])
     let scaled = try frequencies(["rope_theta": theta, "rope_scaling": scaling])

@@ -4,17 +4,21 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@Suite struct DecoderConfigTests {
+@Suite struct DecoderShapeTests {
   private static let llama: JSON = [
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "rms_norm_eps": 1e-5,
     "max_position_embeddings": 512,
   ]
 
-  private func config(_ changes: [String: JSON]) throws -> DecoderConfig {
+  private func config(_ changes: [String: JSON]) throws -> DecoderShape {
     var json = Self.llama
     for (field, value) in changes { json.set(field, value) }
-    return try DecoderConfig(json, path: "a/config.json")
+    return try DecoderShape(json, path: "a/config.json")
+  }
+
+  private func rotary(_ changes: [String: JSON]) throws -> RotaryShape {
+    try #require(config(changes).attentions[0].rotary)
   }
 
   /// `inv_freq` of transformers 5.23.0, head size 16, theta 10000: Tests/Golden/golden.py.
@@ -54,7 +58,7 @@ import Testing
       ["rope_scaling": scaling], ["rope_scaling": old, "rope_theta": 10000.0],
       ["rope_parameters": new, "rope_theta": 7.0],
     ] as [[String: JSON]] {
-      let ours = try config(changes).rotary.frequencies
+      let ours = try rotary(changes).frequencies(positions: 512)
       let theirs = try #require(Self.frequencies[kind])
       // powf of two libraries and the ramp's order of operations differ in the last two bits.
       for (x, y) in zip(ours, theirs) { #expect(abs(x - y) <= 3e-7 * y, "\(x) for \(y)") }
@@ -68,9 +72,9 @@ import Testing
       "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
       "original_max_position_embeddings": 8192,
     ]
-    let ours = try config([
+    let ours = try rotary([
       "head_dim": 128, "rope_theta": 500000.0, "rope_scaling": scaling,
-    ]).rotary.frequencies
+    ]).frequencies(positions: 512)
     var kinds: Set<String> = []
     for (i, found) in ours.enumerated() {
       let plain = pow(500_000, -2 * Double(i) / 128)
@@ -89,25 +93,32 @@ import Testing
     #expect(kinds.count == 3)
   }
 
-  @Test func aScalingThatChangesWithTheLengthHasALimit() throws {
-    let dynamic = try config(["rope_scaling": ["rope_type": "dynamic", "factor": 2.0]])
-    #expect(dynamic.rotary.limit == 512)
-    #expect(try dynamic.rotary.frequencies == config([:]).rotary.frequencies)
-    #expect(try config([:]).rotary.limit == nil)
+  /// The base grows with the positions that a sequence may have, beyond those the model was made for:
+  /// `t (factor · n / M - (factor - 1))^(d / (d - 2))`, d 16, M 512.
+  @Test func dynamicScalingFollowsTheCapacity() throws {
+    let dynamic = try rotary(["rope_scaling": ["rope_type": "dynamic", "factor": 2.0]])
+    let plain = try rotary([:]).frequencies(positions: 512)
+    #expect(dynamic.frequencies(positions: 512) == plain)
+    for (index, found) in dynamic.frequencies(positions: 1024).enumerated() {
+      let base = 10_000 * pow(3, 16.0 / 14)
+      #expect(abs(Double(found) / pow(base, -2 * Double(index) / 16) - 1) < 1e-6)
+    }
   }
 
   @Test func sizesThatTheFileLeavesOutFollowFromTheOthers() throws {
     let plain = try config([:])
-    #expect(plain.attention.headSize == 16 && plain.attention.window == nil)
-    #expect(plain.tiesHead == false && plain.endOfText == [])
+    #expect(plain.attentions[0].core.headSize == 16 && plain.attentions[0].core.window == nil)
+    #expect(plain.head.isTied == false && plain.endOfText == [])
     let other = try config([
       "head_dim": 10, "num_key_value_heads": .null, "sliding_window": 7, "eos_token_id": [1, 2],
       "tie_word_embeddings": true, "model_type": "mistral",
     ])
-    #expect(other.attention.headSize == 10 && other.attention.keyHeads == 4)
-    #expect(other.attention.window == 7 && other.endOfText == [1, 2] && other.tiesHead)
-    #expect(other.shape(of: .query) == (40, 64) && other.shape(of: .output) == (64, 40))
-    #expect(other.shape(of: .key) == (40, 64) && other.shape(of: .down) == (64, 96))
+    let core = other.attentions[0].core
+    #expect(core.headSize == 10 && core.keyHeads == 4)
+    #expect(core.window == 7 && other.endOfText == [1, 2] && other.head.isTied)
+    let sizes = other.blocks[0].linears.map { [$0.outputs, $0.inputs] }
+    #expect(
+      sizes == [[40, 64], [40, 64], [40, 64], [64, 40], [96, 64], [96, 64], [64, 96]])
     #expect(try config(["eos_token_id": 3]).endOfText == [3])
   }
 
@@ -130,7 +141,7 @@ import Testing
 
   @Test(
     arguments: [
-      ("hidden_act", .null), ("hidden_act", 3), ("hidden_act", "gelu"), ("eos_token_id", "x"),
+      ("hidden_act", 3), ("hidden_act", "mish"), ("eos_token_id", "x"),
       ("eos_token_id", [1, "x"]), ("eos_token_id", 1.5), ("attention_bias", "no"), ("mlp_bias", 1),
       ("tie_word_embeddings", "true"), ("rope_parameters", "x"), ("rope_parameters", []),
       ("rope_scaling", 3), ("rope_theta", "x"), ("rope_theta", []),
@@ -163,7 +174,8 @@ import Testing
       ["rope_scaling": ["rope_type": "linear"]],
       ["rope_scaling": ["rope_type": "linear", "factor": 0]],
       ["rope_scaling": ["rope_type": "linear", "factor": "2"]],
-      ["rope_scaling": ["rope_type": "yarn", "factor": 2]],
+      ["rope_scaling": ["rope_type": "yarn", "factor": 0]],
+      ["rope_scaling": ["rope_type": "su", "factor": 2]],
       [
         "rope_scaling": [
           "rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1,
@@ -174,11 +186,11 @@ import Testing
   func aRotaryScalingThatCannotBeFollowedIsRefused(_ changes: [String: JSON]) {
     do {
       let config = try config(changes)
-      Issue.record("\(changes) became \(config.rotary)")
+      Issue.record("\(changes) became \(config)")
     } catch { #expect("\(error)".contains("rope"), "\(error)") }
   }
 
-  @Test(arguments: ["gpt_neox", "opt-ish", "llama4", ""])
+  @Test(arguments: ["mamba", "opt-ish", "llama4", ""])
   func anUnknownFamilyIsNamedWithThoseThatRun(_ type: String) {
     do {
       _ = try config(["model_type": .string(type)])

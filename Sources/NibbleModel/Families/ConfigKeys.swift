@@ -6,13 +6,16 @@ import NibbleTensor
 /// A key is read, or known to change nothing, or holds a value that changes nothing. Any other may ask
 /// for arithmetic that Nibble does not do, and is refused by name.
 struct ConfigKeys {
-  let config: DecoderConfig
+  let shape: DecoderShape
+  let family: Family
   let json: JSON
+  /// Keys that the family's function asked for; those of a rotary object as `rope_scaling.NAME`.
+  let read: Set<String>
 
   /// The keys that are refused, in the order of the file; those of the rotary object as
   /// `rope_scaling.NAME`.
   func unknown(ignoring ignored: Set<String>) -> [String] {
-    let harmless = Self.read.union(Self.harmless).union(config.family.harmlessKeys)
+    let harmless = read.union(Self.harmless).union(family.harmlessKeys)
     var unknown: [String] = []
     for (key, value) in json.object ?? JSONObject() where !harmless.contains(key) {
       if !value.isNull, !ignored.contains(key), !changesNothing(key, value) { unknown.append(key) }
@@ -20,6 +23,7 @@ struct ConfigKeys {
     for name in Self.rotaryObjects {
       for (key, value) in json[name]?.object ?? JSONObject() where !Self.rotary.contains(key) {
         let path = "\(name).\(key)"
+        if read.contains(path) { continue }
         if !value.isNull, !ignored.contains(path), !changesNothing(key, value) {
           unknown.append(path)
         }
@@ -30,14 +34,16 @@ struct ConfigKeys {
 
   /// Whether a key that a family may have says here what the family does anyway.
   private func changesNothing(_ key: String, _ value: JSON) -> Bool {
-    let headSize = Double(config.attention.headSize)
+    let attention = shape.attentions.first?.core
+    let headSize = Double(attention?.headSize ?? 0)
+    let window = attention?.window
     func isNear(_ number: Double) -> Bool {
       value.double.map { abs($0 - number) <= 1e-6 * number } ?? false
     }
     switch key {
     case "partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct",
       "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale",
-      "lm_head_multiplier", "scale_emb":
+      "lm_head_multiplier", "scale_emb", "full_attn_mod", "interpolate_factor":
       return isNear(1)
     case "attention_multiplier": return isNear(1 / headSize.squareRoot())
     case "query_pre_attn_scalar": return isNear(headSize)
@@ -46,18 +52,19 @@ struct ConfigKeys {
       "use_parallel_residual", "parallel_residual", "parallel_attn", "alibi", "qkv_bias", "bias",
       "use_bias", "use_qkv_bias", "use_bidirectional_attention", "is_encoder_decoder",
       "add_cross_attention", "tie_encoder_decoder", "scale_attn_by_inverse_layer_idx",
-      "residual_in_fp32", "norm_after", "attention_sink", "no_rope":
+      "lm_head_bias", "mlp_bias", "residual_in_fp32", "use_mrope", "norm_after", "attention_sink",
+      "no_rope":
       return value == false
     case "is_causal", "gated_mlp", "use_rotary_position_embeddings", "use_rope":
       return value == true
     case "layer_types":
-      let kind = config.attention.window == nil ? "full_attention" : "sliding_attention"
+      let kind = window == nil ? "full_attention" : "sliding_attention"
       return value.array?.allSatisfy { $0.string == kind } ?? false
     case "no_rope_layers": return value.array?.allSatisfy { $0 == 1 } ?? false
     // Both speak of windows.
-    case "use_sliding_window": return value == .bool(config.attention.window != nil)
+    case "use_sliding_window": return value == .bool(window != nil)
     case "max_window_layers", "sliding_window_pattern", "_sliding_window_pattern":
-      return config.attention.window == nil
+      return window == nil
     case "num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok",
       "n_shared_experts", "num_nextn_predict_layers", "num_kv_shared_layers":
       return isZero(value)
@@ -65,7 +72,9 @@ struct ConfigKeys {
     case "position_embedding_type": return value == "rope" || value == "rotary"
     case "normalization_type", "norm_type": return value == "rmsnorm" || value == "rms_norm"
     case "original_max_position_embeddings":
-      return RotaryScaling.kind(json) == "default" || value.int == config.context
+      return shape.attentions.allSatisfy {
+        ($0.rotary?.scaling ?? RotaryShape.Scaling.none) == RotaryShape.Scaling.none
+      } || value.int == shape.context
     case "mlp_type": return value == "llama"
     default: return false
     }
@@ -73,18 +82,10 @@ struct ConfigKeys {
 
   private func isZero(_ value: JSON) -> Bool { value.double == 0 }
 
-  /// What ``DecoderConfig`` reads.
-  static let read: Set = [
-    "attention_bias", "eos_token_id", "head_dim", "hidden_act", "hidden_size", "intermediate_size",
-    "max_position_embeddings", "mlp_bias", "model_type", "num_attention_heads",
-    "num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "rope_scaling",
-    "rope_theta", "sliding_window", "tie_word_embeddings", "vocab_size",
-  ]
-
   /// Where a config holds what ``RotaryScaling`` reads.
   static let rotaryObjects = ["rope_parameters", "rope_scaling"]
 
-  /// What ``RotaryScaling`` reads of it, and what old files add.
+  /// What some kind reads of it, and what old files add.
   private static let rotary: Set = [
     "factor", "finetuned", "high_freq_factor", "low_freq_factor",
     "original_max_position_embeddings", "rope_theta", "rope_type", "type",
@@ -97,6 +98,7 @@ struct ConfigKeys {
     // Names and versions.
     "_commit_hash", "_name_or_path", "architectures", "auto_map", "base_model_name_or_path",
     "custom_pipelines", "finetuning_task", "is_llama_config", "license", "model_id", "model_name",
+    "model_type",
     "name_or_path", "task_specific_params", "transformers.js_config", "transformers_version",
     "unsloth_fixed", "unsloth_version",
     // How the weights are stored, loaded and summed.
@@ -111,7 +113,8 @@ struct ConfigKeys {
     "output_past", "output_router_logits", "output_scores", "problem_type", "return_dict",
     "return_dict_in_generate", "use_return_dict",
     // Training.
-    "attention_dropout", "attention_probs_dropout_prob", "attn_dropout", "attn_pdrop",
+    "activation_dropout", "attention_dropout", "attention_probs_dropout_prob", "attn_dropout",
+    "attn_pdrop",
     "classifier_dropout", "dropout", "embd_pdrop", "embedding_dropout", "ffn_dim_multiplier",
     "ffn_dropout", "gradient_checkpointing", "hidden_dropout", "hidden_dropout_prob",
     "initializer_factor", "initializer_range", "layerdrop", "multiple_of", "output_dropout",

@@ -12,32 +12,39 @@ struct GGUFModel: Sendable {
     var tensor: GGUFTensor
     /// Head size of rows that the file keeps interleaved for rotary embedding.
     var interleavedHead: Int?
+    /// What the converter added to the values.
+    var offset: Float = 0
   }
 
   init(path: String) throws(ModelError) {
     do { file = try GGUFFile(path: path) } catch { throw .format(error) }
-    config = try GGUFConfig(file).json()
+    let metadata = try GGUFMetadata(file)
+    let architecture = metadata.architecture
+    config = try metadata.config()
     let headSize = config["head_dim"]?.int ?? 0
     var tensors: [Checkpoint.Tensor] = []
     var sources: [UTF8Key: Source] = [:]
-    for tensor in file.tensors where tensor.name != GGUFConfig.frequencyFactors {
-      guard let name = Self.huggingFaceName(tensor.name) else {
+    for tensor in file.tensors where tensor.name != GGUFMetadata.frequencyFactors {
+      guard let name = architecture.huggingFaceName(tensor.name) else {
         throw .unsupported(
-          "\(path): the tensor \(tensor.name) has no place in a Llama model. The file's family is "
-            + "not supported, or the file is damaged.")
+          "\(path): the tensor \(tensor.name) has no place in a model of architecture "
+            + "\(architecture.name). The file's family is not supported, or the file is damaged.")
       }
       guard tensor.type.isDecodable else {
         throw .unsupported(
           "\(path): \(tensor.name) is \(tensor.type.name), which Nibble does not read. Start from "
             + "a file in F16, BF16, Q8_0 or one of Q4_0 to Q6_K.")
       }
-      let turns = name.contains("q_proj") || name.contains("k_proj")
+      let turns =
+        architecture.interleavesHeads && (name.contains("q_proj") || name.contains("k_proj"))
       if turns, !(tensor.shape.first ?? 0).isMultiple(of: headSize) {
         throw .tensorShape(tensor.name, found: tensor.shape, expected: [headSize])
       }
       tensors.append(
         Checkpoint.Tensor(name: name, dtype: Self.dtype(tensor.type), shape: tensor.shape))
-      sources[UTF8Key(name)] = Source(tensor: tensor, interleavedHead: turns ? headSize : nil)
+      sources[UTF8Key(name)] = Source(
+        tensor: tensor, interleavedHead: turns ? headSize : nil,
+        offset: name.hasSuffix("norm.weight") ? architecture.normOffset : 0)
     }
     self.tensors = tensors
     self.sources = sources
@@ -60,7 +67,7 @@ struct GGUFModel: Sendable {
     }
     let tensor = source.tensor
     let format = Self.dtype(tensor.type).floatFormat ?? .f16
-    let isPlain = source.interleavedHead == nil
+    let isPlain = source.interleavedHead == nil && source.offset == 0
     let rowElements = tensor.elementCount / max(1, tensor.shape.first ?? 1)
     if isPlain, tensor.type == .f32 || tensor.type == .f16 || tensor.type == .bf16 {
       let rowBytes = rowElements * format.bytesPerValue
@@ -71,6 +78,7 @@ struct GGUFModel: Sendable {
       try decode(row: 0, of: tensor, into: &all)
       let ordered = rows.map { row in
         all[source.interleavedHead.map { ggufRow(ofHuggingFaceRow: row, headSize: $0) } ?? row]
+          - source.offset
       }
       return Bytes(format.encode(ordered.span))
     }
@@ -101,26 +109,5 @@ struct GGUFModel: Sendable {
       var span = values.mutableSpan
       try file.decode(rows: row..<row + 1, of: tensor, into: &span)
     } catch { throw .format(error) }
-  }
-
-  private static func huggingFaceName(_ name: String) -> String? {
-    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-    guard let last = parts.last, last == "weight" || last == "bias" else { return nil }
-    if parts.count == 2 {
-      let names = [
-        "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
-      ]
-      return names[parts[0]].map { "\($0).\(last)" }
-    }
-    guard parts.count == 4, parts[0] == "blk", let block = Int(parts[1]), block >= 0 else {
-      return nil
-    }
-    let names = [
-      "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-      "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-      "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-      "ffn_down": "mlp.down_proj",
-    ]
-    return names[parts[2]].map { "model.layers.\(block).\($0).\(last)" }
   }
 }

@@ -1,0 +1,149 @@
+import NibbleTensor
+
+extension AttentionShape {
+  /// Query, key, value and output as linears of their own.
+  static func split(
+    _ core: Attention, path: String = "self_attn", hidden: Int,
+    names: [String] = ["q_proj", "k_proj", "v_proj", "o_proj"], inputBias: Bool = false,
+    outputBias: Bool = false, rotary: RotaryShape?
+  ) -> AttentionShape {
+    AttentionShape(
+      path, core,
+      inputs: [
+        LinearShape(
+          .query, "\(path).\(names[0])", outputs: core.queryWidth, inputs: hidden, bias: inputBias),
+        LinearShape(
+          .key, "\(path).\(names[1])", outputs: core.keyWidth, inputs: hidden, bias: inputBias),
+        LinearShape(
+          .value, "\(path).\(names[2])", outputs: core.keyWidth, inputs: hidden, bias: inputBias),
+      ],
+      output: LinearShape(
+        .output, "\(path).\(names[3])", outputs: hidden, inputs: core.queryWidth, bias: outputBias),
+      rotary: rotary)
+  }
+
+  /// How one linear for query, key and value deals its outputs.
+  enum FusedRows {
+    /// All queries, all keys, all values.
+    case concatenated
+    /// For each key head its queries, its key, its value.
+    case perKeyHead
+  }
+
+  /// One linear for query, key and value, and one for the output.
+  static func fused(
+    _ path: String, _ core: Attention, hidden: Int, input: String, output: String,
+    rows: FusedRows, inputBias: Bool, outputBias: Bool, isTransposed: Bool = false,
+    rotary: RotaryShape?
+  ) -> AttentionShape {
+    let (q, k, d) = (core.queryWidth, core.keyWidth, core.headSize)
+    let parts: [LinearShape.Part]
+    switch rows {
+    case .concatenated:
+      parts = [
+        LinearShape.Part(.query, [0..<q]), LinearShape.Part(.key, [q..<q + k]),
+        LinearShape.Part(.value, [q + k..<q + 2 * k]),
+      ]
+    case .perKeyHead:
+      let shared = core.heads / core.keyHeads
+      func rows(_ first: Int, _ count: Int) -> [Range<Int>] {
+        (0..<core.keyHeads).map { head in
+          let start = (head * (shared + 2) + first) * d
+          return start..<start + count * d
+        }
+      }
+      parts = [
+        LinearShape.Part(.query, rows(0, shared)), LinearShape.Part(.key, rows(shared, 1)),
+        LinearShape.Part(.value, rows(shared + 1, 1)),
+      ]
+    }
+    var inputs = LinearShape(
+      "\(path).\(input)", outputs: q + 2 * k, inputs: hidden, bias: inputBias, parts: parts)
+    var end = LinearShape(
+      .output, "\(path).\(output)", outputs: hidden, inputs: q, bias: outputBias)
+    inputs.isTransposed = isTransposed
+    end.isTransposed = isTransposed
+    return AttentionShape(path, core, inputs: [inputs], output: end, rotary: rotary)
+  }
+}
+
+extension FeedForwardShape {
+  /// Gate, up and down as linears of their own.
+  static func gated(
+    _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
+    names: [String] = ["gate_proj", "up_proj", "down_proj"], bias: Bool = false
+  ) -> FeedForwardShape {
+    FeedForwardShape(
+      activation, isGated: true,
+      inputs: [
+        LinearShape(.gate, "\(path).\(names[0])", outputs: width, inputs: hidden, bias: bias),
+        LinearShape(.up, "\(path).\(names[1])", outputs: width, inputs: hidden, bias: bias),
+      ],
+      down: LinearShape(.down, "\(path).\(names[2])", outputs: hidden, inputs: width, bias: bias))
+  }
+
+  /// One linear whose first rows are the gate and whose last are up, and down.
+  static func fusedGated(
+    _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
+    names: [String] = ["gate_up_proj", "down_proj"]
+  ) -> FeedForwardShape {
+    FeedForwardShape(
+      activation, isGated: true,
+      inputs: [
+        LinearShape(
+          "\(path).\(names[0])", outputs: 2 * width, inputs: hidden, bias: false,
+          parts: [
+            LinearShape.Part(.gate, [0..<width]), LinearShape.Part(.up, [width..<2 * width]),
+          ])
+      ],
+      down: LinearShape(.down, "\(path).\(names[1])", outputs: hidden, inputs: width))
+  }
+
+  /// A unit without a gate.
+  static func plain(
+    _ up: String, _ down: String, hidden: Int, width: Int, _ activation: Activation, bias: Bool,
+    isTransposed: Bool = false
+  ) -> FeedForwardShape {
+    var first = LinearShape(.up, up, outputs: width, inputs: hidden, bias: bias)
+    var last = LinearShape(.down, down, outputs: hidden, inputs: width, bias: bias)
+    first.isTransposed = isTransposed
+    last.isTransposed = isTransposed
+    return FeedForwardShape(activation, isGated: false, inputs: [first], down: last)
+  }
+}
+
+extension BlockShape {
+  /// Llama's order: a norm before each branch.
+  static func preNorm(
+    _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
+    _ feedForward: FeedForwardShape, scale: Float = 1
+  ) -> BlockShape {
+    BlockShape(
+      path, .sequential,
+      [
+        Branch(before: first, .attention(attention), scale: scale),
+        Branch(before: second, .feedForward(feedForward), scale: scale),
+      ])
+  }
+}
+
+extension ConfigFields {
+  /// The parts outside the blocks under the names that most families use.
+  func decoder(
+    hidden: Int, context: Int, blocks: [BlockShape], finalNorm: NormShape?,
+    tiesHead: Bool = false, embedding: String = "model.embed_tokens",
+    blockPrefix: String = "model.layers.", head: String = "lm_head"
+  ) throws(ModelError) -> DecoderShape {
+    DecoderShape(
+      family: family, hidden: hidden, vocabulary: try size("vocab_size"), context: context,
+      embedding: EmbeddingShape(embedding, width: hidden), blockPrefix: blockPrefix,
+      blocks: blocks, finalNorm: finalNorm,
+      head: HeadShape(head, isTied: try flag("tie_word_embeddings", default: tiesHead)),
+      endOfText: [])
+  }
+
+  /// How many blocks there are.
+  func blockCount(_ names: [String] = ["num_hidden_layers"]) throws(ModelError) -> Int {
+    try size(anyOf: names, atMost: 10_000)
+  }
+}

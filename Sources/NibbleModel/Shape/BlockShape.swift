@@ -1,0 +1,93 @@
+/// One transformer layer: branches that read the states and add to them.
+public struct BlockShape: Hashable, Sendable {
+  public enum Residual: Hashable, Sendable {
+    /// Each branch reads what the one before it left.
+    case sequential
+    /// All branches read the states that entered the block.
+    case parallel
+  }
+
+  /// `x = closing(x + scale · after(body(before(x))))`, where each of the norms may be missing.
+  public struct Branch: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+      case attention(AttentionShape)
+      case feedForward(FeedForwardShape)
+    }
+
+    /// Two parallel branches with the same norm read one activation.
+    public var before: NormShape?
+    public var body: Body
+    public var after: NormShape?
+    public var closing: NormShape?
+    public var scale: Float
+
+    public init(
+      before: NormShape?, _ body: Body, after: NormShape? = nil, closing: NormShape? = nil,
+      scale: Float = 1
+    ) {
+      self.before = before
+      self.body = body
+      self.after = after
+      self.closing = closing
+      self.scale = scale
+    }
+  }
+
+  /// Module path, such as `model.layers.3`.
+  public var path: String
+  public var residual: Residual
+  public var branches: [Branch]
+  /// Whether a branch adds to its normed input instead of the states (BLOOM).
+  public var addsToNormed = false
+
+  public init(_ path: String, _ residual: Residual = .sequential, _ branches: [Branch]) {
+    self.path = path
+    self.residual = residual
+    self.branches = branches
+  }
+
+  /// The full path of a module below the block.
+  public func path(of linear: LinearID) -> String { "\(path).\(linear.rawValue)" }
+  public func path(of norm: NormShape) -> String { "\(path).\(norm.path)" }
+
+  public var attention: AttentionShape? {
+    for case .attention(let shape) in branches.lazy.map(\.body) { return shape }
+    return nil
+  }
+
+  public var feedForward: FeedForwardShape? {
+    for case .feedForward(let shape) in branches.lazy.map(\.body) { return shape }
+    return nil
+  }
+
+  /// In the order in which the block computes them.
+  public var linears: [LinearShape] {
+    branches.flatMap { branch in
+      switch branch.body {
+      case .attention(let shape): shape.inputs + [shape.output]
+      case .feedForward(let shape): shape.inputs + [shape.down]
+      }
+    }
+  }
+
+  public func linear(_ id: LinearID) -> LinearShape? { linears.first { $0.id == id } }
+
+  /// The linear that holds a part, and the part.
+  public func linear(holding role: Role) -> (LinearShape, LinearShape.Part)? {
+    for linear in linears { if let part = linear.part(role) { return (linear, part) } }
+    return nil
+  }
+
+  /// Norms of whole states, once each, in order.
+  public var norms: [NormShape] {
+    var norms: [NormShape] = []
+    for norm in branches.flatMap({ [$0.before, $0.after, $0.closing] }).compactMap(\.self)
+    where !norms.contains(norm) { norms.append(norm) }
+    return norms
+  }
+
+  /// Norms of queries and keys.
+  public var headNorms: [AttentionShape.HeadNorm] {
+    [attention?.queryNorm, attention?.keyNorm].compactMap(\.self)
+  }
+}

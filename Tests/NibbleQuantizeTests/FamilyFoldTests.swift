@@ -1,0 +1,58 @@
+import Foundation
+import NibbleFormats
+import NibbleTensor
+import Testing
+import TinyModel
+
+@testable import NibbleModel
+@testable import NibbleQuantize
+
+/// The law of folds, for every family: factors at every site that takes them leave the logits as they were.
+@Suite struct FamilyFoldTests {
+  private static let families = FamilyFixture.models(of: [
+    "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
+    "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
+  ])
+
+  private let compute = Compute(threads: 1, precision: .f32)
+
+  private func logits(_ decoder: Decoder, _ tokens: [Int]) throws -> [Float] {
+    var session = try Session(decoder, capacity: tokens.count, on: compute)
+    let states = try session.states(after: tokens)
+    var logits: [Float] = []
+    session.withLogits(states, 0..<tokens.count) { logits = $0 }
+    return logits
+  }
+
+  @Test(arguments: families)
+  func factorsAtEverySiteChangeNothing(_ model: FamilyFixture) throws {
+    try inTemporaryFolder { folder in
+      try model.write(in: folder)
+      let checkpoint = try Checkpoint(path: folder)
+      let decoder = try Decoder(checkpoint.decoderShape(), from: checkpoint)
+      let before = try logits(decoder, model.tokens)
+      let largest = before.reduce(0) { max($0, abs($1)) }
+      var random = SplitMix(state: 7)
+      for site in [Site.attention, .output, .feedForward, .down] {
+        var folded = decoder
+        var count = 0
+        for index in decoder.blocks.indices {
+          var block = FloatBlock(decoder.blocks[index], index, in: checkpoint, on: compute)
+          guard let shape = block.shape.site(site) else { continue }
+          if case .none = shape.feeder { continue }
+          let size = (shape.factorIndex.max() ?? -1) + 1
+          let factors = (0..<size).map { _ in Float.random(in: 0.25...4, using: &random) }
+          var seen: [Site: ActivationStatistics] = [:]
+          block.fold(factors, into: shape, &seen, on: compute)
+          folded.blocks[index] = block.runnable
+          count += 1
+        }
+        let after = try logits(folded, model.tokens)
+        let change = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
+        // Float arithmetic in another scale; a fold that is left out changes a tenth or more.
+        #expect(change < 1e-5, "\(site.rawValue) of \(count) blocks")
+        #expect(count == 0 || after != before, "\(site.rawValue): nothing was folded")
+      }
+    }
+  }
+}
