@@ -42,7 +42,8 @@ struct Run: ParsableCommand {
     let start = clock.now
     var firstPiece: ContinuousClock.Instant?
     let answer = try generator.answer(
-      to: ids, limit: generation.maxTokens, sampling: generation.sampling, stops: generation.stop
+      to: ids, limit: generation.maxTokens, sampling: assistant.sampling(generation),
+      stops: generation.stop
     ) { piece in
       if firstPiece == nil { firstPiece = clock.now }
       if json { written += piece } else { Terminal.write(piece) }
@@ -69,6 +70,7 @@ struct Assistant {
   let loaded: LoadedModel
   let tokenizer: Tokenizer
   let template: ChatTemplate?
+  private let config: GenerationConfig
   private let computing: Compute
   private let kept: CacheFormat
 
@@ -77,6 +79,21 @@ struct Assistant {
     kept = load.kv ?? .f16
     tokenizer = try loaded.tokenizer()
     template = try loaded.checkpoint.chatTemplate()
+    config = try loaded.checkpoint.generationConfig()
+  }
+
+  /// How tokens are chosen; says so where the model's publisher had a part in it.
+  func sampling(_ options: GenerationOptions) -> Sampling {
+    let sampling = options.sampling(config)
+    if sampling != options.sampling(GenerationConfig()) {
+      Terminal.note("with generation_config.json: \(sampling.text)")
+    }
+    if !config.passedOver.isEmpty {
+      Terminal.note(
+        "generation_config.json sets \(config.passedOver.joined(separator: ", ")) too, which Nibble "
+          + "does not apply")
+    }
+    return sampling
   }
 
   func opening(_ system: String?) -> [ChatMessage] {
@@ -126,5 +143,19 @@ struct Assistant {
       scales: loaded.cacheScales, on: computing)
     generator.promptLookup = options.promptLookup.map { PromptLookup(tokens: $0) }
     return generator
+  }
+}
+
+extension Sampling {
+  /// The settings that change a choice.
+  fileprivate var text: String {
+    var parts = ["temperature \(temperature)"]
+    if temperature > 0 {
+      if let topK { parts.append("top-k \(topK)") }
+      if topP < 1 { parts.append("top-p \(topP)") }
+      if minP > 0 { parts.append("min-p \(minP)") }
+    }
+    if repetitionPenalty != 1 { parts.append("repetition penalty \(repetitionPenalty)") }
+    return parts.joined(separator: ", ")
   }
 }

@@ -7,7 +7,7 @@ extension Checkpoint {
   ///   pass over. The tensors of a quantized checkpoint are held against its format by
   ///   ``checkTensors(_:storing:)``.
   public func decoderConfig() throws(ModelError) -> DecoderConfig {
-    let endOfText = try generationEnds()
+    let endOfText = try generationConfig().endOfText
     var decoder = try DecoderConfig(config, path: configPath)
     decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
     let keys = ConfigKeys(config: decoder, json: config).unknown(ignoring: ignored)
@@ -19,17 +19,6 @@ extension Checkpoint {
       try checkTensors(decoder, storing: StoredNames())
     }
     return decoder
-  }
-
-  /// The tokens that end an answer by generation_config.json, where there is one. Chat models often name
-  /// theirs only there.
-  private func generationEnds() throws(ModelError) -> [Int] {
-    let name = "generation_config.json"
-    guard let json = try companion(name) else { return [] }
-    guard json.object != nil else {
-      throw .notAModel(path: path + "/" + name, reason: "it is \(json.kind), not an object")
-    }
-    return try ConfigFields(json: json, path: path + "/" + name, family: "").tokens("eos_token_id")
   }
 
   /// `quant_method` of the config's `quantization_config`; nil for a float model.
