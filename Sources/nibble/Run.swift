@@ -20,6 +20,7 @@ struct Run: ParsableCommand {
   var prompt: String
   @Flag(help: "Continue the prompt as it stands, without the model's chat template.")
   var raw = false
+  @OptionGroup var beginning: BeginningOptions
   @OptionGroup var load: LoadOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var compute: ComputeOptions
@@ -28,6 +29,13 @@ struct Run: ParsableCommand {
   @Flag(help: "Print one JSON object instead of the text.")
   var json = false
 
+  func validate() throws {
+    guard raw || beginning.bos == .auto else {
+      throw ValidationError(
+        "--bos \(beginning.bos.rawValue) needs --raw: the chat template says how a prompt begins.")
+    }
+  }
+
   func run() throws {
     let assistant = try Assistant(model, load, compute)
     let text =
@@ -35,7 +43,7 @@ struct Run: ParsableCommand {
       ? try TextSource.text(
         Array(FileHandle.standardInput.readDataToEndOfFile()), from: "standard input") : prompt
     let messages = assistant.opening(generation.system) + [ChatMessage(role: "user", content: text)]
-    let ids = raw ? assistant.tokens(text) : try assistant.tokens(messages)
+    let ids = raw ? try assistant.tokens(text, beginning) : try assistant.tokens(messages)
     var generator = try assistant.generator(for: ids.count, generation)
     var written = ""
     let clock = ContinuousClock()
@@ -100,7 +108,11 @@ struct Assistant {
     system.map { [ChatMessage(role: "system", content: $0)] } ?? []
   }
 
-  func tokens(_ text: String) -> [Int] { tokenizer.encode(text, addSpecialTokens: true) }
+  /// The ids of a text as it stands, between the tokens that the tokenizer puts around one.
+  func tokens(_ text: String, _ rule: BeginningOptions) throws -> [Int] {
+    let ids = tokenizer.encode(text, addSpecialTokens: true).dropFirst(tokenizer.beginning.count)
+    return try rule.tokens(of: tokenizer) + ids
+  }
 
   func tokens(_ messages: [ChatMessage]) throws -> [Int] {
     guard let template else {
