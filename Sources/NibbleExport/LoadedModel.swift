@@ -116,7 +116,9 @@ public struct LoadedModel: Sendable {
   /// The tokenizer, which must fit the model's vocabulary.
   public func tokenizer() throws(ModelError) -> Tokenizer {
     guard let tokenizer = try checkpoint.tokenizer() else {
-      throw .notAModel(path: checkpoint.path, reason: "there is no tokenizer.json")
+      throw .notAModel(
+        path: checkpoint.path,
+        reason: "there is no tokenizer.json, vocab.json, tokenizer.model or .tiktoken file")
     }
     guard tokenizer.vocabularySize <= decoder.shape.vocabulary else {
       throw .tokenOutsideVocabulary(

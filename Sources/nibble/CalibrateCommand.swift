@@ -19,6 +19,7 @@ struct CalibrateCommand: ParsableCommand {
   @Option(name: .shortAndLong, help: "File to write, such as statistics.safetensors.")
   var output: String
   @OptionGroup var calibration: CalibrationOptions
+  @OptionGroup var beginning: BeginningOptions
   @Option(help: "Statistics of the same model to put together instead; give two or more.")
   var merge: [String] = []
   @OptionGroup var config: ConfigOptions
@@ -46,9 +47,11 @@ struct CalibrateCommand: ParsableCommand {
       throw QuantizeError.unmeasurable("calibration needs a tokenizer.json beside the weights")
     }
     let computing = compute.compute(for: checkpoint, calibrates: true)
+    let beginning = try beginning.tokens(of: tokenizer)
     let windows = try calibration.windows(
-      of: calibration.calibrate ?? "builtin", for: checkpoint, tokenizer, on: computing)
-    Terminal.note("calibration: \(windows.audit)")
+      of: calibration.calibrate ?? "builtin", for: checkpoint, tokenizer, beginning: beginning,
+      on: computing)
+    Terminal.note("calibration: \(windows.audit)\(BeginningOptions.text(beginning))")
     Interrupt.watch()
     let audits = try CalibrateRun(checkpoint, windows: windows.windows, on: computing).run(
       to: output, progress: { Terminal.progress("[\($0)/\($1)] blocks") },

@@ -78,7 +78,8 @@ struct CalibrationOptions: ParsableArguments {
 
   /// Reads, tokenizes and cuts the text.
   func windows(
-    of source: String, for checkpoint: Checkpoint, _ tokenizer: Tokenizer, on compute: Compute
+    of source: String, for checkpoint: Checkpoint, _ tokenizer: Tokenizer, beginning: [Int],
+    on compute: Compute
   ) throws -> CalibrationWindows {
     let sampling = self.sampling(ContextLimit(of: checkpoint))
     let text: CalibrationText
@@ -96,6 +97,10 @@ struct CalibrationOptions: ParsableArguments {
       text = CalibrationText(
         source == "builtin" ? BuiltinText.calibration : try TextSource.read(source), path: source)
     }
-    return try sampling.cut(text, with: tokenizer)
+    guard sampling.length > beginning.count else {
+      throw ValidationError(
+        "--sample-length is \(sampling.length), and \(beginning.count) tokens precede the text.")
+    }
+    return try sampling.cut(text, with: tokenizer, beginning: beginning)
   }
 }

@@ -19,6 +19,7 @@ struct Chat: ParsableCommand {
   func run() throws {
     let assistant = try Assistant(model, load, compute)
     var generator = try assistant.generator(generation)
+    let sampling = assistant.sampling(generation)
     var conversation = Conversation(system: generation.system)
     // Held until the end: it is what sees Ctrl-C.
     let interrupt = AnswerInterrupt()
@@ -39,10 +40,10 @@ struct Chat: ParsableCommand {
           Terminal.note("there is no answer to give again")
           continue
         }
-        try reply(assistant, &generator, &conversation, interrupt)
+        try reply(assistant, sampling, &generator, &conversation, interrupt)
       case .say(let text):
         conversation.ask(text)
-        try reply(assistant, &generator, &conversation, interrupt)
+        try reply(assistant, sampling, &generator, &conversation, interrupt)
       }
     }
   }
@@ -63,8 +64,8 @@ struct Chat: ParsableCommand {
   }
 
   private func reply(
-    _ assistant: Assistant, _ generator: inout Generator, _ conversation: inout Conversation,
-    _ interrupt: AnswerInterrupt
+    _ assistant: Assistant, _ sampling: Sampling, _ generator: inout Generator,
+    _ conversation: inout Conversation, _ interrupt: AnswerInterrupt
   ) throws {
     let ids = try assistant.tokens(conversation.messages)
     let room = generator.session.capacity - ids.count
@@ -78,7 +79,7 @@ struct Chat: ParsableCommand {
     interrupt.begin()
     defer { interrupt.end() }
     let answer = try generator.answer(
-      to: ids, limit: min(generation.maxTokens, room), sampling: generation.sampling,
+      to: ids, limit: min(generation.maxTokens, room), sampling: sampling,
       stops: generation.stop
     ) { piece in
       written += piece

@@ -31,6 +31,7 @@ struct Eval: ParsableCommand {
   var definition = "windows"
   @Option(help: "With --against: above this KL divergence, nats a token, the exit status is 2.")
   var maxKl: Double?
+  @OptionGroup var beginning: BeginningOptions
   @OptionGroup var load: LoadOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print one JSON object.")
@@ -73,14 +74,13 @@ struct Eval: ParsableCommand {
     let length = ContextLimit(loaded.decoder.shape.context).length(
       window, "--window", default: 2048)
     // The built-in text is short; a window must fit into it.
-    part.length = text == "builtin" ? min(length, tokens.count) : length
+    let beginning = try beginning.tokens(of: tokenizer)
+    let all = tokens.count + (part.definition == .windows ? beginning.count : 0)
+    part.length = text == "builtin" ? min(length, all) : length
     part.count = windows
     part.skip = skip
-    if part.definition == .llamaCpp,
-      tokenizer.encode("", addSpecialTokens: true).first == tokenizer.bos
-    {
-      part.beginningOfText = tokenizer.bos
-    }
+    part.beginning = beginning
+    part.beginningOfText = beginning.first
     let clock = ContinuousClock()
     let start = clock.now
     let evaluation = try Evaluation(
@@ -118,7 +118,7 @@ struct Eval: ParsableCommand {
       "skipped": JSON(evaluation.skipped),
       "seconds": .number(seconds),
       "precision": .string(compute.precision.rawValue),
-      "definition": .string(evaluation.definition.explanation),
+      "definition": .string(explanation(evaluation)),
     ]
     if let comparison = evaluation.comparison {
       object.set("kl", .number(comparison.kl))
@@ -143,7 +143,11 @@ struct Eval: ParsableCommand {
       "over \(evaluation.scoredTokens) tokens in \(evaluation.windows) windows of "
         + "\(evaluation.windowLength), \(compute.precision.rawValue), \(Terminal.number(seconds, 1)) s"
     )
-    lines.append("(\(evaluation.definition.explanation))")
+    lines.append("(\(explanation(evaluation)))")
     return lines.joined(separator: "\n")
+  }
+
+  private func explanation(_ evaluation: Evaluation) -> String {
+    evaluation.definition.explanation(beginning: evaluation.beginning)
   }
 }

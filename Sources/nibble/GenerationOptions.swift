@@ -4,16 +4,20 @@ import NibbleModel
 struct GenerationOptions: ParsableArguments {
   @Option(help: "Tokens to write at most.")
   var maxTokens = 512
-  @Option(help: "0 takes the most likely token; higher is more varied.")
-  var temperature: Float = 0
+  @Option(
+    help: """
+      0 takes the most likely token; higher is more varied. Default of this and the next four: what \
+      generation_config.json says; else 0, 1 for --top-p and --repetition-penalty, and all tokens.
+      """)
+  var temperature: Float?
   @Option(help: "Choose among this many of the most likely tokens.")
   var topK: Int?
   @Option(help: "Choose among the fewest most likely tokens whose probabilities reach this sum.")
-  var topP: Float = 1
+  var topP: Float?
   @Option(help: "Leave out tokens less likely than this share of the most likely one.")
-  var minP: Float = 0
+  var minP: Float?
   @Option(help: "Above 1: tokens seen already become less likely.")
-  var repetitionPenalty: Float = 1
+  var repetitionPenalty: Float?
   @Option(help: "The same seed gives the same text.")
   var seed: UInt64 = 0
   @Option(help: "A text that ends the answer; may be given several times.")
@@ -40,13 +44,14 @@ struct GenerationOptions: ParsableArguments {
       """)
   var promptLookup: Int?
 
-  var sampling: Sampling {
-    var sampling = Sampling()
-    sampling.temperature = temperature
-    sampling.topK = topK
-    sampling.topP = topP
-    sampling.minP = minP
-    sampling.repetitionPenalty = repetitionPenalty
+  /// What was asked for, and the publisher's settings in the rest.
+  func sampling(_ config: GenerationConfig) -> Sampling {
+    var sampling = config.sampling
+    if let temperature { sampling.temperature = temperature }
+    if let topK { sampling.topK = topK }
+    if let topP { sampling.topP = topP }
+    if let minP { sampling.minP = minP }
+    if let repetitionPenalty { sampling.repetitionPenalty = repetitionPenalty }
     sampling.seed = seed
     return sampling
   }
@@ -57,7 +62,7 @@ struct GenerationOptions: ParsableArguments {
   }
 
   func validate() throws {
-    if let fault = sampling.fault { throw ValidationError("\(fault).") }
+    if let fault = sampling(GenerationConfig()).fault { throw ValidationError("\(fault).") }
     guard (1...1 << 24).contains(maxTokens) else {
       throw ValidationError("--max-tokens is \(maxTokens); use 1 or more.")
     }

@@ -22,6 +22,7 @@ struct Quantize: ParsableCommand {
   @OptionGroup var format: FormatOptions
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
+  @OptionGroup var beginning: BeginningOptions
   @OptionGroup var sensitivity: SensitivityText
   @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
@@ -63,11 +64,10 @@ struct Quantize: ParsableCommand {
       for: first, at: output, written: OutputPath.unfinishedBytes(of: output))
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
-    let windows = try RunWindows(
-      measure, calibration, try measure.calibrationSource(calibration, for: recipe), checkpoint,
-      first,
-      computing
-    ).windows
+    let text = try RunWindows(
+      measure, calibration, beginning, try measure.calibrationSource(calibration, for: recipe),
+      checkpoint, first, computing)
+    let windows = text.windows
     let final = try plan(windows.sizes)
     Terminal.note(
       "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
@@ -86,7 +86,7 @@ struct Quantize: ParsableCommand {
       to: output, progress: { show($0, since: start) }, shouldStop: { Interrupt.isRequested })
     let seconds = (clock.now - start) / .seconds(1)
     if Terminal.isInteractive { Terminal.note("") }
-    try finish(report, final, seconds: seconds)
+    try finish(report, final, text.beginning, seconds: seconds)
   }
 
   /// The recipe, with the layers that --keep-float chooses.
@@ -110,7 +110,8 @@ struct Quantize: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     guard plan.refusals.isEmpty else { throw QuantizeError.refused(plan.refusals) }
-    let found = try sensitivity.measure(checkpoint, plan, compute.compute(for: checkpoint))
+    let found = try sensitivity.measure(
+      checkpoint, plan, beginning, compute.compute(for: checkpoint))
     let kept = keepFloat.choose(found, maxKL: recipe.maxKL)
     for group in kept {
       Terminal.note(
@@ -138,16 +139,18 @@ struct Quantize: ParsableCommand {
   }
 
   private func finish(
-    _ report: QuantizeRun.Report, _ plan: Plan, seconds: Double
+    _ report: QuantizeRun.Report, _ plan: Plan, _ beginning: [Int], seconds: Double
   ) throws {
     let bound = plan.recipe.maxKL
     let peak = ProcessMemory.peakResidentBytes
     if json {
+      var verdict = report.verdict?.json(bound: bound)
+      if !beginning.isEmpty { verdict?.set("windows", "with BOS before each window") }
       Terminal.print([
         "output": .string(report.output), "bytes": JSON(report.bytes), "seconds": .number(seconds),
         "measuring_seconds": .number(report.measuring / .seconds(1)),
         "peak_rss_bytes": JSON(peak),
-        "verdict": report.verdict?.json(bound: bound) ?? .null,
+        "verdict": verdict ?? .null,
       ])
     } else {
       Terminal.print(
@@ -162,7 +165,9 @@ struct Quantize: ParsableCommand {
         Terminal.print(
           "worst layer: \(worst.path), \(Terminal.number(noise, 1)) dB signal to noise")
       }
-      if let verdict = report.verdict { Terminal.print(Self.text(verdict, bound: bound)) }
+      if let verdict = report.verdict {
+        Terminal.print(Self.text(verdict, beginning, bound: bound))
+      }
     }
     guard let verdict = report.verdict else {
       guard !measure.allowUnmeasured else { return }
@@ -179,12 +184,13 @@ struct Quantize: ParsableCommand {
     }
   }
 
-  private static func text(_ verdict: Verdict, bound: Double) -> String {
-    """
-    verdict on \(verdict.tokens) held-out tokens, against the source:
-      KL divergence  \(Terminal.number(verdict.kl)) nats a token (bound \(bound))
-      top-1 agreement \(Terminal.number(100 * verdict.top1, 1)) %
-      perplexity     \(Terminal.number(verdict.perplexity)) (source \(Terminal.number(verdict.sourcePerplexity)))
-    """
+  private static func text(_ verdict: Verdict, _ beginning: [Int], bound: Double) -> String {
+    let windows = BeginningOptions.text(beginning)
+    return """
+      verdict on \(verdict.tokens) held-out tokens\(windows), against the source:
+        KL divergence  \(Terminal.number(verdict.kl)) nats a token (bound \(bound))
+        top-1 agreement \(Terminal.number(100 * verdict.top1, 1)) %
+        perplexity     \(Terminal.number(verdict.perplexity)) (source \(Terminal.number(verdict.sourcePerplexity)))
+      """
   }
 }

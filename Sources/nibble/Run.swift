@@ -20,6 +20,7 @@ struct Run: ParsableCommand {
   var prompt: String
   @Flag(help: "Continue the prompt as it stands, without the model's chat template.")
   var raw = false
+  @OptionGroup var beginning: BeginningOptions
   @OptionGroup var load: LoadOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var compute: ComputeOptions
@@ -28,6 +29,13 @@ struct Run: ParsableCommand {
   @Flag(help: "Print one JSON object instead of the text.")
   var json = false
 
+  func validate() throws {
+    guard raw || beginning.bos == .auto else {
+      throw ValidationError(
+        "--bos \(beginning.bos.rawValue) needs --raw: the chat template says how a prompt begins.")
+    }
+  }
+
   func run() throws {
     let assistant = try Assistant(model, load, compute)
     let text =
@@ -35,14 +43,15 @@ struct Run: ParsableCommand {
       ? try TextSource.text(
         Array(FileHandle.standardInput.readDataToEndOfFile()), from: "standard input") : prompt
     let messages = assistant.opening(generation.system) + [ChatMessage(role: "user", content: text)]
-    let ids = raw ? assistant.tokens(text) : try assistant.tokens(messages)
+    let ids = raw ? try assistant.tokens(text, beginning) : try assistant.tokens(messages)
     var generator = try assistant.generator(for: ids.count, generation)
     var written = ""
     let clock = ContinuousClock()
     let start = clock.now
     var firstPiece: ContinuousClock.Instant?
     let answer = try generator.answer(
-      to: ids, limit: generation.maxTokens, sampling: generation.sampling, stops: generation.stop
+      to: ids, limit: generation.maxTokens, sampling: assistant.sampling(generation),
+      stops: generation.stop
     ) { piece in
       if firstPiece == nil { firstPiece = clock.now }
       if json { written += piece } else { Terminal.write(piece) }
@@ -69,6 +78,7 @@ struct Assistant {
   let loaded: LoadedModel
   let tokenizer: Tokenizer
   let template: ChatTemplate?
+  private let config: GenerationConfig
   private let computing: Compute
   private let kept: CacheFormat
 
@@ -77,13 +87,32 @@ struct Assistant {
     kept = load.kv ?? .f16
     tokenizer = try loaded.tokenizer()
     template = try loaded.checkpoint.chatTemplate()
+    config = try loaded.checkpoint.generationConfig()
+  }
+
+  /// How tokens are chosen; says so where the model's publisher had a part in it.
+  func sampling(_ options: GenerationOptions) -> Sampling {
+    let sampling = options.sampling(config)
+    if sampling != options.sampling(GenerationConfig()) {
+      Terminal.note("with generation_config.json: \(sampling.text)")
+    }
+    if !config.passedOver.isEmpty {
+      Terminal.note(
+        "generation_config.json sets \(config.passedOver.joined(separator: ", ")) too, which Nibble "
+          + "does not apply")
+    }
+    return sampling
   }
 
   func opening(_ system: String?) -> [ChatMessage] {
     system.map { [ChatMessage(role: "system", content: $0)] } ?? []
   }
 
-  func tokens(_ text: String) -> [Int] { tokenizer.encode(text, addSpecialTokens: true) }
+  /// The ids of a text as it stands, between the tokens that the tokenizer puts around one.
+  func tokens(_ text: String, _ rule: BeginningOptions) throws -> [Int] {
+    let ids = tokenizer.encode(text, addSpecialTokens: true).dropFirst(tokenizer.beginning.count)
+    return try rule.tokens(of: tokenizer) + ids
+  }
 
   func tokens(_ messages: [ChatMessage]) throws -> [Int] {
     guard let template else {
@@ -126,5 +155,19 @@ struct Assistant {
       scales: loaded.cacheScales, on: computing)
     generator.promptLookup = options.promptLookup.map { PromptLookup(tokens: $0) }
     return generator
+  }
+}
+
+extension Sampling {
+  /// The settings that change a choice.
+  fileprivate var text: String {
+    var parts = ["temperature \(temperature)"]
+    if temperature > 0 {
+      if let topK { parts.append("top-k \(topK)") }
+      if topP < 1 { parts.append("top-p \(topP)") }
+      if minP > 0 { parts.append("min-p \(minP)") }
+    }
+    if repetitionPenalty != 1 { parts.append("repetition penalty \(repetitionPenalty)") }
+    return parts.joined(separator: ", ")
   }
 }

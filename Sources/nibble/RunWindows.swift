@@ -7,10 +7,12 @@ import NibbleTensor
 /// The token windows that run through the blocks of a quantization.
 struct RunWindows {
   private(set) var windows = QuantizeRun.Windows()
+  /// The tokens before the text of each window, as part of its length.
+  private(set) var beginning: [Int] = []
 
   init(
-    _ options: MeasureOptions, _ calibration: CalibrationOptions, _ source: String?,
-    _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
+    _ options: MeasureOptions, _ calibration: CalibrationOptions, _ rule: BeginningOptions,
+    _ source: String?, _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
   ) throws {
     guard let decoder = plan.decoder else {
       if source != nil {
@@ -34,12 +36,19 @@ struct RunWindows {
       throw ModelError.tokenOutsideVocabulary(
         tokenizer.vocabularySize - 1, vocabulary: decoder.vocabulary)
     }
+    beginning = try rule.tokens(of: tokenizer)
+    guard length > beginning.count else {
+      throw ValidationError(
+        "--verdict-window is \(length), and \(beginning.count) tokens precede the text.")
+    }
     windows.heldOut = try Self.spread(
-      tokenizer.encode(TextSource.read(options.verdictText)), length, count, options.verdictText)
+      tokenizer.encode(TextSource.read(options.verdictText)), length - beginning.count, count,
+      options.verdictText
+    ).map { beginning + $0 }
     guard let source else { return }
     let calibration = try calibration.windows(
-      of: source, for: checkpoint, tokenizer, on: compute)
-    Terminal.note("calibration: \(calibration.audit)")
+      of: source, for: checkpoint, tokenizer, beginning: beginning, on: compute)
+    Terminal.note("calibration: \(calibration.audit)\(BeginningOptions.text(beginning))")
     windows.calibration = calibration.windows
   }
 

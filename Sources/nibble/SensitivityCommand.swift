@@ -20,6 +20,7 @@ struct SensitivityCommand: ParsableCommand {
   @OptionGroup var recipe: RecipeOptions
   @OptionGroup var format: FormatOptions
   @OptionGroup var text: SensitivityText
+  @OptionGroup var beginning: BeginningOptions
   @OptionGroup var config: ConfigOptions
   @OptionGroup var compute: ComputeOptions
   @Option(help: "How many of the costliest to print.")
@@ -33,7 +34,7 @@ struct SensitivityCommand: ParsableCommand {
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     Interrupt.watch()
-    let found = try text.measure(checkpoint, plan, compute.compute(for: checkpoint))
+    let found = try text.measure(checkpoint, plan, beginning, compute.compute(for: checkpoint))
     if json {
       var json = found.json
       json.set("peak_rss_bytes", JSON(ProcessMemory.peakResidentBytes))
@@ -64,7 +65,7 @@ struct SensitivityText: ParsableArguments {
   }
 
   func measure(
-    _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
+    _ checkpoint: Checkpoint, _ plan: Plan, _ rule: BeginningOptions, _ compute: Compute
   ) throws -> Sensitivity {
     guard let tokenizer = try checkpoint.tokenizer() else {
       throw QuantizeError.unmeasurable("sensitivity needs a tokenizer.json beside the weights")
@@ -74,7 +75,12 @@ struct SensitivityText: ParsableArguments {
     let text = CalibrationText(
       sensitivityText == "builtin" ? BuiltinText.calibration : try TextSource.read(sensitivityText),
       path: sensitivityText)
-    let windows = try sampling.cut(text, with: tokenizer).windows
+    let beginning = try rule.tokens(of: tokenizer)
+    guard sensitivityLength > beginning.count else {
+      throw ValidationError(
+        "--sensitivity-length \(sensitivityLength) leaves no text after \(beginning.count) tokens.")
+    }
+    let windows = try sampling.cut(text, with: tokenizer, beginning: beginning).windows
     let found = try SensitivityRun(checkpoint, plan, windows: windows, on: compute).run(
       progress: { Terminal.progress("[\($0)/\($1)] groups of layers measured") },
       shouldStop: { Interrupt.isRequested })

@@ -15,7 +15,9 @@ struct Tokenize: ParsableCommand {
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     guard let tokenizer = try checkpoint.tokenizer() else {
-      throw ModelError.notAModel(path: model, reason: "there is no tokenizer.json")
+      throw ModelError.notAModel(
+        path: model,
+        reason: "there is no tokenizer.json, vocab.json, tokenizer.model or .tiktoken file")
     }
     let ids = tokenizer.encode(try TextSource.read(text))
     if json {

@@ -45,6 +45,14 @@ import TinyModel
     #expect(cut.audit.tokens == 21 && cut.audit.windows == 3 && cut.audit.documents == 1)
   }
 
+  @Test func aBeginningIsPartOfEachWindow() throws {
+    let text = CalibrationText(String(repeating: "0123456789", count: 10), path: "t")
+    let without = try sampling(3, 7).cut(text, with: ending)
+    let with = try sampling(3, 8).cut(text, with: ending, beginning: [256])
+    #expect(with.windows == without.windows.map { [256] + $0 })
+    #expect(with.audit.tokens == 24)
+  }
+
   @Test func documentsAreJoinedByTheEndOfText() throws {
     let text = try documents(["ab", "c", "defg"])
     let cut = try sampling(1, 9).cut(text, with: ending)

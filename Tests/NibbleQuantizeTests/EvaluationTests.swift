@@ -113,6 +113,40 @@ import TinyModel
     #expect(try windows.cut([1, 2, 3, 4, 5, 6, 7]) == [[1, 2, 3], [4, 5, 6]])
   }
 
+  /// A window of 3 is the beginning and two tokens of text, whose first is scored too.
+  @Test func theBeginningOfTextIsPartOfEachWindow() throws {
+    var windows = EvaluationWindows()
+    windows.length = 3
+    windows.beginning = [9]
+    #expect(try windows.cut([1, 2, 3, 4, 5]) == [[9, 1, 2], [9, 3, 4]])
+    windows.skip = 1
+    #expect(try windows.cut([1, 2, 3, 4, 5]) == [[9, 3, 4]])
+    windows.beginning = [9, 8, 7]
+    #expect(throws: ModelError.self) { try windows.cut([1, 2, 3, 4, 5]) }
+    windows.definition = .llamaCpp
+    #expect(try windows.cut([1, 2, 3, 4, 5, 6]) == [[4, 5, 6]])
+  }
+
+  @Test func aWindowWithABeginningScoresAsTheSameTokensDo() throws {
+    try inTemporaryFolder { folder in
+      let decoder = try decoder(in: folder)
+      let compute = Compute(threads: 1, precision: .f32)
+      let text = someTokens(22, below: 37)
+      var windows = EvaluationWindows()
+      windows.length = 12
+      windows.beginning = [5]
+      func evaluate(_ tokens: [Int]) throws -> Evaluation {
+        try Evaluation(decoder, tokens: tokens, windows: windows, on: compute) { _, _, _ in }
+      }
+      let with = try evaluate(text)
+      windows.beginning = []
+      let spelled = try evaluate([5] + text[..<11] + [5] + text[11...])
+      #expect(with.perplexity == spelled.perplexity && with.scoredTokens == 22)
+      #expect(with.beginning && !spelled.beginning)
+      #expect(with.definition.explanation(beginning: true).contains("with BOS before each window"))
+    }
+  }
+
   @Test(arguments: [(0, 8, 0), (7, 8, 0), (16, 8, 2), (16, 8, 99), (16, 1, 0), (0, 2, 0)])
   func tooShortATextIsAnErrorWithItsNumbers(_ count: Int, _ length: Int, _ skip: Int) throws {
     var windows = EvaluationWindows()

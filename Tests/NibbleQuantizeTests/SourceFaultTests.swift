@@ -74,7 +74,7 @@ import TinyModel
     Contradiction(field: "rms_norm_eps", value: .null, named: ["rms_norm_eps"]),
     Contradiction(field: "hidden_act", value: "mish", named: ["hidden_act", "mish"]),
     Contradiction(
-      field: "rope_scaling", value: ["rope_type": "yarn", "factor": 2], named: ["yarn"]),
+      field: "rope_scaling", value: ["rope_type": "spiral", "factor": 2], named: ["spiral"]),
     Contradiction(field: "sliding_window", value: -1, named: ["sliding_window"]),
     Contradiction(field: "model_type", value: .null, named: ["model_type"]),
     Contradiction(field: "model_type", value: 7, named: ["model_type"]),

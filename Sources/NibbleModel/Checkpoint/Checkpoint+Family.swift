@@ -8,7 +8,7 @@ extension Checkpoint {
   ///   pass over. The tensors of a quantized checkpoint are held against its format by
   ///   ``checkTensors(_:storing:)``.
   public func decoderShape() throws(ModelError) -> DecoderShape {
-    let endOfText = try generationEnds()
+    let endOfText = try generationConfig().endOfText
     var decoder = try DecoderShape(config, path: configPath, ignoring: ignored) {
       tensor($0) != nil
     }
@@ -25,17 +25,6 @@ extension Checkpoint {
   /// - Throws: for an unknown family, and for fields that are wrong.
   public func describedShape() throws(ModelError) -> DecoderShape {
     try DecoderShape(config, path: configPath, refusesUnknown: false) { tensor($0) != nil }
-  }
-
-  /// The tokens that end an answer by generation_config.json, where there is one. Chat models often name
-  /// theirs only there.
-  private func generationEnds() throws(ModelError) -> [Int] {
-    let name = "generation_config.json"
-    guard let json = try companion(name) else { return [] }
-    guard json.object != nil else {
-      throw .notAModel(path: path + "/" + name, reason: "it is \(json.kind), not an object")
-    }
-    return try ConfigFields(json: json, path: path + "/" + name, family: "").tokens("eos_token_id")
   }
 
   /// `quant_method` of the config's `quantization_config`; nil for a float model.

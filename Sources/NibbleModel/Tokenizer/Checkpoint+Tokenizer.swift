@@ -3,10 +3,15 @@ import NibbleFormats
 
 extension Checkpoint {
   /// The tokenizer beside the weights, or inside the GGUF; nil when there is none.
+  ///
+  /// `tokenizer.json` where the folder has one, else the vocabulary files that it was made of:
+  /// `vocab.json` with `merges.txt`, `tokenizer.model`, or one in tiktoken's format.
   public func tokenizer() throws(ModelError) -> Tokenizer? {
     do {
       if let gguf = ggufTokenizer { return try Tokenizer(gguf: gguf) }
-      guard let json = try companion("tokenizer.json") else { return nil }
+      guard let json = try companion("tokenizer.json") else {
+        return try TokenizerFolder(path: path, modelType: config["model_type"]?.string).tokenizer()
+      }
       return try Tokenizer(tokenizerJSON: json, config: try companion("tokenizer_config.json"))
     } catch let error as ModelError { throw error } catch {
       throw .unsupported("\(path): the tokenizer cannot be used: \(error)")

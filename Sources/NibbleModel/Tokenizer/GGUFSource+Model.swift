@@ -1,9 +1,6 @@
 internal import NibbleFormats
 
 extension GGUFSource {
-  /// Every cut of every token is looked up, so the time goes with the square of a token's length.
-  static let tokenLimit = 512
-
   func byteLevelPipeline() throws(TokenizerError) -> Pipeline {
     let pre = try GGUFPreTokenizer(gguf.pre)
     var merges: [JSON] = []
@@ -66,50 +63,16 @@ extension GGUFSource {
     ]
   }
 
-  /// Every way to put a token together from two others, highest score of the result first.
-  ///
-  /// Among equal scores longer left sides come first, then longer right sides, then lower ids, in
-  /// the order of Hugging Face's conversion. Only normal tokens (and user-defined ones, which are
-  /// found before) are put together: unknown, control, unused and byte tokens are not text.
+  /// Only normal tokens (and user-defined ones, which are found before) are put together: unknown,
+  /// control, unused and byte tokens are not text.
   private func scoredMerges() throws(TokenizerError) -> [JSON] {
-    struct Merge {
-      var result: Int
-      var left: Int
-      var right: Int
-      var leftLength: Int
-      var rightLength: Int
+    func isText(_ id: Int) -> Bool {
+      gguf.types.isEmpty || gguf.types[id] == 1 || gguf.types[id] == 4
     }
-    var ids = ByteTable()
-    for (id, token) in gguf.tokens.enumerated() { ids.insert(token.span, id) }
-    var merges: [Merge] = []
-    for (id, token) in gguf.tokens.enumerated() {
-      guard gguf.types.isEmpty || gguf.types[id] == 1 || gguf.types[id] == 4 else { continue }
-      guard !gguf.scores[id].isNaN else {
-        throw .badGGUF("the score of token \(id) is not a number")
-      }
-      guard token.count <= Self.tokenLimit else {
-        throw .tooLong("a token in bytes", length: token.count, limit: Self.tokenLimit)
-      }
-      let span = token.span
-      var characters = 0
-      let total = token.count { $0 & 0xC0 != 0x80 }
-      for cut in token.indices.dropFirst() where token[cut] & 0xC0 != 0x80 {
-        characters += 1
-        guard let left = ids.value(for: span.extracting(0..<cut)),
-          let right = ids.value(for: span.extracting(cut..<token.count))
-        else { continue }
-        merges.append(
-          Merge(
-            result: id, left: left, right: right, leftLength: characters,
-            rightLength: total - characters))
-      }
+    if let id = gguf.scores.indices.first(where: { isText($0) && gguf.scores[$0].isNaN }) {
+      throw .badGGUF("the score of token \(id) is not a number")
     }
-    merges.sort { a, b in
-      let (x, y) = (gguf.scores[a.result], gguf.scores[b.result])
-      if x != y { return x > y }
-      return (-a.leftLength, -a.rightLength, a.result, a.left, a.right)
-        < (-b.leftLength, -b.rightLength, b.result, b.left, b.right)
-    }
-    return merges.map { [.string(tokens[$0.left]), .string(tokens[$0.right])] }
+    return try ScoredMerges(of: gguf.tokens, scores: gguf.scores, cut: .scalars, where: isText)
+      .pairs.map { [.string(tokens[$0.left]), .string(tokens[$0.right])] }
   }
 }

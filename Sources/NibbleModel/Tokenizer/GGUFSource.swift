@@ -76,27 +76,10 @@ struct GGUFSource {
   }
 
   func template(begin: Bool, end: Bool) -> JSON {
-    var single: [JSON] = []
-    var pair: [JSON] = []
-    var special = JSONObject()
-    func place(_ id: Int?, second: Bool) {
-      guard let id else { return }
-      let name = JSON.string(tokens[id])
-      if !second { single.append(["SpecialToken": ["id": name, "type_id": 0]]) }
-      pair.append(["SpecialToken": ["id": name, "type_id": second ? 1 : 0]])
-      special[tokens[id]] = ["id": name, "ids": [JSON(id)], "tokens": [name]]
-    }
-    if begin { place(gguf.bos, second: false) }
-    single.append(["Sequence": ["id": "A", "type_id": 0]])
-    pair.append(["Sequence": ["id": "A", "type_id": 0]])
-    if end { place(gguf.eos, second: false) }
-    if begin { place(gguf.bos, second: true) }
-    pair.append(["Sequence": ["id": "B", "type_id": 1]])
-    if end { place(gguf.eos, second: true) }
-    return [
-      "type": "TemplateProcessing", "single": .array(single), "pair": .array(pair),
-      "special_tokens": .object(special),
-    ]
+    func token(_ id: Int?) -> TemplateProcessing.Token? { id.map { (tokens[$0], $0) } }
+    return TemplateProcessing(
+      begin: begin ? token(gguf.bos) : nil, end: end ? token(gguf.eos) : nil
+    ).json
   }
 
   var config: JSON {

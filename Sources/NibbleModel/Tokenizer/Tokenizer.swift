@@ -74,6 +74,9 @@ public struct Tokenizer: Sendable {
     addedIds[UTF8Key(token)] ?? model.vocabulary.id(of: token)
   }
 
+  /// The tokens that stand before a text when special tokens are asked for.
+  public var beginning: [Int] { postProcessor.prefix }
+
   /// The first id that means other text in `other`; nil when every id that both have means the same.
   public func firstDifference(from other: Tokenizer) -> Int? {
     (0..<min(vocabularySize, other.vocabularySize)).first { id in

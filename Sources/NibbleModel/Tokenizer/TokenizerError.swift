@@ -10,6 +10,10 @@ public enum TokenizerError: Error, Hashable, Sendable {
   case notInVocabulary(String, neededBy: String)
   case tooLong(String, length: Int, limit: Int)
   case badGGUF(String)
+  /// A vocabulary file, by its name, that does not hold what its kind holds.
+  case badFile(String, reason: String)
+  /// A file of a kind, or for a class, that Nibble does not turn into a tokenizer.
+  case unknownKind(file: String, reason: String)
 }
 
 extension TokenizerError: CustomStringConvertible {
@@ -32,6 +36,11 @@ extension TokenizerError: CustomStringConvertible {
       "tokenizer: \(what) is \(length) long; at most \(limit) are accepted."
     case .badGGUF(let reason):
       "tokenizer.ggml: \(reason). Use the tokenizer.json of the model instead."
+    case .badFile(let file, let reason):
+      "\(file): \(reason). Take the file again from the source of the model."
+    case .unknownKind(let file, let reason):
+      "\(file): \(reason). Put a tokenizer.json beside it: "
+        + "AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL) of transformers writes one."
     }
   }
 }

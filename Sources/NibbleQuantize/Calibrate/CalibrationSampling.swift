@@ -17,10 +17,14 @@ public struct CalibrationSampling: Hashable, Sendable, Codable {
   /// it has none), cuts the tokens into windows that follow one another, and takes some.
   ///
   /// With fewer windows than the text holds, the rest of it is left out.
+  ///
+  /// - Parameter beginning: tokens before the text of each window, as part of its length.
   public func cut(
-    _ text: CalibrationText, with tokenizer: Tokenizer
+    _ text: CalibrationText, with tokenizer: Tokenizer, beginning: [Int] = []
   ) throws(CalibrationTextError) -> CalibrationWindows {
-    precondition(windows > 0 && length > 1, "\(windows) windows of \(length)")
+    precondition(
+      windows > 0 && length > max(1, beginning.count), "\(windows) windows of \(length)")
+    let part = length - beginning.count
     var random = SplitMix64(state: seed)
     let order = random.order(of: text.documents.count, shuffled: seed != 0)
     let separator = tokenizer.eos.map { [$0] } ?? tokenizer.encode("\n\n")
@@ -31,7 +35,7 @@ public struct CalibrationSampling: Hashable, Sendable, Codable {
       starts.append(tokens.count)
       tokens += tokenizer.encode(text.documents[document])
     }
-    let available = tokens.count / length
+    let available = tokens.count / part
     guard available >= windows || allowsFewer && tokens.count >= 2 else {
       throw .tooFewTokens(
         path: text.path, tokens: tokens.count, windows: windows, length: length)
@@ -41,14 +45,15 @@ public struct CalibrationSampling: Hashable, Sendable, Codable {
       seed == 0
       ? (0..<taken).map { $0 * available / taken }
       : Array(random.order(of: max(1, available), shuffled: true).prefix(taken))
-    let ranges = drawn.map { $0 * length..<min($0 * length + length, tokens.count) }
+    let ranges = drawn.map { $0 * part..<min($0 * part + part, tokens.count) }
     var documents = Set<Int>()
     for range in ranges {
       let first = Self.document(at: range.lowerBound, starts)
       documents.formUnion(first...Self.document(at: range.upperBound - 1, starts))
     }
     return CalibrationWindows(
-      windows: ranges.map { Array(tokens[$0]) }, documents: documents.count, tokenizer: tokenizer)
+      windows: ranges.map { beginning + tokens[$0] }, documents: documents.count,
+      tokenizer: tokenizer)
   }
 
   /// The last document that starts at or before `token`.

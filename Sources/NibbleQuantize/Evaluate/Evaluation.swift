@@ -3,15 +3,18 @@ public import NibbleTensor
 
 /// How perplexity is defined: which tokens are scored, and after what.
 public enum PerplexityDefinition: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Non-overlapping windows, each on its own; every token but a window's first is scored; no
-  /// beginning-of-text token is added.
+  /// Non-overlapping windows, each on its own; every token but a window's first is scored.
   case windows
   /// llama.cpp's `perplexity`: the first token of each window is replaced by the beginning-of-text
   /// token if the tokenizer adds one, and only the second half of each window is scored.
   case llamaCpp = "llama.cpp"
 
-  public var explanation: String {
+  /// - Parameter beginning: whether the beginning-of-text token stands before each window.
+  public func explanation(beginning: Bool) -> String {
     switch self {
+    case .windows where beginning:
+      "exp of the mean of -log p over all tokens but the first of each non-overlapping window; text "
+        + "tokenized once, with BOS before each window as its first token, the tail dropped"
     case .windows:
       "exp of the mean of -log p over all tokens but the first of each non-overlapping window; "
         + "text tokenized once, no beginning-of-text token added, the tail dropped"
@@ -33,6 +36,8 @@ public struct EvaluationWindows: Sendable, Hashable {
   public var definition = PerplexityDefinition.windows
   /// The token that `llama.cpp` puts first.
   public var beginningOfText: Int?
+  /// Tokens before the text of each window by the definition `windows`, as part of its length.
+  public var beginning: [Int] = []
 
   public init() {}
 
@@ -41,15 +46,21 @@ public struct EvaluationWindows: Sendable, Hashable {
     guard length >= 2 else {
       throw .unsupported("a window of \(length) scores nothing; use 2 or more")
     }
-    let available = tokens.count / length
+    let beginning = definition == .windows ? beginning : []
+    let text = length - beginning.count
+    guard text > 0 else {
+      throw .unsupported(
+        "a window of \(length) holds no text after \(beginning.count) tokens; use a longer one")
+    }
+    let available = tokens.count / text
     guard available > skip else {
       throw .unsupported(
-        "the text has \(tokens.count) tokens, that is \(available) windows of \(length), and \(skip) "
+        "the text has \(tokens.count) tokens, that is \(available) windows of \(text), and \(skip) "
           + "are skipped. Use a longer text or a shorter --window.")
     }
     let last = skip + min(count ?? available, available - skip)
     return (skip..<last).map { index in
-      var window = Array(tokens[index * length..<(index + 1) * length])
+      var window = beginning + tokens[index * text..<(index + 1) * text]
       if definition == .llamaCpp, let beginningOfText { window[0] = beginningOfText }
       return window
     }
@@ -62,6 +73,8 @@ public struct EvaluationWindows: Sendable, Hashable {
 /// The measured quality of a model on a text, alone or against another.
 public struct Evaluation: Sendable, Hashable {
   public var definition: PerplexityDefinition
+  /// Whether the beginning-of-text token stood before each window.
+  public var beginning: Bool
   public var windowLength: Int
   public var windows: Int
   public var skipped: Int
@@ -123,6 +136,7 @@ extension Evaluation {
       progress(index + 1, cut.count, meter.perplexity)
     }
     definition = windows.definition
+    beginning = windows.definition == .windows && !windows.beginning.isEmpty
     windowLength = windows.length
     self.windows = cut.count
     skipped = windows.skip
