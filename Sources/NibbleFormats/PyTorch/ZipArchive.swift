@@ -10,6 +10,9 @@ struct ZipArchive: Sendable {
   /// Most bytes of a directory: over 150,000 files.
   static let directoryLimit = 16 << 20
 
+  /// Most bytes of a name, which is looked up once for each tensor.
+  static let nameLimit = 1024
+
   struct Entry: Hashable, Sendable {
     var name: String
     /// Where the content lies, counted from the start of the archive.

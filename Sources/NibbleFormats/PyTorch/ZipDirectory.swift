@@ -44,6 +44,9 @@ enum ZipDirectory {
       cursor.skip(Int(commentCount)) != nil
     else { return nil }
     let nameBytes = Array(cursor.bytes[nameRange])
+    guard nameBytes.count <= ZipArchive.nameLimit else {
+      throw PyTorchFailure(nil, .zip(.nameTooLong(nameBytes.count)))
+    }
     guard let name = String(validating: nameBytes, as: UTF8.self) else {
       throw PyTorchFailure(nil, .zip(.nameNotUTF8))
     }

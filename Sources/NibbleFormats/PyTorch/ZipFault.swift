@@ -8,6 +8,7 @@ public enum ZipFault: Error, Hashable, Sendable {
   case directoryNotReadable(byte: Int)
   case entryCount(UInt64, found: Int)
   case nameNotUTF8
+  case nameTooLong(Int)
   case duplicateName
   case encrypted
   case compressed(method: UInt16)
@@ -32,6 +33,8 @@ extension ZipFault: CustomStringConvertible {
     case .entryCount(let count, let found):
       "the archive announces \(count) files, and its directory lists \(found)"
     case .nameNotUTF8: "the name of a file is not UTF-8"
+    case .nameTooLong(let count):
+      "a name of \(count) bytes is over the limit of \(ZipArchive.nameLimit)"
     case .duplicateName: "the name stands twice in the archive"
     case .encrypted: "it is encrypted"
     case .compressed(let method): "it is compressed (method \(method)); torch.save only stores"

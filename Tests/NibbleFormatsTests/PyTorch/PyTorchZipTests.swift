@@ -127,6 +127,8 @@ private let archives: [HostileZip] = [
     var archive = soundTorch.archive(soundTorch.pickle)
     archive.entries.append(archive.entries[2])
     #expect(torchFailure(archive.bytes)?.fault == .zip(.duplicateName))
+    archive.entries[4].name = String(repeating: "a", count: 1025)
+    #expect(torchFailure(archive.bytes)?.fault == .zip(.nameTooLong(1025)))
     archive.entries = [archive.entries[2]]
     #expect(torchFailure(archive.bytes)?.fault == .noPickle)
     archive.entries = []
