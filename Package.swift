@@ -63,7 +63,7 @@ let package = Package(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor", "CNibble"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
-      name: "NibbleFormatsTests", dependencies: ["NibbleFormats"],
+      name: "NibbleFormatsTests", dependencies: ["NibbleFormats", "TinyModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
       name: "NibbleModelTests",

@@ -14,6 +14,9 @@ public enum FormatError: Error, Hashable, Sendable {
   case writer(path: String, WriterFault)
   /// The bytes of a GGUF file break the format, at or before `byte`.
   case gguf(path: String, name: String?, byte: Int, GGUFFault)
+  /// A file of torch.save breaks the format, or is more than a state dict. `name` is that of a tensor, or
+  /// of a file in the archive.
+  case pytorch(path: String, name: String?, PyTorchFault)
   /// A tensor type that is known but not decoded.
   case undecodable(GGMLType)
 }
@@ -32,6 +35,8 @@ extension FormatError: CustomStringConvertible {
     case .writer(let path, let fault): "\(path): \(fault)"
     case .gguf(let path, let name, let byte, let fault):
       "\(path): byte \(byte): \(name.map { shown($0) + ": " } ?? "")\(fault). \(fault.advice)"
+    case .pytorch(let path, let name, let fault):
+      "\(path): \(name.map { shown($0) + ": " } ?? "")\(fault). \(fault.advice)"
     case .undecodable(let type):
       "tensors of type \(type.name) cannot be read. Requantize the model with llama.cpp to one of "
         + GGMLType.allCases.filter(\.isDecodable).map(\.name).joined(separator: ", ") + "."

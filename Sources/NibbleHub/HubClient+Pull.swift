@@ -3,8 +3,8 @@ import Foundation
 extension HubClient {
   /// Brings a checkpoint into a folder that does not exist yet, or is empty.
   ///
-  /// Fetched are the weights (safetensors, or one GGUF) and what stands beside them:
-  /// configuration, tokenizer, chat template, licence. Every file comes from one commit and is
+  /// Fetched are the weights (safetensors, else pytorch_model.bin, else one GGUF) and what stands beside
+  /// them: configuration, tokenizer, chat template, licence. Every file comes from one commit and is
   /// checked against the hub's checksum. The work is done in the sibling `FOLDER.partial`, which a
   /// later call continues and which takes the folder's name at the end.
   ///
@@ -32,7 +32,8 @@ extension HubClient {
     let companions = listing.companions()
     switch try listing.weights(for: reference) {
     case .files(let weights):
-      if weights.contains(where: { $0.name.hasSuffix(".safetensors") }),
+      // A GGUF holds its own.
+      if weights.contains(where: { !$0.name.hasSuffix(".gguf") }),
         listing.file("config.json") == nil
       {
         throw .missingFile(repository: reference.repository, file: "config.json")
@@ -46,7 +47,8 @@ extension HubClient {
       try await pull.fetch(0, progress)
       let path = work.file(index.name)
       let bytes = try FileStore.perform(path) { try [UInt8](Data(contentsOf: path)) }
-      let shards = try listing.shards(index: bytes, repository: reference.repository)
+      let shards = try listing.shards(
+        index: bytes, named: index.name, repository: reference.repository)
       pull.files += companions + shards
     }
     try pull.requireSpace()

@@ -63,7 +63,7 @@ extension HubError: CustomStringConvertible {
     case .missingFile(let repository, let file):
       "\(repository): has no \(file). Check the name, or choose another repository."
     case .noWeights(let repository, let found):
-      "\(repository): has neither safetensors nor GGUF weights"
+      "\(repository): has no weights as safetensors, pytorch_model.bin or GGUF"
         + (found.isEmpty ? "" : " (only \(found.joined(separator: ", ")))")
         + ". Choose a repository or a revision that has them."
     case .severalGGUF(let repository, let files):

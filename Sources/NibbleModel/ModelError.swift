@@ -32,7 +32,7 @@ extension ModelError: CustomStringConvertible {
     switch self {
     case .format(let error): "\(error)"
     case .notAModel(let path, let reason):
-      "\(path): \(reason). Give a folder with config.json and safetensors, or a .gguf file."
+      "\(path): \(reason). Give a folder with config.json and weights, or a .gguf file."
     case .json(let path, let error): "\(path): not JSON: \(error)"
     case .config(let path, let field, let reason): "\(path): \(field) \(reason)."
     case .unknownFamily(let type, let path):

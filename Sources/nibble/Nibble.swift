@@ -15,7 +15,7 @@ import NibbleTensor
         nibble eval smollm2-w8a8 --against smollm2 --text builtin
         nibble run smollm2-w8a8 "What's deep learning"
 
-      A MODEL is a Hugging Face folder (config.json and safetensors) or a .gguf file.
+      A MODEL is a Hugging Face folder (config.json and safetensors or pytorch_model.bin) or a .gguf file.
       Exit status: 0 it worked and was measured; 2 a bound was crossed; 64 usage; 65 bad input;
       66 no such file; 73 cannot write; 75 interrupted, run again to continue.
       """,

@@ -62,9 +62,41 @@ import Testing
   }
 
   @Test func namesWhatItFoundInsteadOfWeights() throws {
-    let listing = try listing(names: ["pytorch_model.bin", "config.json"])
-    #expect(throws: HubError.noWeights(repository: "acme/tiny", found: ["pytorch_model.bin"])) {
+    let listing = try listing(names: ["training_args.bin", "model.h5", "config.json"])
+    let found = ["model.h5", "training_args.bin"]
+    #expect(throws: HubError.noWeights(repository: "acme/tiny", found: found)) {
       try listing.weights(for: try HubReference(parsing: "acme/tiny"))
+    }
+  }
+
+  @Test func takesPyTorchWeightsOnlyWhereThereAreNoSafetensors() throws {
+    let reference = try HubReference(parsing: "acme/tiny")
+    let index = "pytorch_model.bin.index.json"
+    var names = ["config.json", "a.gguf", "training_args.bin", "pytorch_model.bin"]
+    var listing = try listing(names: names)
+    #expect(try listing.weights(for: reference) == .files([listing.file("pytorch_model.bin")!]))
+    #expect(listing.file("pytorch_model.bin")?.isWeights == true)
+    names += [index, "pytorch_model-00001-of-00001.bin"]
+    listing = try self.listing(names: names)
+    #expect(try listing.weights(for: reference) == .indexed(listing.file(index)!))
+    #expect(!listing.companions().contains { $0.name.contains("pytorch_model") })
+    listing = try self.listing(names: names + ["odd.safetensors"])
+    #expect(try listing.weights(for: reference) == .files([listing.file("odd.safetensors")!]))
+  }
+
+  @Test func takesTheShardsThatAnIndexOfPyTorchNames() throws {
+    let index = "pytorch_model.bin.index.json"
+    let listing = try listing(names: [index, "b.bin", "a.bin", "c.safetensors"])
+    func shards(_ text: String) throws -> [String] {
+      try listing.shards(index: Array(text.utf8), named: index, repository: "acme/tiny").map(\.name)
+    }
+    let map = #"{"weight_map":{"x":"b.bin","y":"a.bin","z":"b.bin"}}"#
+    #expect(try shards(map) == ["a.bin", "b.bin"])
+    for text in [
+      "{}", #"{"weight_map":{"x":"c.safetensors"}}"#, #"{"weight_map":{"x":"../a.bin"}}"#,
+      #"{"weight_map":{"x":"missing.bin"}}"#,
+    ] {
+      #expect(throws: HubError.self) { try shards(text) }
     }
   }
 

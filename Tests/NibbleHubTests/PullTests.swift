@@ -64,6 +64,23 @@ import Testing
     }
   }
 
+  @Test func bringsPyTorchShardsWhereThereAreNoSafetensors() async throws {
+    let index = "pytorch_model.bin.index.json"
+    let repository = FakeRepository(files: [
+      "config.json": Array("{}".utf8), index: Array(#"{"weight_map":{"x":"one.bin"}}"#.utf8),
+      "one.bin": Array("weights".utf8), "training_args.bin": Array("never fetched".utf8),
+    ])
+    try await withScratch { scratch in
+      try await LoopbackHub.serve { request, _ in
+        repository.reply(request)
+      } while: { hub in
+        try await pull(hub, into: scratch)
+        #expect(
+          contents(scratch.appendingPathComponent("tiny")) == ["config.json", "one.bin", index])
+      }
+    }
+  }
+
   @Test func continuesWhereTheConnectionBroke() async throws {
     try await withScratch { scratch in
       let weights = weights

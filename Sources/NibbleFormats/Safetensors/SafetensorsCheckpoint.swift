@@ -3,8 +3,8 @@ public import NibbleTensor
 
 /// The weights of a model: one safetensors file, or the shards that an index names.
 ///
-/// Every tensor lies in exactly one file. A tensor that a shard holds and the index forgets counts,
-/// as it does for vLLM and transformers.
+/// Every tensor lies in exactly one file. A tensor that a shard holds and the index forgets counts, as it
+/// does for vLLM and transformers.
 public struct SafetensorsCheckpoint: Sendable {
   public static let indexName = "model.safetensors.index.json"
   public static let singleName = "model.safetensors"
@@ -15,42 +15,16 @@ public struct SafetensorsCheckpoint: Sendable {
   public let files: [String]
   /// Every tensor: by file, then in offset order.
   public let names: [String]
-  private let shards: [SafetensorsFile]
-  private let positions: [UTF8Key: Int]
+  private let shards: Shards<SafetensorsFile>
 
   /// - Parameter folder: a folder with an index or a `model.safetensors`; or one `.safetensors`
   ///   file; or an index.
   public init(folder: String) throws(FormatError) {
     let source = try Source(folder)
     self.folder = source.folder
-    var shards: [SafetensorsFile] = []
-    var positions: [UTF8Key: Int] = [:]
-    for name in source.fileNames {
-      let shard: SafetensorsFile
-      do { shard = try SafetensorsFile(path: source.folder + "/" + name) } catch {
-        guard case .file(let cause) = error, cause.isMissing, source.index != nil else {
-          throw error
-        }
-        throw .checkpoint(folder: source.folder, .shardMissing(name))
-      }
-      for entry in shard.entries {
-        if let other = positions.updateValue(shards.count, forKey: UTF8Key(entry.name)) {
-          throw .checkpoint(
-            folder: source.folder,
-            .tensorTwice(entry.name, source.fileNames[other], name))
-        }
-      }
-      shards.append(shard)
-    }
-    for (tensor, file) in source.index ?? [] {
-      guard let position = positions[UTF8Key(tensor)], source.fileNames[position] == file else {
-        throw .checkpoint(folder: source.folder, .tensorMissing(tensor, file))
-      }
-    }
-    self.shards = shards
-    self.positions = positions
-    files = shards.map(\.path)
-    names = shards.flatMap { $0.entries.map(\.name) }
+    shards = try Shards(folder: source.folder, names: source.fileNames, index: source.index)
+    files = shards.files.map(\.path)
+    names = shards.names
   }
 
   public func entry(_ name: String) -> TensorEntry? { file(of: name)?.entry(name) }
@@ -60,7 +34,7 @@ public struct SafetensorsCheckpoint: Sendable {
 
   /// The file that holds a tensor.
   public func file(of name: String) -> SafetensorsFile? {
-    positions[UTF8Key(name)].map { shards[$0] }
+    shards.file(of: name)
   }
 }
 
@@ -102,21 +76,14 @@ extension SafetensorsCheckpoint {
       }
       try readIndex(indexName)
       if !fileNames.contains(singleName), manager.fileExists(atPath: path + "/" + singleName) {
-        throw .checkpoint(folder: path, .twoModels)
+        throw .checkpoint(folder: path, .twoModels(singleName))
       }
     }
 
     private mutating func readIndex(_ name: String) throws(FormatError) {
-      do {
-        let pairs = try SafetensorsIndex.parse(path: folder + "/" + name)
-        index = pairs
-        fileNames = Set(pairs.map { $0.1 }).sorted()
-      } catch {
-        switch error {
-        case .file(let cause): throw .file(cause)
-        case .fault(let fault): throw .checkpoint(folder: folder, fault)
-        }
-      }
+      let pairs = try SafetensorsIndex.pairs(of: name, in: folder)
+      index = pairs
+      fileNames = Set(pairs.map { $0.1 }).sorted()
     }
   }
 }

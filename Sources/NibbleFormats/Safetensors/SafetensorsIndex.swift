@@ -35,29 +35,28 @@ public enum SafetensorsIndex {
     return index.text(pretty: true) + "\n"
   }
 
-  enum Failure: Error {
-    case file(FileError)
-    case fault(CheckpointFault)
+  /// Tensor and file name, in the order of the map; every file name is a plain name.
+  ///
+  /// - Parameter name: of the index in `folder`. That of `pytorch_model.bin` has the same form.
+  static func pairs(
+    of name: String, in folder: String
+  ) throws(FormatError) -> [(String, String)] {
+    let file: MappedFile
+    do { file = try MappedFile(path: folder + "/" + name) } catch { throw .file(error) }
+    do throws(CheckpointFault) {
+      return try pairs(Bytes(file, 0..<file.count))
+    } catch { throw .checkpoint(folder: folder, error) }
   }
 
-  /// Tensor and file name, in the order of the map; every file name is a plain name.
-  static func parse(path: String) throws(Failure) -> [(String, String)] {
-    let file: MappedFile
-    do { file = try MappedFile(path: path) } catch { throw .file(error) }
-    guard file.count <= SafetensorsFile.headerLimit else {
-      throw .fault(.indexTooLong(file.count))
-    }
+  private static func pairs(_ text: Bytes) throws(CheckpointFault) -> [(String, String)] {
+    guard text.count <= SafetensorsFile.headerLimit else { throw .indexTooLong(text.count) }
     let json: JSON
-    do { json = try JSON(parsing: Bytes(file, 0..<file.count).array) } catch {
-      throw .fault(.indexNotJSON(error))
-    }
-    guard let map = json["weight_map"]?.object, map.count > 0 else {
-      throw .fault(.indexWithoutMap)
-    }
+    do { json = try JSON(parsing: text.array) } catch { throw .indexNotJSON(error) }
+    guard let map = json["weight_map"]?.object, map.count > 0 else { throw .indexWithoutMap }
     var pairs: [(String, String)] = []
     for (tensor, value) in map {
-      guard let name = value.string else { throw .fault(.fileNameRefused("", tensor)) }
-      guard isPlain(name) else { throw .fault(.fileNameRefused(name, tensor)) }
+      guard let name = value.string else { throw .fileNameRefused("", tensor) }
+      guard isPlain(name) else { throw .fileNameRefused(name, tensor) }
       pairs.append((tensor, name))
     }
     return pairs
@@ -74,7 +73,8 @@ public enum SafetensorsIndex {
 /// How the files of a checkpoint do not belong together.
 public enum CheckpointFault: Error, Hashable, Sendable {
   case noWeights
-  case twoModels
+  /// A file of all weights beside an index that does not name it.
+  case twoModels(String)
   case indexTooLong(Int)
   case indexNotJSON(JSONError)
   case indexWithoutMap
@@ -88,10 +88,10 @@ extension CheckpointFault: CustomStringConvertible {
   public var description: String {
     switch self {
     case .noWeights:
-      "there is no \(SafetensorsCheckpoint.singleName) and no "
-        + "\(SafetensorsCheckpoint.indexName). Give a model folder or a .safetensors file."
-    case .twoModels:
-      "\(SafetensorsCheckpoint.singleName) lies beside an index that does not name it, and "
+      "there is no \(SafetensorsCheckpoint.singleName), no \(PyTorchCheckpoint.singleName) and no "
+        + "index of either. Give a model folder or a .safetensors file."
+    case .twoModels(let single):
+      "\(single) lies beside an index that does not name it, and "
         + "engines differ in which they load. Remove one, or give the path of the other."
     case .indexTooLong(let count):
       "an index of \(count) bytes is over the limit. Fetch the index again."

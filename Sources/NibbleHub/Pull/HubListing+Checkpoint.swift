@@ -8,9 +8,10 @@ enum HubWeights: Hashable, Sendable {
 }
 
 extension HubListing {
-  static let indexName = "model.safetensors.index.json"
+  static let indexName = SafetensorsCheckpoint.indexName
 
-  /// Picks the weights: the named GGUF; else safetensors; else the only GGUF.
+  /// Picks the weights: the named GGUF; else safetensors; else `pytorch_model.bin` or its shards; else
+  /// the only GGUF.
   ///
   /// Only files at the top of the repository count: deeper ones belong to other programs.
   func weights(for reference: HubReference) throws(HubError) -> HubWeights {
@@ -24,6 +25,8 @@ extension HubListing {
     if let single = file("model.safetensors") { return .files([single]) }
     let safetensors = top.filter { $0.name.hasSuffix(".safetensors") }
     if !safetensors.isEmpty { return .files(safetensors) }
+    if let index = file(PyTorchCheckpoint.indexName) { return .indexed(index) }
+    if let single = file(PyTorchCheckpoint.singleName) { return .files([single]) }
     let ggufs = top.filter { $0.name.hasSuffix(".gguf") }
     guard ggufs.count < 2 else {
       throw .severalGGUF(repository: repository, files: ggufs.map(\.name).sorted())
@@ -54,18 +57,23 @@ extension HubListing {
   }
 
   /// The shards that an index names, each once, in the order of their names.
-  func shards(index bytes: [UInt8], repository: String) throws(HubError) -> [HubFile] {
+  ///
+  /// - Parameter name: of the index. One of PyTorch's names `.bin` files, another safetensors.
+  func shards(
+    index bytes: [UInt8], named name: String = indexName, repository: String
+  ) throws(HubError) -> [HubFile] {
+    let ending = name == PyTorchCheckpoint.indexName ? ".bin" : ".safetensors"
     let json: JSON
     do { json = try JSON(parsing: bytes) } catch {
-      throw .badListing(address: Self.indexName, reason: "\(error)")
+      throw .badListing(address: name, reason: "\(error)")
     }
     guard let map = json["weight_map"]?.object, map.count > 0 else {
-      throw .badListing(address: Self.indexName, reason: "no 'weight_map'")
+      throw .badListing(address: name, reason: "no 'weight_map'")
     }
     var names: Set<String> = []
     for value in map.values {
       guard let name = value.string, Self.staysInside(name), !name.contains("/"),
-        name.hasSuffix(".safetensors")
+        name.hasSuffix(ending)
       else { throw .hostileFileName(repository: repository, name: value.string ?? value.text()) }
       names.insert(name)
     }

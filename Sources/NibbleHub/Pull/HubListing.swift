@@ -6,7 +6,9 @@ struct HubFile: Hashable, Sendable {
   var size: Int?
   var digest: Digest?
 
-  var isWeights: Bool { name.hasSuffix(".safetensors") || name.hasSuffix(".gguf") }
+  var isWeights: Bool {
+    [".safetensors", ".bin", ".gguf"].contains { name.hasSuffix($0) }
+  }
 }
 
 /// The files of one revision of a repository.

@@ -3,17 +3,21 @@ import NibbleFormats
 import NibbleTensor
 
 extension Checkpoint {
+  /// Paths of the files that hold the weights.
+  public var weightFiles: [String] {
+    switch container {
+    case .safetensors(let files): files.files
+    case .pytorch(let files): files.files
+    case .gguf: [path]
+    }
+  }
+
   /// Lines that change when a weight file does: name, size and time of change of each.
   ///
   /// - Throws: when a file cannot be looked at, so that no two models are one by mistake.
   public func identity() throws(ModelError) -> [String] {
-    let files: [String] =
-      switch container {
-      case .safetensors(let files): files.files
-      case .gguf: [path]
-      }
     var lines: [String] = []
-    for file in files {
+    for file in weightFiles {
       let attributes = try? FileManager.default.attributesOfItem(
         atPath: (file as NSString).resolvingSymlinksInPath)
       guard let size = attributes?[.size] as? Int,

@@ -32,22 +32,22 @@ extension Checkpoint {
 
   /// The data of some rows (the first dimension).
   public func bytes(of tensor: Tensor, rows: Range<Int>) throws(ModelError) -> Bytes {
+    let mapped: Bytes?
     switch container {
-    case .safetensors(let files):
-      guard let bytes = files.bytes(of: tensor.name) else {
-        throw .missingTensor(tensor.name, path: path)
-      }
-      let rowBytes = bytes.count / max(1, tensor.shape.first ?? 1)
-      return tensor.shape.isEmpty
-        ? bytes : bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
+    case .safetensors(let files): mapped = files.bytes(of: tensor.name)
+    case .pytorch(let files): mapped = files.bytes(of: tensor.name)
     case .gguf(let model): return try model.bytes(of: tensor.name, rows: rows)
     }
+    guard let bytes = mapped else { throw .missingTensor(tensor.name, path: path) }
+    let rowBytes = bytes.count / max(1, tensor.shape.first ?? 1)
+    return tensor.shape.isEmpty
+      ? bytes : bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
   }
 
   /// The data of a tensor as the file stores it: mapped, and not widened.
   package func storedBytes(of name: String) throws(ModelError) -> Bytes {
     switch container {
-    case .safetensors: try bytes(of: name)
+    case .safetensors, .pytorch: try bytes(of: name)
     case .gguf(let model): try model.storedBytes(of: name)
     }
   }

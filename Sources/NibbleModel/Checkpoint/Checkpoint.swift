@@ -9,6 +9,7 @@ import NibbleTensor
 public struct Checkpoint: Sendable {
   enum Container: Sendable {
     case safetensors(SafetensorsCheckpoint)
+    case pytorch(PyTorchCheckpoint)
     case gguf(GGUFModel)
   }
 
@@ -33,12 +34,13 @@ public struct Checkpoint: Sendable {
   /// Keys of the config, and ends of tensor names, that whoever runs the model says change nothing.
   var ignored: Set<String> = []
 
-  /// - Parameter path: a folder with config.json and safetensors, or a `.gguf` file.
+  /// - Parameter path: a folder with config.json and weights, or a `.gguf` file. The weights are
+  ///   safetensors where there are any, else `pytorch_model.bin` or its shards.
   public init(path: String) throws(ModelError) { try self.init(path: path, weights: path) }
 
   /// - Parameters:
   ///   - path: as above.
-  ///   - weights: the folder that holds the safetensors, where it is another than that of config.json.
+  ///   - weights: the folder that holds the weights, where it is another than that of config.json.
   public init(path: String, weights: String) throws(ModelError) {
     self.path = path
     if path.lowercased().hasSuffix(".gguf") {
@@ -55,12 +57,10 @@ public struct Checkpoint: Sendable {
         throw .notAModel(path: path, reason: "not a folder and not a .gguf file")
       }
       config = try Self.json(path + "/config.json")
-      let files: SafetensorsCheckpoint
-      do { files = try SafetensorsCheckpoint(folder: weights) } catch { throw .format(error) }
-      tensors = files.names.compactMap { name in
-        files.entry(name).map { Tensor(name: name, dtype: $0.dtype, shape: $0.shape) }
+      do { container = try Self.container(weights) } catch { throw .format(error) }
+      tensors = container.tensors.filter { [container, config] tensor in
+        !Self.isTiedHead(tensor.name, container, config)
       }
-      container = .safetensors(files)
     }
     var positions: [UTF8Key: Int] = [:]
     for (index, tensor) in tensors.enumerated() { positions[UTF8Key(tensor.name)] = index }
@@ -71,20 +71,38 @@ public struct Checkpoint: Sendable {
 
   /// Whether tensors are read in place; those of a GGUF are widened into memory of their own.
   public var isMapped: Bool {
-    if case .safetensors = container { true } else { false }
+    if case .gguf = container { false } else { true }
   }
 
   public var configPath: String {
     if case .gguf = container { path } else { path + "/config.json" }
   }
 
-  /// Bytes on disk of all tensors.
+  /// Bytes on disk of all tensors; those of tied weights count once where the file stores them once.
   public var bytesOnDisk: Int {
     switch container {
     case .safetensors(let files):
       files.names.reduce(0) { $0 + (files.entry($1)?.byteCount ?? 0) }
+    case .pytorch(let files): files.storedBytes
     case .gguf(let model): model.bytesOnDisk
     }
+  }
+
+  /// Safetensors, unless a folder has none and has weights of PyTorch.
+  private static func container(_ folder: String) throws(FormatError) -> Container {
+    do { return .safetensors(try SafetensorsCheckpoint(folder: folder)) } catch {
+      guard case .checkpoint(_, .noWeights) = error, PyTorchCheckpoint.isIn(folder) else {
+        throw error
+      }
+    }
+    return .pytorch(try PyTorchCheckpoint(folder: folder))
+  }
+
+  /// Whether a tensor is a head that the config ties to the embedding, stored once with it: transformers
+  /// leaves it out of safetensors.
+  private static func isTiedHead(_ name: String, _ container: Container, _ config: JSON) -> Bool {
+    guard case .pytorch(let files) = container, name == "lm_head.weight" else { return false }
+    return config["tie_word_embeddings"]?.bool == true && files.isTied(name)
   }
 
   /// Reads a JSON file of at most 256 MiB.
@@ -97,5 +115,19 @@ public struct Checkpoint: Sendable {
     do { return try JSON(parsing: Bytes(file, 0..<file.count).array) } catch {
       throw .json(path: path, error)
     }
+  }
+}
+
+extension Checkpoint.Container {
+  var tensors: [Checkpoint.Tensor] {
+    switch self {
+    case .safetensors(let files): Self.tensors(files.names.compactMap { files.entry($0) })
+    case .pytorch(let files): Self.tensors(files.names.compactMap { files.entry($0) })
+    case .gguf(let model): model.tensors
+    }
+  }
+
+  private static func tensors(_ entries: [TensorEntry]) -> [Checkpoint.Tensor] {
+    entries.map { Checkpoint.Tensor(name: $0.name, dtype: $0.dtype, shape: $0.shape) }
   }
 }

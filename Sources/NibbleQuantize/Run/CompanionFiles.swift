@@ -24,6 +24,8 @@ public struct CompanionFiles: Sendable {
     do { names = try FileManager.default.contentsOfDirectory(atPath: checkpoint.path) } catch {
       throw .format(.file(FileError("list the folder", checkpoint.path, code: EACCES)))
     }
+    let sources = Set(
+      checkpoint.weightFiles.map { URL(fileURLWithPath: $0).lastPathComponent })
     let weights = [".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5"]
     for name in names.sorted() {
       let path = checkpoint.path + "/" + name
@@ -32,9 +34,13 @@ public struct CompanionFiles: Sendable {
       if isFolder.boolValue {
         dropped.append((name, "a folder"))
       } else if name == "config.json" || name == SafetensorsCheckpoint.indexName
-        || name == Self.reportName
+        || name == Self.reportName || sources.contains(name)
       {
         continue
+      } else if name == PyTorchCheckpoint.indexName {
+        if !sources.contains(where: { $0.hasSuffix(".bin") }) {
+          dropped.append((name, "the index of weights in another format"))
+        }
       } else if let suffix = weights.first(where: { name.hasSuffix($0) }) {
         if suffix != ".safetensors" { dropped.append((name, "weights in another format")) }
       } else if name.hasPrefix(".") {

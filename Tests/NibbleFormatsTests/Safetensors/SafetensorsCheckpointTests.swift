@@ -53,7 +53,7 @@ private let two = "model-00002-of-00002.safetensors"
       #expect(byIndex.names == sharded.names)
 
       try shard(["b"], folder + "/model.safetensors")
-      #expect(fault(folder) == .twoModels)
+      #expect(fault(folder) == .twoModels("model.safetensors"))
     }
     try inTemporaryFolder { folder in
       try shard(["b"], folder + "/model.safetensors")
