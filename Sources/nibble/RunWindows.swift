@@ -1,3 +1,4 @@
+import ArgumentParser
 import NibbleExport
 import NibbleFormats
 import NibbleModel
