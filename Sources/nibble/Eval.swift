@@ -71,12 +71,12 @@ struct Eval: ParsableCommand {
     let tokens = tokenizer.encode(try TextSource.read(text))
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
-    let length = ContextLimit(loaded.decoder.shape.context).length(
+    let beginning = try beginning.tokens(of: tokenizer)
+    // What stands before a window takes positions too.
+    let length = ContextLimit(loaded.decoder.shape.context - beginning.count).length(
       window, "--window", default: 2048)
     // The built-in text is short; a window must fit into it.
-    let beginning = try beginning.tokens(of: tokenizer)
-    let all = tokens.count + (part.definition == .windows ? beginning.count : 0)
-    part.length = text == "builtin" ? min(length, all) : length
+    part.length = text == "builtin" ? min(length, tokens.count) : length
     part.count = windows
     part.skip = skip
     part.beginning = beginning

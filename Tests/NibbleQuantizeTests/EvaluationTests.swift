@@ -2,10 +2,11 @@ import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
-import NibbleQuantize
 import NibbleTensor
 import Testing
 import TinyModel
+
+@testable import NibbleQuantize
 
 @Suite struct EvaluationTests {
   private func evaluate(
@@ -113,36 +114,41 @@ import TinyModel
     #expect(try windows.cut([1, 2, 3, 4, 5, 6, 7]) == [[1, 2, 3], [4, 5, 6]])
   }
 
-  /// A window of 3 is the beginning and two tokens of text, whose first is scored too.
-  @Test func theBeginningOfTextIsPartOfEachWindow() throws {
+  /// The same tokens are scored with it and without it.
+  @Test func theBeginningOfTextStandsBeforeEachWindow() throws {
     var windows = EvaluationWindows()
     windows.length = 3
     windows.beginning = [9]
-    #expect(try windows.cut([1, 2, 3, 4, 5]) == [[9, 1, 2], [9, 3, 4]])
+    #expect(try windows.cut([1, 2, 3, 4, 5, 6, 7]) == [[9, 1, 2, 3], [9, 4, 5, 6]])
+    #expect(windows.scored == 1..<3 && windows.capacity == 4)
     windows.skip = 1
-    #expect(try windows.cut([1, 2, 3, 4, 5]) == [[9, 3, 4]])
-    windows.beginning = [9, 8, 7]
-    #expect(throws: ModelError.self) { try windows.cut([1, 2, 3, 4, 5]) }
+    #expect(try windows.cut([1, 2, 3, 4, 5, 6]) == [[9, 4, 5, 6]])
+    windows.skip = 2
+    #expect(throws: ModelError.self) { try windows.cut([1, 2, 3, 4, 5, 6]) }
+    windows.skip = 1
     windows.definition = .llamaCpp
     #expect(try windows.cut([1, 2, 3, 4, 5, 6]) == [[4, 5, 6]])
   }
 
-  @Test func aWindowWithABeginningScoresAsTheSameTokensDo() throws {
+  @Test func aWindowWithABeginningIsReadAfterItAndScoredAsWithout() throws {
     try inTemporaryFolder { folder in
       let decoder = try decoder(in: folder)
       let compute = Compute(threads: 1, precision: .f32)
       let text = someTokens(22, below: 37)
       var windows = EvaluationWindows()
-      windows.length = 12
+      windows.length = 11
       windows.beginning = [5]
-      func evaluate(_ tokens: [Int]) throws -> Evaluation {
-        try Evaluation(decoder, tokens: tokens, windows: windows, on: compute) { _, _, _ in }
+      let with = try Evaluation(decoder, tokens: text, windows: windows, on: compute) { _, _, _ in }
+      var losses: [Double] = []
+      for window in [[5] + text[..<11], [5] + text[11...]] {
+        var session = try Session(decoder, capacity: 12, on: compute)
+        let states = try session.states(after: window)
+        losses += session.losses(states, 1..<11, targets: Array(window[2...]))
       }
-      let with = try evaluate(text)
-      windows.beginning = []
-      let spelled = try evaluate([5] + text[..<11] + [5] + text[11...])
-      #expect(with.perplexity == spelled.perplexity && with.scoredTokens == 22)
-      #expect(with.beginning && !spelled.beginning)
+      #expect(with.scoredTokens == 20 && losses.count == 20)
+      let expected = exp(losses.reduce(0, +) / 20)
+      #expect(abs(with.perplexity / expected - 1) < 1e-9)
+      #expect(with.beginning)
       #expect(with.definition.explanation(beginning: true).contains("with BOS before each window"))
     }
   }

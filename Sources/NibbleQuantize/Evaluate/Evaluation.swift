@@ -14,7 +14,7 @@ public enum PerplexityDefinition: String, Sendable, Hashable, Codable, CaseItera
     switch self {
     case .windows where beginning:
       "exp of the mean of -log p over all tokens but the first of each non-overlapping window; text "
-        + "tokenized once, with BOS before each window as its first token, the tail dropped"
+        + "tokenized once, with BOS before each window and beside its count, the tail dropped"
     case .windows:
       "exp of the mean of -log p over all tokens but the first of each non-overlapping window; "
         + "text tokenized once, no beginning-of-text token added, the tail dropped"
@@ -36,7 +36,8 @@ public struct EvaluationWindows: Sendable, Hashable {
   public var definition = PerplexityDefinition.windows
   /// The token that `llama.cpp` puts first.
   public var beginningOfText: Int?
-  /// Tokens before the text of each window by the definition `windows`, as part of its length.
+  /// Tokens before each window by the definition `windows`: they are read, not scored, and not part of its
+  /// length, so that the same tokens are scored with and without them.
   public var beginning: [Int] = []
 
   public init() {}
@@ -46,28 +47,31 @@ public struct EvaluationWindows: Sendable, Hashable {
     guard length >= 2 else {
       throw .unsupported("a window of \(length) scores nothing; use 2 or more")
     }
-    let beginning = definition == .windows ? beginning : []
-    let text = length - beginning.count
-    guard text > 0 else {
-      throw .unsupported(
-        "a window of \(length) holds no text after \(beginning.count) tokens; use a longer one")
-    }
-    let available = tokens.count / text
+    let beginning = before
+    let available = tokens.count / length
     guard available > skip else {
       throw .unsupported(
-        "the text has \(tokens.count) tokens, that is \(available) windows of \(text), and \(skip) "
+        "the text has \(tokens.count) tokens, that is \(available) windows of \(length), and \(skip) "
           + "are skipped. Use a longer text or a shorter --window.")
     }
     let last = skip + min(count ?? available, available - skip)
     return (skip..<last).map { index in
-      var window = beginning + tokens[index * text..<(index + 1) * text]
+      var window = beginning + tokens[index * length..<(index + 1) * length]
       if definition == .llamaCpp, let beginningOfText { window[0] = beginningOfText }
       return window
     }
   }
 
+  /// What stands before each window.
+  private var before: [Int] { definition == .windows ? beginning : [] }
+
+  /// Tokens that a window has with what stands before it.
+  var capacity: Int { before.count + length }
+
   /// Positions whose next token is scored.
-  var scored: Range<Int> { definition == .llamaCpp ? length / 2..<length - 1 : 0..<length - 1 }
+  var scored: Range<Int> {
+    definition == .llamaCpp ? length / 2..<length - 1 : before.count..<capacity - 1
+  }
 }
 
 /// The measured quality of a model on a text, alone or against another.
@@ -106,9 +110,9 @@ extension Evaluation {
   ) throws(ModelError) {
     let cut = try windows.cut(tokens)
     var session = try Session(
-      decoder, capacity: windows.length, keeping: format, scales: scales, on: compute)
+      decoder, capacity: windows.capacity, keeping: format, scales: scales, on: compute)
     var other: Session? =
-      if let base { try Session(base, capacity: windows.length, on: compute) } else { nil }
+      if let base { try Session(base, capacity: windows.capacity, on: compute) } else { nil }
     var meter = LossMeter()
     let scored = windows.scored
     for (index, window) in cut.enumerated() {
