@@ -93,9 +93,7 @@ public struct LoadedModel: Sendable {
         config,
         from: RoundedSource(
           checkpoint, config, recipe: recipe, untyingHead: untiesHead, on: compute))
-    } catch let error as QuantizeError { throw error } catch let error as ModelError {
-      throw .model(error)
-    } catch { preconditionFailure("\(error)") }
+    } catch { throw QuantizeError(wrapping: error) }
   }
 
   /// The same with the head rounded to int8: ``Decoder/quantizeHead(on:)``.

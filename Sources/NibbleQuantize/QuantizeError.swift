@@ -71,7 +71,7 @@ extension Refusal: CustomStringConvertible {
 
 extension QuantizeError {
   /// An error of a target below, as this target's own.
-  init(wrapping error: any Error) {
+  package init(wrapping error: any Error) {
     switch error {
     case let error as QuantizeError: self = error
     case let error as ModelError: self = .model(error)

@@ -14,7 +14,7 @@ public struct FamilyFixture: Sendable, CustomStringConvertible {
   public let logits: [Float]
   /// Whether transformers itself decodes token by token to what its prefill gives.
   public let stepsAgree: Bool
-  private let tensors: [(name: String, shape: [Int], scale: Float, offset: Float)]
+  private let tensors: [(name: String, shape: [Int], isBytes: Bool, scale: Float, offset: Float)]
 
   public var description: String { "\(family): \(name)" }
 
@@ -41,7 +41,9 @@ public struct FamilyFixture: Sendable, CustomStringConvertible {
       guard let row = row.array, row.count == 5, let name = row[0].string,
         let scale = row[3].double, let offset = row[4].double
       else { return nil }
-      return (name, row[1].array?.compactMap(\.int) ?? [], Float(scale), Float(offset))
+      return (
+        name, row[1].array?.compactMap(\.int) ?? [], row[2] == "bytes", Float(scale), Float(offset)
+      )
     }
   }
 
@@ -58,29 +60,37 @@ public struct FamilyFixture: Sendable, CustomStringConvertible {
     try Data(config.text().utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
     let dtype = DType(rawValue: format.rawValue.uppercased())!
     let layout = try SafetensorsLayout(
-      tensors.map { SafetensorsLayout.Tensor(name: $0.name, dtype: dtype, shape: $0.shape) })
+      tensors.map {
+        SafetensorsLayout.Tensor(name: $0.name, dtype: $0.isBytes ? .u8 : dtype, shape: $0.shape)
+      })
     let writer = try SafetensorsWriter(layout: layout, path: folder + "/model.safetensors")
     for entry in layout.entries {
       let tensor = tensors.first { $0.name == entry.name }!
-      let values = Self.values(
-        tensor.name, count: tensor.shape.reduce(1, *), scale: tensor.scale, offset: tensor.offset)
+      let random = Self.random(tensor.name, count: tensor.shape.reduce(1, *))
+      if tensor.isBytes {
+        let (scale, offset) = (UInt64(tensor.scale), UInt64(tensor.offset))
+        try writer.append(
+          Bytes(random.map { UInt8(truncatingIfNeeded: offset + ($0 * scale) >> 24) }),
+          of: entry.name)
+        continue
+      }
+      let values = random.map {
+        tensor.offset + tensor.scale * (Float($0) / 16_777_216 - 0.5)
+      }
       try writer.append(Bytes(format.encode(values.span)), of: entry.name)
     }
     try writer.finish()
   }
 
-  /// Numbers in `offset ± scale / 2`: splitmix64 of a hash of the name and the index.
-  private static func values(
-    _ name: String, count: Int, scale: Float, offset: Float
-  ) -> [Float] {
+  /// Numbers of 24 bits: splitmix64 of a hash of the name and the index.
+  private static func random(_ name: String, count: Int) -> [UInt64] {
     var seed: UInt64 = 0xcbf2_9ce4_8422_2325
     for byte in name.utf8 { seed = (seed ^ UInt64(byte)) &* 0x100_0000_01b3 }
     return (0..<count).map { index in
       var z = seed &+ UInt64(index + 1) &* 0x9E37_79B9_7F4A_7C15
       z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
       z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-      z ^= z >> 31
-      return offset + scale * (Float(z >> 40) / 16_777_216 - 0.5)
+      return (z ^ (z >> 31)) >> 40
     }
   }
 }

@@ -8,7 +8,10 @@ extension DecoderShape {
   var fitsAscend: Bool {
     guard let first = blocks.first else { return false }
     return blocks.allSatisfy { block in
-      block.residual == .sequential && block.linears.compactMap(\.role) == Role.allCases
+      block.residual == .sequential && block.branches.allSatisfy { $0.before != nil }
+        && block.norms.count == block.branches.count
+        && block.norms.allSatisfy { $0.kind == .rms && $0.offset == 0 }
+        && block.linears.compactMap(\.role) == Role.allCases
         && block.linears.count == Role.allCases.count
         && block.linears.map(\.outputs) == first.linears.map(\.outputs)
         && block.linears.map(\.inputs) == first.linears.map(\.inputs)

@@ -32,6 +32,20 @@ public struct DecoderShape: Hashable, Sendable {
     return (block, String(rest.dropFirst(digits.count + 1)))
   }
 
+  /// The linear of a block at a full module path; nil where there is another module, or none.
+  package func linear(at path: String) -> LinearShape? {
+    let place = place(of: path)
+    guard let block = place.block, block < blocks.count else { return nil }
+    return blocks[block].linear(LinearID(rawValue: place.name))
+  }
+
+  /// Whether a module norms queries or keys: such a norm may have a matrix of weights.
+  package func isHeadNorm(_ path: String) -> Bool {
+    let place = place(of: path)
+    guard let block = place.block, block < blocks.count else { return false }
+    return blocks[block].headNorms.contains { $0.norm.path == place.name }
+  }
+
   /// Heads, keys and values of each block.
   public var attentions: [AttentionShape] { blocks.compactMap(\.attention) }
   /// Widest activation between the linears of a feed-forward unit.

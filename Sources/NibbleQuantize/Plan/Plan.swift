@@ -114,17 +114,7 @@ public struct Plan: Sendable {
   ) throws(QuantizeError) {
     self.recipe = recipe
     self.exporter = exporter
-    do {
-      if let method = try checkpoint.quantizationMethod() {
-        throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
-      }
-      decoder = try checkpoint.decoderShape()
-      familyError = nil
-    } catch let error as QuantizeError { throw error } catch let error as ModelError {
-      guard case .unknownFamily = error else { throw .model(error) }
-      decoder = nil
-      familyError = error
-    } catch { preconditionFailure("\(error)") }
+    (decoder, familyError) = try Self.decoder(of: checkpoint)
     var sorter = UnitSorter(recipe: recipe, exporter: exporter, decoder: decoder)
     for tensor in checkpoint.tensors { sorter.add(tensor) }
     sorter.untieHead()
@@ -199,6 +189,20 @@ public struct Plan: Sendable {
     return .engine(
       "\(layer.path): the weights of \(decoder.family) lie inputs first, and engines do not load them as "
         + "quantized linears. Nibble runs this model as it is: nibble run, nibble eval.")
+  }
+
+  /// What a float checkpoint computes, or why nobody knows.
+  private static func decoder(
+    of checkpoint: Checkpoint
+  ) throws(QuantizeError) -> (DecoderShape?, ModelError?) {
+    do {
+      if let method = try checkpoint.quantizationMethod() {
+        throw QuantizeError.alreadyQuantized(path: checkpoint.path, method: method)
+      }
+      return (try checkpoint.decoderShape(), nil)
+    } catch ModelError.unknownFamily(let type, let path) {
+      return (nil, .unknownFamily(type, path: path))
+    } catch { throw QuantizeError(wrapping: error) }
   }
 
   /// One refusal for all layers that share a width.

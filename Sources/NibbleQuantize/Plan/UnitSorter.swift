@@ -174,6 +174,9 @@ struct UnitSorter {
             isLinear: [decoder?.embedding.projection, decoder?.head.projection].contains(path)))
         return nil
       }
+    } else if let decoder, decoder.isHeadNorm(path) {
+      otherCopies.append(tensor)
+      return nil
     } else if decoder != nil ? linear == nil : !Self.looksLinear(path) {
       keptFloat.append(
         Plan.KeptFloat(path: path, reason: "not known to be a linear layer", isLinear: true))
@@ -197,10 +200,9 @@ struct UnitSorter {
 
   private func linear(at path: String) -> (shape: LinearShape, site: Site?)? {
     guard let decoder else { return nil }
-    let place = decoder.place(of: path)
-    guard let block = place.block, block < decoder.blocks.count,
-      let shape = decoder.blocks[block].linear(LinearID(rawValue: place.name))
-    else { return nil }
+    guard let shape = decoder.linear(at: path), let block = decoder.place(of: path).block else {
+      return nil
+    }
     return (shape, decoder.blocks[block].site(of: shape.id)?.site)
   }
 

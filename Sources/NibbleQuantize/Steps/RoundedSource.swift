@@ -23,6 +23,13 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
         recipe: recipe.name,
         reason: "it learns from text; use nibble quantize, and load what that writes")
     }
+    if let linear = shape.blocks.first?.linears.first(where: \.isTransposed) {
+      throw .unsoundRecipe(
+        recipe: recipe.name,
+        reason:
+          "\(linear.id) of \(shape.family) lies inputs first on disk, and is not rounded; run the "
+          + "model as it is")
+    }
     self.source = source
     self.shape = shape
     self.recipe = recipe
@@ -35,7 +42,7 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     let weight = try source.weight(
       isHead && untiesHead ? shape.embedding.path : path, outputs: outputs, inputs: inputs)
     guard case .float(let matrix) = weight,
-      isHead ? recipe.quantizesHead : path.hasPrefix(shape.blockPrefix),
+      isHead ? recipe.quantizesHead : shape.linear(at: path) != nil,
       let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path)
     else { return weight }
     guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {

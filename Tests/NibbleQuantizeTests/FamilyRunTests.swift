@@ -1,0 +1,97 @@
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+import Testing
+import TinyModel
+
+@testable import NibbleQuantize
+
+/// Every family through whole runs: what is written is what a rounding would run, and what learns from text
+/// leaves a model that is near its source.
+@Suite struct FamilyRunTests {
+  /// One model of each family.
+  private static let models = [
+    "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
+    "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
+  ].map { FamilyFixture.models(of: [$0])[0] }
+
+  private let compute = Compute(threads: 1, precision: .f32)
+
+  private func logits(_ decoder: Decoder, _ tokens: [Int]) throws -> [Float] {
+    var session = try Session(decoder, capacity: tokens.count, on: compute)
+    let states = try session.states(after: tokens)
+    var logits: [Float] = []
+    session.withLogits(states, 0..<tokens.count) { logits = $0 }
+    return logits
+  }
+
+  private func run(_ recipe: Recipe, _ model: FamilyFixture) -> TinyRun {
+    var run = TinyRun(recipe)
+    let vocabulary = model.logits.count / model.tokens.count
+    run.windows.calibration = (0..<4).map {
+      someTokens(12, below: vocabulary, seed: 40 + UInt64($0))
+    }
+    run.windows.heldOut = [model.tokens]
+    return run
+  }
+
+  @Test(arguments: models)
+  func whatIsWrittenIsWhatRoundingRuns(_ model: FamilyFixture) throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try model.write(in: source)
+      try run(.w8a8, model).run(source, to: output)
+      let written = try LoadedModel(path: output).decoder
+      let rounded = try LoadedModel(path: source, rounding: .w8a8, on: compute).decoder
+      #expect(try logits(written, model.tokens) == logits(rounded, model.tokens))
+      #expect(try logits(written, model.tokens) != model.logits)
+    }
+  }
+
+  /// Steps that scale, shift and make up for errors, on every block shape there is.
+  @Test(arguments: models, ["w8a8-smooth", "w8a8-best", "w8a8-static"])
+  func whatLearnsFromTextStaysNearItsSource(_ model: FamilyFixture, _ name: String) throws {
+    try inTemporaryFolder { folder in
+      let (source, output) = (folder + "/source", folder + "/out")
+      try model.write(in: source)
+      let report = try run(try .preset(name), model).run(source, to: output)
+      let verdict = try #require(report.verdict)
+      // int8 of a random model; a fold into the wrong rows costs several nats.
+      #expect(verdict.kl < (name == "w8a8-static" ? 0.5 : 0.1), "\(verdict)")
+      let largest = model.logits.reduce(0) { max($0, abs($1)) }
+      let written = try logits(LoadedModel(path: output).decoder, model.tokens)
+      let change = zip(written, model.logits).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
+      // Ranges of 48 tokens cut off some of what others reach.
+      #expect(change > 0 && change < (name == "w8a8-static" ? 1 : 0.5), "\(change)")
+    }
+  }
+
+  /// Inputs first on disk: rounding by rows would give scales to inputs.
+  @Test func weightsThatLieInputsFirstAreNotQuantized() throws {
+    try inTemporaryFolder { folder in
+      try FamilyFixture.models(of: ["gpt2"])[0].write(in: folder)
+      let plan = try TinyRun(.w8a8).plan(folder)
+      #expect(plan.refusals.count == 1 && "\(plan.refusals)".contains("inputs first"))
+      #expect(throws: QuantizeError.self) {
+        try LoadedModel(path: folder, rounding: .w8a8, on: compute)
+      }
+    }
+  }
+
+  /// What has fixtures and is not run yet is refused by its name.
+  @Test(arguments: ["mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "gemma4", "qwen3_5"])
+  func aFamilyThatIsNotRunIsNamed(_ family: String) throws {
+    for model in FamilyFixture.models(of: [family]) {
+      try inTemporaryFolder { folder in
+        try model.write(in: folder)
+        let type = try #require(model.config["model_type"]?.string)
+        let error = #expect(throws: ModelError.self) {
+          try Checkpoint(path: folder).decoderShape()
+        }
+        #expect(error.map { "\($0)" }?.contains(type) == true)
+      }
+    }
+  }
+}
