@@ -18,7 +18,8 @@ let package = Package(
     .target(
       name: "NibbleFormats", dependencies: ["NibbleTensor", "COpenSSL"], swiftSettings: settings),
     .target(
-      name: "TinyModel", dependencies: ["NibbleTensor", "NibbleFormats"], swiftSettings: settings),
+      name: "TinyModel", dependencies: ["NibbleTensor", "NibbleFormats"],
+      exclude: ["Families", "FamilyFixture.swift"], swiftSettings: settings),
     .executableTarget(
       name: "PyTorchFuzz", dependencies: ["NibbleTensor", "NibbleFormats", "TinyModel"],
       swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]),
