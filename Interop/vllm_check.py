@@ -8,6 +8,7 @@ for quantized weights take half floats only.
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 import os
@@ -51,6 +52,21 @@ def perplexity(llm, ids, window, windows):
     return math.exp(total / (windows * (window - 1))), windows
 
 
+def is_int4(model):
+    """Whether the linear layers of a checkpoint are int4."""
+    with open(os.path.join(model, "config.json")) as file:
+        quantization = json.load(file).get("quantization_config", {})
+    groups = quantization.get("config_groups", {}).values()
+    return quantization.get("quant_method") == "awq" or any(
+        group["weights"]["num_bits"] == 4 for group in groups
+    )
+
+
+def has_avx512():
+    with open("/proc/cpuinfo") as file:
+        return " avx512f " in file.read()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
@@ -64,6 +80,9 @@ def main():
     nibble_command.add_options(parser)
     options = parser.parse_args()
 
+    if is_int4(options.model) and not has_avx512():
+        print("skipped: vLLM 0.32 has no int4 kernel for processors without AVX-512 (cpu_gemm_wna16)")
+        sys.exit(77)
     verdict = Verdict()
     # Longer than a window: the engine wants room to generate.
     llm = LLM(
