@@ -82,7 +82,7 @@ struct ConfigKeys {
 
   private func isZero(_ value: JSON) -> Bool { value.double == 0 }
 
-  /// Where a config holds what ``RotaryScaling`` reads.
+  /// Where a config holds its rotary object.
   static let rotaryObjects = ["rope_parameters", "rope_scaling"]
 
   /// What some kind reads of it, and what old files add.
