@@ -16,21 +16,13 @@ import TinyModel
 
   private let compute = Compute(threads: 1, precision: .f32)
 
-  private func logits(_ decoder: Decoder, _ tokens: [Int]) throws -> [Float] {
-    var session = try Session(decoder, capacity: tokens.count, on: compute)
-    let states = try session.states(after: tokens)
-    var logits: [Float] = []
-    session.withLogits(states, 0..<tokens.count) { logits = $0 }
-    return logits
-  }
-
   @Test(arguments: families)
   func factorsAtEverySiteChangeNothing(_ model: FamilyFixture) throws {
     try inTemporaryFolder { folder in
       try model.write(in: folder)
       let checkpoint = try Checkpoint(path: folder)
       let decoder = try Decoder(checkpoint.decoderShape(), from: checkpoint)
-      let before = try logits(decoder, model.tokens)
+      let before = try decoder.logits(of: model.tokens, on: compute)
       let largest = before.reduce(0) { max($0, abs($1)) }
       var random = SplitMix(state: 7)
       for site in [Site.attention, .output, .feedForward, .down] {
@@ -47,7 +39,7 @@ import TinyModel
           folded.blocks[index] = block.runnable
           count += 1
         }
-        let after = try logits(folded, model.tokens)
+        let after = try folded.logits(of: model.tokens, on: compute)
         let change = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
         // Float arithmetic in another scale; a fold that is left out changes a tenth or more.
         #expect(change < 1e-5, "\(site.rawValue) of \(count) blocks")

@@ -19,14 +19,6 @@ import TinyModel
 
   private let compute = Compute(threads: 1, precision: .f32)
 
-  private func logits(_ decoder: Decoder, _ tokens: [Int]) throws -> [Float] {
-    var session = try Session(decoder, capacity: tokens.count, on: compute)
-    let states = try session.states(after: tokens)
-    var logits: [Float] = []
-    session.withLogits(states, 0..<tokens.count) { logits = $0 }
-    return logits
-  }
-
   private func run(_ recipe: Recipe, _ model: FamilyFixture) -> TinyRun {
     var run = TinyRun(recipe)
     let vocabulary = model.logits.count / model.tokens.count
@@ -45,8 +37,9 @@ import TinyModel
       try run(.w8a8, model).run(source, to: output)
       let written = try LoadedModel(path: output).decoder
       let rounded = try LoadedModel(path: source, rounding: .w8a8, on: compute).decoder
-      #expect(try logits(written, model.tokens) == logits(rounded, model.tokens))
-      #expect(try logits(written, model.tokens) != model.logits)
+      let found = try written.logits(of: model.tokens, on: compute)
+      #expect(try found == rounded.logits(of: model.tokens, on: compute))
+      #expect(found != model.logits)
     }
   }
 
@@ -61,7 +54,7 @@ import TinyModel
       // int8 of a random model; a fold into the wrong rows costs several nats.
       #expect(verdict.kl < (name == "w8a8-static" ? 0.5 : 0.1), "\(verdict)")
       let largest = model.logits.reduce(0) { max($0, abs($1)) }
-      let written = try logits(LoadedModel(path: output).decoder, model.tokens)
+      let written = try LoadedModel(path: output).decoder.logits(of: model.tokens, on: compute)
       let change = zip(written, model.logits).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
       // Ranges of 48 tokens cut off some of what others reach.
       #expect(change > 0 && change < (name == "w8a8-static" ? 1 : 0.5), "\(change)")

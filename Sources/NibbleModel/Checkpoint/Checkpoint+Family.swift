@@ -77,8 +77,7 @@ extension Checkpoint {
   package func checkTensors(
     _ decoder: DecoderShape, storing stored: StoredNames
   ) throws(ModelError) {
-    let text = Wrapper.of(config) == nil ? config : config["text_config"] ?? .null
-    let family = try Family.of(text, path: configPath)
+    let family = try Family.of(Wrapper.text(of: config), path: configPath)
     let outside = stored.names(outside: decoder)
     let blocks = decoder.blocks.map { stored.names(in: $0) }
     let harmless = StoredNames.harmless + family.harmlessTensors

@@ -18,16 +18,7 @@ struct BlockArithmetic: Sendable {
   }
 
   func norm(_ states: [Float], _ norm: Norm, into y: inout [Float]) {
-    var out = y.mutableSpan
-    switch norm.shape.kind {
-    case .rms:
-      compute.rmsNorm(
-        states.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
-    case .layer:
-      compute.layerNorm(
-        states.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
-    }
-    if let bias = norm.bias { compute.addBias(bias.span, to: &out) }
+    compute.norm(states, by: norm, into: &y)
   }
 
   /// Norms queries or keys `[t, heads · d]` in place.

@@ -88,11 +88,7 @@ public struct DecoderEnds: Sendable {
     }
     if let embeddingNorm {
       var normed = states
-      var span = normed.mutableSpan
-      compute.layerNorm(
-        states.span, weight: embeddingNorm.weight.span, epsilon: embeddingNorm.shape.epsilon,
-        into: &span)
-      if let bias = embeddingNorm.bias { compute.addBias(bias.span, to: &span) }
+      compute.norm(states, by: embeddingNorm, into: &normed)
       states = normed
     }
     return states

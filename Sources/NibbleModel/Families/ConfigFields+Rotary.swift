@@ -26,7 +26,7 @@ extension ConfigFields {
     let json = object?.json ?? .object(JSONObject())
     func value(_ key: String) -> JSON? {
       guard let object else { return nil }
-      note("\(object.name).\(key)")
+      pass("\(object.name).\(key)")
       guard let value = object.json[key], !value.isNull else { return nil }
       return value
     }
@@ -162,7 +162,7 @@ extension ConfigFields {
         if scales, !isNested { found = RotaryObject(json: value, name: name) }
         continue
       }
-      note("\(name).\(layerType)")
+      pass("\(name).\(layerType)")
       if nested.object != nil {
         found = RotaryObject(json: nested, name: "\(name).\(layerType)")
       }

@@ -28,9 +28,7 @@ final class ConfigFields {
   }
 
   /// Notes that a key is known and says nothing here.
-  func pass(_ fields: String...) { read.formUnion(fields) }
-
-  func note(_ field: String) { read.insert(field) }
+  func pass(_ field: String) { read.insert(field) }
 
   /// The first prefix under which a tensor is stored; the first of all when none is.
   func prefix(_ prefixes: [String], of tensor: String) -> String {

@@ -54,7 +54,7 @@ extension DecoderShape {
     holds: @escaping (String) -> Bool = { _ in false }
   ) throws(ModelError) {
     let (wrapper, whole) = (Wrapper.of(json), json)
-    let json = wrapper == nil ? json : json["text_config"] ?? .null
+    let json = Wrapper.text(of: json)
     let family = try Family.of(json, path: path)
     let prefix = wrapper?.prefix ?? ""
     let fields = ConfigFields(json: json, path: path, family: family.name) { holds(prefix + $0) }

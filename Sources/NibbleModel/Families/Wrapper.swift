@@ -19,6 +19,11 @@ struct Wrapper: Sendable {
   static func of(_ json: JSON) -> Wrapper? {
     all.first { $0.modelType == json["model_type"]?.string && json["text_config"]?.object != nil }
   }
+
+  /// The config of the text model: that inside a wrapper, or the whole.
+  static func text(of json: JSON) -> JSON {
+    of(json) == nil ? json : json["text_config"] ?? .null
+  }
 }
 
 extension DecoderShape {

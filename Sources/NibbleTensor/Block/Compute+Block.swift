@@ -6,40 +6,24 @@ extension Compute {
   public func rmsNorm(
     _ x: Span<Float>, weight: Span<Float>, epsilon: Float, into y: inout MutableSpan<Float>
   ) {
-    let width = weight.count
-    precondition(x.count == y.count && x.count.isMultiple(of: width), "rows of \(width)")
-    unsafe x.withUnsafeBufferPointer { x in
-      unsafe y.withUnsafeMutableBufferPointer { y in
-        unsafe weight.withUnsafeBufferPointer { weight in
-          ranges(of: x.count / width, grain: 16) { rows, _ in
-            for row in rows {
-              unsafe nibble_rms_norm(
-                x.baseAddress! + row * width, weight.baseAddress!, y.baseAddress! + row * width,
-                width, epsilon)
-            }
-          }
-        }
-      }
-    }
+    norm(x, centers: false, weight: weight, epsilon: epsilon, into: &y)
   }
 
   /// `y = (x - mean(x)) / sqrt(var(x) + epsilon) · weight` for each row of `weight.count` values.
   public func layerNorm(
     _ x: Span<Float>, weight: Span<Float>, epsilon: Float, into y: inout MutableSpan<Float>
   ) {
-    let width = weight.count
-    precondition(x.count == y.count && x.count.isMultiple(of: width), "rows of \(width)")
+    norm(x, centers: true, weight: weight, epsilon: epsilon, into: &y)
+  }
+
+  private func norm(
+    _ x: Span<Float>, centers: Bool, weight: Span<Float>, epsilon: Float,
+    into y: inout MutableSpan<Float>
+  ) {
+    precondition(x.count == y.count, "\(x.count) values into \(y.count)")
     unsafe x.withUnsafeBufferPointer { x in
       unsafe y.withUnsafeMutableBufferPointer { y in
-        unsafe weight.withUnsafeBufferPointer { weight in
-          ranges(of: x.count / width, grain: 16) { rows, _ in
-            for row in rows {
-              unsafe nibble_layer_norm(
-                x.baseAddress! + row * width, weight.baseAddress!, y.baseAddress! + row * width,
-                width, epsilon)
-            }
-          }
-        }
+        unsafe normRows(x, centers: centers, weight: weight, epsilon: epsilon, grain: 16, into: y)
       }
     }
   }
@@ -49,19 +33,28 @@ extension Compute {
   public func normalize(
     _ x: inout MutableSpan<Float>, centers: Bool, weight: Span<Float>, epsilon: Float
   ) {
-    let width = weight.count
-    let rows = x.count / width
-    precondition(x.count == rows * width, "rows of \(width)")
     unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe weight.withUnsafeBufferPointer { weight in
-        ranges(of: rows, grain: 64) { rows, _ in
-          for row in rows {
-            let line = unsafe x.baseAddress! + row * width
-            if centers {
-              unsafe nibble_layer_norm(line, weight.baseAddress!, line, width, epsilon)
-            } else {
-              unsafe nibble_rms_norm(line, weight.baseAddress!, line, width, epsilon)
-            }
+      unsafe normRows(
+        UnsafeBufferPointer(x), centers: centers, weight: weight, epsilon: epsilon, grain: 64,
+        into: x)
+    }
+  }
+
+  /// - Parameter y: may be `x`.
+  private func normRows(
+    _ x: UnsafeBufferPointer<Float>, centers: Bool, weight: Span<Float>, epsilon: Float, grain: Int,
+    into y: UnsafeMutableBufferPointer<Float>
+  ) {
+    let width = weight.count
+    precondition(x.count.isMultiple(of: width), "rows of \(width)")
+    unsafe weight.withUnsafeBufferPointer { weight in
+      ranges(of: x.count / width, grain: grain) { rows, _ in
+        for row in rows {
+          let (from, to) = unsafe (x.baseAddress! + row * width, y.baseAddress! + row * width)
+          if centers {
+            unsafe nibble_layer_norm(from, weight.baseAddress!, to, width, epsilon)
+          } else {
+            unsafe nibble_rms_norm(from, weight.baseAddress!, to, width, epsilon)
           }
         }
       }

@@ -1,0 +1,15 @@
+import NibbleTensor
+
+extension Compute {
+  /// A norm of each row of `x`, its bias added, into `y`.
+  func norm(_ x: [Float], by norm: Norm, into y: inout [Float]) {
+    var out = y.mutableSpan
+    switch norm.shape.kind {
+    case .rms:
+      rmsNorm(x.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
+    case .layer:
+      layerNorm(x.span, weight: norm.weight.span, epsilon: norm.shape.epsilon, into: &out)
+    }
+    if let bias = norm.bias { addBias(bias.span, to: &out) }
+  }
+}
