@@ -46,6 +46,12 @@ public struct LoadedModel: Sendable {
       cacheScales = nil
       return
     }
+    if method == MXFP4Reader.method {
+      try checkpoint.checkTensors(config, storing: MXFP4Reader.storedNames)
+      decoder = try Decoder(config, from: MXFP4Reader(checkpoint: checkpoint))
+      cacheScales = nil
+      return
+    }
     switch EngineFormat(rawValue: method) {
     case .compressedTensors:
       try checkpoint.checkTensors(config, storing: CompressedTensorsReader.storedNames)

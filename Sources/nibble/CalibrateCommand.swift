@@ -67,7 +67,7 @@ struct CalibrateCommand: ParsableCommand {
         "activations": .array(
           audits.map {
             [
-              "block": JSON($0.block), "site": .string($0.site.rawValue),
+              "block": JSON($0.block), "site": .string($0.site.rawValue), "tokens": JSON($0.tokens),
               "peak": .number(Double($0.peak)), "dead_channels": JSON($0.deadChannels),
               "outlier_channels": JSON($0.outlierChannels),
               "still_growing": $0.stillGrowing.map { .number($0) } ?? .null,
@@ -76,10 +76,12 @@ struct CalibrateCommand: ParsableCommand {
       ])
     }
     Terminal.print("wrote \(output): \(text)")
+    // What the experts of a block read is told together.
+    let kinds = audits.map { $0.site.isOfExpert ? Site.expertsDown : $0.site }
     var sites: [Site] = []
-    for audit in audits where !sites.contains(audit.site) { sites.append(audit.site) }
+    for site in kinds where !sites.contains(site) { sites.append(site) }
     for site in sites {
-      let here = audits.filter { $0.site == site }
+      let here = zip(audits, kinds).filter { $0.1 == site }.map(\.0)
       guard let loudest = here.max(by: { $0.peak < $1.peak }) else { continue }
       let growing = here.compactMap(\.stillGrowing)
       let mean = growing.reduce(0, +) / Double(max(1, growing.count))
@@ -88,6 +90,10 @@ struct CalibrateCommand: ParsableCommand {
           + "\(loudest.block)), outlier channels \(here.reduce(0) { $0 + $1.outlierChannels }), dead "
           + "\(here.reduce(0) { $0 + $1.deadChannels }), ranges still growing "
           + "\(Terminal.number(100 * mean, 0)) %")
+      guard site == .expertsDown else { continue }
+      Terminal.print(
+        "    \(here.map(\.tokens).min() ?? 0) tokens or more reached each of \(here.count) experts, none "
+          + "reached \(here.count { $0.tokens == 0 })")
     }
   }
 }

@@ -15,6 +15,14 @@ struct Inspect: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
+  /// A line on the experts, where a model has any.
+  private static func experts(_ shape: DecoderShape) -> String {
+    let blocks = shape.blocks.compactMap(\.experts)
+    guard let first = blocks.first else { return "" }
+    return "experts      \(first.units.count) in \(blocks.count) blocks, \(first.chosen) a token"
+      + "\(first.shared == nil ? "" : " and one for all")\n"
+  }
+
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     let parameters = checkpoint.tensors.reduce(0) { $0 + $1.elementCount }
@@ -57,7 +65,7 @@ struct Inspect: ParsableCommand {
         """
         family       \(shape.family)
         blocks       \(shape.blocks.count), hidden \(shape.hidden), intermediate \(shape.intermediate)
-        attention    \(attention?.heads ?? 0) heads of \(attention?.headSize ?? 0), \(attention?.keyHeads ?? 0) for keys and values
+        \(Self.experts(shape))attention    \(attention?.heads ?? 0) heads of \(attention?.headSize ?? 0), \(attention?.keyHeads ?? 0) for keys and values
         vocabulary   \(shape.vocabulary)\(shape.head.isTied ? ", head tied to the embedding" : "")
         context      \(shape.context) tokens
         """)

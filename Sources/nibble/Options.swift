@@ -91,6 +91,7 @@ struct ConfigOptions: ParsableArguments {
 
 extension EngineFormat: ExpressibleByArgument {}
 extension KeyValueFormat: ExpressibleByArgument {}
+extension Recipe.ExpertTokens: ExpressibleByArgument {}
 
 struct FormatOptions: ParsableArguments {
   @Option(
@@ -163,6 +164,13 @@ struct RecipeOptions: ParsableArguments {
       """)
   var kvRanks: Int?
 
+  @Option(
+    help: """
+      Calibration tokens that each expert learns from: routed (those that its router sends to it; the \
+      default) or all.
+      """)
+  var expertTokens: Recipe.ExpertTokens?
+
   @Flag(
     help: """
       Quantize the head too, to eight bits with a scale a channel; a head that is the embedding gets \
@@ -204,6 +212,12 @@ struct RecipeOptions: ParsableArguments {
         throw ValidationError("--kv-ranks writes the scales of a cache; give --kv fp8 or int8.")
       }
       recipe.cache?.ranks = kvRanks
+    }
+    if let expertTokens {
+      guard recipe.needsCalibration else {
+        throw ValidationError("--expert-tokens: recipe \(recipe.name) learns nothing from text.")
+      }
+      recipe.expertTokens = expertTokens
     }
     if let maxKl { recipe.maxKL = maxKl }
     return recipe

@@ -151,6 +151,7 @@ struct Quantize: ParsableCommand {
         "measuring_seconds": .number(report.measuring / .seconds(1)),
         "peak_rss_bytes": JSON(peak),
         "verdict": verdict ?? .null,
+        "experts": report.experts?.json ?? .null,
       ])
     } else {
       Terminal.print(
@@ -165,6 +166,7 @@ struct Quantize: ParsableCommand {
         Terminal.print(
           "worst layer: \(worst.path), \(Terminal.number(noise, 1)) dB signal to noise")
       }
+      if let experts = report.experts { Terminal.print(Self.text(experts)) }
       if let verdict = report.verdict {
         Terminal.print(Self.text(verdict, beginning, bound: bound))
       }
@@ -182,6 +184,18 @@ struct Quantize: ParsableCommand {
           + "use a finer recipe, or --max-kl to accept it.")
       throw ExitCode(Failure.boundCrossed)
     }
+  }
+
+  private static func text(_ experts: ExpertCoverage) -> String {
+    let starved = experts.starved
+    let text =
+      "experts: \(experts.least) calibration tokens or more reached each of \(experts.experts), "
+      + "\(Terminal.number(experts.mean, 0)) on average"
+    guard !starved.isEmpty else { return text }
+    return text
+      + "\n  no token reached \(starved.count) of them (block.expert \(starved.prefix(8).joined(separator: ", "))"
+      + "\(starved.count > 8 ? " and more" : "")): their weights were rounded by themselves. More text, or "
+      + "--expert-tokens all, reaches them."
   }
 
   private static func text(_ verdict: Verdict, _ beginning: [Int], bound: Double) -> String {

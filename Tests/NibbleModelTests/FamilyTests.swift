@@ -7,10 +7,10 @@ import TinyModel
 
 /// Every family against transformers, float32.
 @Suite struct FamilyTests {
-  private static let dense = [
+  private static let families = [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt2",
     "gpt_neox", "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2",
-    "stablelm",
+    "stablelm", "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss",
   ]
 
   /// The largest difference in shares of the largest logit.
@@ -26,7 +26,7 @@ import TinyModel
     try body(folder)
   }
 
-  @Test(arguments: FamilyFixture.models(of: dense))
+  @Test(arguments: FamilyFixture.models(of: families))
   func logitsAreThoseOfTransformers(_ model: FamilyFixture) throws {
     try inTemporaryFolder { folder in
       try model.write(in: folder)

@@ -12,6 +12,7 @@ import TinyModel
   private static let families = FamilyFixture.models(of: [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
     "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
+    "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss",
   ])
 
   private let compute = Compute(threads: 1, precision: .f32)
@@ -25,19 +26,22 @@ import TinyModel
       let before = try decoder.logits(of: model.tokens, on: compute)
       let largest = before.reduce(0) { max($0, abs($1)) }
       var random = SplitMix(state: 7)
-      for site in [Site.attention, .output, .feedForward, .down] {
+      // Of all experts at once.
+      func kind(_ site: Site) -> Site { site.isOfExpert ? .expertsDown : site }
+      for site in [Site.attention, .output, .feedForward, .down, .sharedDown, .expertsDown] {
         var folded = decoder
         var count = 0
         for index in decoder.blocks.indices {
           var block = FloatBlock(decoder.blocks[index], index, in: checkpoint, on: compute)
-          guard let shape = block.shape.site(site) else { continue }
-          if case .none = shape.feeder { continue }
-          let size = (shape.factorIndex.max() ?? -1) + 1
-          let factors = (0..<size).map { _ in Float.random(in: 0.25...4, using: &random) }
-          var seen: [Site: ActivationStatistics] = [:]
-          block.fold(factors, into: shape, &seen, on: compute)
+          for shape in block.shape.sites where kind(shape.site) == site {
+            if case .none = shape.feeder { continue }
+            let size = (shape.factorIndex.max() ?? -1) + 1
+            let factors = (0..<size).map { _ in Float.random(in: 0.25...4, using: &random) }
+            var seen: [Site: ActivationStatistics] = [:]
+            block.fold(factors, into: shape, &seen, on: compute)
+            count += 1
+          }
           folded.blocks[index] = block.runnable
-          count += 1
         }
         let after = try folded.logits(of: model.tokens, on: compute)
         let change = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest

@@ -21,7 +21,9 @@ import Testing
   }
 
   private func apply(_ gptq: GPTQ, _ weight: FloatRows, _ moments: GramMatrix) -> QuantizedMatrix {
-    gptq.apply(to: weight, moments: moments, scheme: scheme, scaleFormat: .f32, on: compute)
+    gptq.apply(
+      to: weight, gptq.feedback(moments, on: compute), scheme: scheme, scaleFormat: .f32,
+      on: compute)
   }
 
   @Test(arguments: [true, false])

@@ -58,7 +58,7 @@ struct AscendDescription: Hashable, Sendable {
   /// In the order in which a block computes its layers.
   private static func precedes(_ a: Plan.Layer, _ b: Plan.Layer) -> Bool {
     func rank(_ layer: Plan.Layer) -> Int {
-      layer.role.flatMap { Role.allCases.firstIndex(of: $0) } ?? Role.allCases.count
+      layer.role.flatMap { AscendModule.allRoles.firstIndex(of: $0) } ?? AscendModule.allRoles.count
     }
     return rank(a) < rank(b)
   }

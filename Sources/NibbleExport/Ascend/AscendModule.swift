@@ -17,6 +17,9 @@ struct AscendModule: Hashable, Sendable {
     self.roles = roles
   }
 
+  /// What the linears of a block are for, in the order in which it computes them.
+  static let allRoles: [Role] = [.query, .key, .value, .output, .gate, .up, .down]
+
   /// One layer by itself.
   init(_ role: Role, block: Int, of family: DecoderShape) {
     self.init(path: family.path(of: role, block: block), block: block, roles: [role])
@@ -32,7 +35,7 @@ struct AscendModule: Hashable, Sendable {
   /// - Parameter fused: whether query, key and value are one, and gate and up, as MindIE's Llama
   ///   classes hold them in W8A8SC.
   static func all(block: Int, of family: DecoderShape, fused: Bool) -> [AscendModule] {
-    let plain = Role.allCases.map { AscendModule($0, block: block, of: family) }
+    let plain = allRoles.map { AscendModule($0, block: block, of: family) }
     guard fused else { return plain }
     return [attention(block, family)] + plain.filter { $0.roles == [.output] }
       + [feedForward(block, family)] + plain.filter { $0.roles == [.down] }

@@ -11,8 +11,7 @@ extension DecoderShape {
       block.residual == .sequential && block.branches.allSatisfy { $0.before != nil }
         && block.norms.count == block.branches.count
         && block.norms.allSatisfy { $0.kind == .rms && $0.offset == 0 }
-        && block.linears.compactMap(\.role) == Role.allCases
-        && block.linears.count == Role.allCases.count
+        && block.linears.map(\.role) == AscendModule.allRoles
         && block.linears.map(\.outputs) == first.linears.map(\.outputs)
         && block.linears.map(\.inputs) == first.linears.map(\.inputs)
         && block.attention?.core.keyHeads == first.attention?.core.keyHeads

@@ -56,6 +56,12 @@ public struct FP8Reader: WeightSource {
     try checkpoint.vector(name, count: count)
   }
 
+  public func stacked(
+    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
+  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
+    try checkpoint.stacked(linear, stack, in: block)
+  }
+
   public func weight(
     _ path: String, outputs: Int, inputs: Int
   ) throws(ModelError) -> Weight {

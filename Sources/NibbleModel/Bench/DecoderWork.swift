@@ -19,14 +19,16 @@ public struct DecoderWork: Hashable, Sendable {
   /// - Parameter format: how keys and values are kept.
   public init(_ decoder: Decoder, keeping format: CacheFormat, precision: Precision) {
     let attentions = decoder.shape.attentions.map(\.core)
-    let linears = decoder.blocks.flatMap { block in block.linears.values.map(\.weight) }
+    let linears = decoder.usedLinears
     weightBytes = decoder.weightBytes
     cacheBytesPerPosition = Double(attentions.reduce(0) { $0 + format.bytesPerToken($1) })
-    blockOperations = linears.reduce(0) { $0 + 2 * Double($1.rows) * Double($1.columns) }
+    blockOperations = linears.reduce(0) {
+      $0 + 2 * $1.use * Double($1.weight.rows) * Double($1.weight.columns)
+    }
     headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
     attentionOperations =
       4 * Double(attentions.reduce(0) { $0 + $1.queryWidth })
-    let integers = linears.filter(\.multipliesIntegers).count
+    let integers = linears.filter(\.weight.multipliesIntegers).count
     arithmetic =
       2 * integers > linears.count ? .int8 : precision == .bf16 ? .bf16 : .f32
   }
@@ -44,11 +46,21 @@ public struct DecoderWork: Hashable, Sendable {
 }
 
 extension Decoder {
-  /// Bytes of the weights that a written token reads: all blocks, their norms and the head.
+  /// Bytes of the weights that a written token reads: all blocks, but of experts those that it passes,
+  /// their norms and the head.
   public var weightBytes: Int {
-    let linears = blocks.flatMap { block in block.linears.values.map(\.weight) }
     let norms = (blocks.reduce(1) { $0 + $1.norms.count }) * shape.hidden
-    return (linears + [head]).reduce(4 * norms) { $0 + $1.storedBytes }
+    let linears = usedLinears.reduce(0) { $0 + $1.use * Double($1.weight.storedBytes) }
+    return 4 * norms + head.storedBytes + Int(linears)
+  }
+
+  /// The linears of all blocks, and the share of tokens that pass each.
+  fileprivate var usedLinears: [(weight: Weight, use: Double)] {
+    blocks.flatMap { block in
+      block.linears.map { id, linear in
+        (linear.weight, block.shape.experts?.use(of: id) ?? 1)
+      }
+    }
   }
 }
 

@@ -127,20 +127,24 @@ package struct StoredNames: Sendable {
   var attention: Set<String> = []
   /// Further linear modules of a block, such as fused ones.
   var modules: Set<String> = []
+  /// What follows the name of a tensor that stacks experts.
+  var stacked: Set<String> = [""]
 
   package init() {}
 
   /// - Parameters:
   ///   - linear: beside `weight` and `bias`.
   ///   - norm: beside `weight`.
+  ///   - stacked: after the name of a tensor that holds all experts, in place of nothing.
   package init(
     linear: Set<String>, norm: Set<String> = [], attention: Set<String> = [],
-    modules: Set<String> = []
+    modules: Set<String> = [], stacked: Set<String> = [""]
   ) {
     self.linear.formUnion(linear)
     self.norm.formUnion(norm)
     self.attention = attention
     self.modules = modules
+    self.stacked = stacked
   }
 
   /// Buffers of old checkpoints, which follow from the config.
@@ -149,7 +153,15 @@ package struct StoredNames: Sendable {
   /// All names below a block.
   func names(in block: BlockShape) -> Set<String> {
     var names: Set<String> = []
-    for path in block.linears.map(\.id.rawValue) + modules { names.formUnion(each(path, linear)) }
+    for shape in block.linears {
+      if let stack = shape.stack {
+        names.formUnion(stacked.map { stack.tensor + $0 })
+        if let bias = stack.bias { names.insert(bias) }
+      } else {
+        names.formUnion(each(shape.id.rawValue, linear))
+      }
+    }
+    for path in modules { names.formUnion(each(path, linear)) }
     for shape in block.norms { names.formUnion(each(shape.path, norm(shape))) }
     for heads in block.headNorms {
       let count = heads.span == .ownModule ? block.attention?.core.heads ?? 0 : 1

@@ -37,6 +37,11 @@ public struct Block: Sendable {
     }
     for linear in shape.linears {
       let path = shape.path(of: linear.id)
+      if let stack = linear.stack {
+        let (weight, bias) = try source.stacked(linear, stack, in: shape.path)
+        linears[linear.id] = Linear(weight: weight, bias: bias)
+        continue
+      }
       let bias = try source.vector(path + ".bias", count: linear.outputs)
       if bias == nil, linear.bias == .required {
         throw .missingTensor(path + ".bias", path: "the checkpoint")

@@ -97,7 +97,8 @@ struct BlockArithmetic: Sendable {
   func feedForward(
     _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into y: inout [Float]
   ) -> Bool {
-    guard shape.activation == .silu, shape.isGated, shape.inputs.count == 2 else { return false }
+    guard shape.activation == .silu, shape.clamp == nil, shape.isGated, shape.inputs.count == 2
+    else { return false }
     let linears = (
       linear(block, shape.inputs[0]), linear(block, shape.inputs[1]), linear(block, shape.down)
     )
@@ -132,7 +133,8 @@ struct BlockArithmetic: Sendable {
     if shape.inputs.count == 2 {
       let linears = (linear(block, shape.inputs[0]), linear(block, shape.inputs[1]))
       var g = gate.mutableSpan
-      if shape.activation == .silu, linears.0.bias == nil, linears.1.bias == nil,
+      if shape.activation == .silu, shape.clamp == nil, linears.0.bias == nil,
+        linears.1.bias == nil,
         compute.runsGated(
           linears.0.prepared, linears.1.prepared, tokens: x.count / shape.inputs[0].inputs)
       {
@@ -150,7 +152,9 @@ struct BlockArithmetic: Sendable {
       take(.up, of: shape.inputs[0], fused, x, into: &up)
     }
     var g = gate.mutableSpan
-    if shape.activation == .silu {
+    if let clamp = shape.clamp {
+      compute.clampedGate(&g, by: up.span, limit: clamp.limit, slope: clamp.slope)
+    } else if shape.activation == .silu {
       compute.siluMultiply(&g, by: up.span)
     } else {
       compute.activate(&g, shape.activation)
@@ -161,6 +165,11 @@ struct BlockArithmetic: Sendable {
   func add(_ x: [Float], to states: inout [Float]) {
     var out = states.mutableSpan
     compute.add(x.span, to: &out)
+  }
+
+  func clear(_ x: inout [Float]) {
+    var out = x.mutableSpan
+    out.update(repeating: 0)
   }
 
   func scale(_ x: inout [Float], by factor: Float) {

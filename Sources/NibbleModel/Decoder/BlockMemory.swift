@@ -16,6 +16,9 @@ struct BlockMemory {
   var result: [Float] = []
   /// The result of a branch, or the states, after a norm.
   var ended: [Float] = []
+  /// The outputs of a router, `[t, experts]`.
+  var scores: [Float] = []
+  var expert = UnitMemory()
   /// Keys and values of a whole sequence that nobody continues.
   private var store: KeyValueStore?
 
@@ -40,12 +43,13 @@ struct BlockMemory {
         fusedWidth = max(fusedWidth, feedForward.inputs[0].outputs)
       }
     }
+    if let experts = shape.experts { Self.fit(&scores, tokens * experts.units.count) }
     if fused.count < tokens * fusedWidth {
       fused = [Float](repeating: 0, count: tokens * fusedWidth)
     }
   }
 
-  private static func fit(_ values: inout [Float], _ count: Int) {
+  fileprivate static func fit(_ values: inout [Float], _ count: Int) {
     if values.count != count { values = [Float](repeating: 0, count: count) }
   }
 
@@ -60,5 +64,25 @@ struct BlockMemory {
     let new = KeyValueStore(attention, capacity: tokens)
     store = new
     return new
+  }
+}
+
+/// What one unit of a mixture of experts works on: the tokens that were sent to it.
+struct UnitMemory {
+  var input: [Float] = []
+  var gate: [Float] = []
+  var up: [Float] = []
+  /// All outputs of a linear that holds gate and up.
+  var fused: [Float] = []
+  var result: [Float] = []
+
+  mutating func resize(tokens: Int, _ unit: FeedForwardShape) {
+    BlockMemory.fit(&input, tokens * unit.inputs[0].inputs)
+    BlockMemory.fit(&gate, tokens * unit.width)
+    if unit.isGated { BlockMemory.fit(&up, tokens * unit.width) }
+    if unit.isGated, unit.inputs.count == 1 {
+      BlockMemory.fit(&fused, tokens * unit.inputs[0].outputs)
+    }
+    BlockMemory.fit(&result, tokens * unit.down.outputs)
   }
 }

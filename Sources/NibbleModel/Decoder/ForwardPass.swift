@@ -2,8 +2,11 @@ public import NibbleTensor
 
 /// Runs blocks over states `[t, hidden]`; owns the memory between the steps.
 public struct ForwardPass: Sendable {
-  private let arithmetic: BlockArithmetic
-  private var memory = BlockMemory()
+  let arithmetic: BlockArithmetic
+  var memory = BlockMemory()
+  /// Whether whoever watches sees all tokens pass each expert; results stay those of the tokens that the
+  /// router sends to it.
+  public var showsAllTokens = false
 
   public let shape: DecoderShape
   public var compute: Compute { arithmetic.compute }
@@ -44,7 +47,7 @@ public struct ForwardPass: Sendable {
   }
 
   /// What a run is for.
-  private enum Purpose { case states, watched, last }
+  enum Purpose { case states, watched, last }
 
   private mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
@@ -75,6 +78,10 @@ public struct ForwardPass: Sendable {
           if purpose == .last, index == branches.count - 1 { return }
           arithmetic.apply(block, unit.down, memory.gate, into: &memory.result)
         }
+      case .experts(let experts):
+        if !isRead { watch(.feedForward, memory.normed) }
+        mix(block, experts, as: purpose, watch: watch)
+        if purpose == .last, index == branches.count - 1 { return }
       }
       end(branch, of: block, &states)
     }
@@ -123,15 +130,15 @@ public struct ForwardPass: Sendable {
     memory.resize(tokens: tokens, block.shape, hidden: shape.hidden)
     let branch = block.shape.branches[site.branch]
     read(branch, of: block, states)
+    guard site.place != .input else { return memory.normed }
     switch branch.body {
-    case .attention where site.ending == nil, .feedForward where site.ending == nil:
-      return memory.normed
     case .attention(let attention):
       attend(block, attention, from: 0, keeping: sequenceStore(of: block, tokens: tokens))
       return memory.attended
     case .feedForward(let unit):
       gate(block, unit)
       return memory.gate
+    case .experts(let experts): return activation(at: site, block, experts)
     }
   }
 
@@ -140,17 +147,22 @@ public struct ForwardPass: Sendable {
 
   /// Ends the branch of a site: adds what its last linear makes of `activation` to the states that
   /// entered the branch.
+  ///
+  /// - Parameter activation: of a site whose linear's result is the branch's; experts compute theirs.
   public mutating func endBranch(
     of site: SiteShape, _ block: Block, _ activation: [Float], on states: inout [Float]
   ) {
-    guard let ending = site.ending else { preconditionFailure("\(site.site) ends no branch") }
+    precondition(site.endsBranch, "\(site.site) ends no branch")
     memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
     let branch = block.shape.branches[site.branch]
-    if block.shape.addsToNormed {
-      read(branch, of: block, states)
-      states = memory.normed
+    let experts: ExpertsShape? = if case .experts(let shape) = branch.body { shape } else { nil }
+    if block.shape.addsToNormed || experts != nil { read(branch, of: block, states) }
+    if block.shape.addsToNormed { states = memory.normed }
+    if let experts {
+      mix(block, experts, as: .states) { _, _ in }
+    } else {
+      arithmetic.apply(block, site.linears[0], activation, into: &memory.result)
     }
-    arithmetic.apply(block, ending, activation, into: &memory.result)
     end(branch, of: block, &states)
   }
 

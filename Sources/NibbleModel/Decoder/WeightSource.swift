@@ -7,11 +7,25 @@ public protocol WeightSource: Sendable {
   func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight
   /// A vector by its full tensor name, as floats; nil when there is none.
   func vector(_ name: String, count: Int) throws(ModelError) -> [Float]?
+  /// A matrix `[outputs, inputs]` of a tensor that stacks those of all experts, and its bias.
+  ///
+  /// - Parameter block: the path of its block.
+  func stacked(
+    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
+  ) throws(ModelError) -> (weight: Weight, bias: [Float]?)
   /// A norm by its full module path.
   func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm
 }
 
 extension WeightSource {
+  public func stacked(
+    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
+  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
+    throw .unsupported(
+      "\(block).\(stack.tensor): experts in one tensor are read from float and MXFP4 checkpoints only"
+    )
+  }
+
   /// What the shape says that is stored.
   public func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
     try storedNorm(shape, at: path)

@@ -17,12 +17,15 @@ extension ConfigFields {
   ///   - share: of a head's channels that rotate; nil where the family has no such key.
   ///   - layerType: for configs with an object for each.
   ///   - scales: whether an object without layer types belongs to these blocks.
+  ///   - scaling: the object where the config has none.
   func rotary(
     headSize: Int, context: Int, theta: Double = 10_000, thetaKey: String = "rope_theta",
     share: Double? = nil, shareKey: String = "partial_rotary_factor", layerType: String? = nil,
-    scales: Bool = true
+    scales: Bool = true, scaling: JSON? = nil
   ) throws(ModelError) -> RotaryShape {
-    let object = try rotaryObject(layerType, scales: scales)
+    let object =
+      try rotaryObject(layerType, scales: scales)
+      ?? scaling.map { RotaryObject(json: $0, name: "rope_scaling") }
     let json = object?.json ?? .object(JSONObject())
     func value(_ key: String) -> JSON? {
       guard let object else { return nil }

@@ -119,7 +119,7 @@ struct ConfigKeys {
     "ffn_dropout", "gradient_checkpointing", "hidden_dropout", "hidden_dropout_prob",
     "initializer_factor", "initializer_range", "layerdrop", "multiple_of", "output_dropout",
     "resid_dropout", "resid_pdrop", "residual_dropout", "rope_dropout",
-    "router_aux_loss_coef", "tf_legacy_loss", "z_loss",
+    "router_aux_loss_coef", "router_jitter_noise", "tf_legacy_loss", "z_loss",
     // Tokens and lengths, which belong to the tokenizer and the caller.
     "bos_token", "bos_token_id", "decoder_start_token_id", "eos_token", "max_seq_len",
     "max_seq_length", "max_sequence_length", "model_max_length", "pad_token", "pad_token_id",

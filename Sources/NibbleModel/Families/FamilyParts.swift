@@ -112,17 +112,52 @@ extension FeedForwardShape {
   }
 }
 
+extension ExpertsShape {
+  /// Gated units with linears of their own, `PATH.experts.E.NAME`, and a router.
+  static func gated(
+    _ path: String, router: String = "gate", hidden: Int, width: Int, count: Int, chosen: Int,
+    _ shares: Shares, _ activation: Activation,
+    names: [String] = ["gate_proj", "up_proj", "down_proj"]
+  ) -> ExpertsShape {
+    ExpertsShape(
+      router: .router("\(path).\(router)", experts: count, hidden: hidden), chosen: chosen, shares,
+      units: (0..<count).map { expert in
+        .gated(
+          "\(path).experts.\(expert)", hidden: hidden, width: width, activation, names: names)
+      })
+  }
+}
+
+extension LinearShape {
+  /// What sends tokens to experts, or says how much of a shared unit's result counts.
+  static func router(
+    _ path: String, experts: Int, hidden: Int, bias: Bool = false
+  ) -> LinearShape {
+    var router = LinearShape(.router, path, outputs: experts, inputs: hidden, bias: bias)
+    router.staysFloat = true
+    return router
+  }
+}
+
 extension BlockShape {
   /// Llama's order: a norm before each branch.
   static func preNorm(
     _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
     _ feedForward: FeedForwardShape, scale: Float = 1
   ) -> BlockShape {
+    preNorm(path, first, attention, second, .feedForward(feedForward), scale: scale)
+  }
+
+  /// The same order with another second branch.
+  static func preNorm(
+    _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
+    _ body: Branch.Body, scale: Float = 1
+  ) -> BlockShape {
     BlockShape(
       path, .sequential,
       [
         Branch(before: first, .attention(attention), scale: scale),
-        Branch(before: second, .feedForward(feedForward), scale: scale),
+        Branch(before: second, body, scale: scale),
       ])
   }
 }
@@ -140,6 +175,23 @@ extension ConfigFields {
       blocks: blocks, finalNorm: finalNorm,
       head: HeadShape(head, isTied: try flag("tie_word_embeddings", default: tiesHead)),
       endOfText: [])
+  }
+
+  /// How many experts there are, and how many of them a token passes.
+  func experts(
+    _ names: [String], default count: Int, chosen: Int
+  ) throws(ModelError) -> (count: Int, chosen: Int) {
+    var found: Int?
+    for name in names {
+      let size = try optionalSize(name, atMost: 65_536)
+      found = found ?? size
+    }
+    let count = found ?? count
+    let chosen = try optionalSize("num_experts_per_tok", atMost: 65_536) ?? chosen
+    guard chosen <= count else {
+      throw bad("num_experts_per_tok", "is \(chosen), but there are \(count) experts")
+    }
+    return (count, chosen)
   }
 
   /// How many blocks there are.

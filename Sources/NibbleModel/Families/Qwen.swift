@@ -8,13 +8,26 @@ extension Family {
     try qwen(fields, headSize: nil, normsHeads: false)
   }
 
+  /// Qwen1.5-MoE and Qwen2-MoE: experts, and a unit beside them that all tokens pass. Source:
+  /// transformers `modeling_qwen2_moe.py`.
+  static let qwen2MoE = Family("Qwen2-MoE", modelTypes: ["qwen2_moe"]) {
+    (fields) throws(ModelError) in
+    try qwen(fields, headSize: nil, normsHeads: false, hasExperts: true)
+  }
+
   /// Qwen3: norms of queries and keys instead of the biases. Source: transformers `modeling_qwen3.py`.
   static let qwen3 = Family("Qwen3", modelTypes: ["qwen3"]) { (fields) throws(ModelError) in
     try qwen(fields, headSize: 128, normsHeads: true)
   }
 
+  /// Qwen3-MoE: Qwen3's attention with experts. Source: transformers `modeling_qwen3_moe.py`.
+  static let qwen3MoE = Family("Qwen3-MoE", modelTypes: ["qwen3_moe"]) {
+    (fields) throws(ModelError) in
+    try qwen(fields, headSize: nil, normsHeads: true, hasExperts: true)
+  }
+
   private static func qwen(
-    _ fields: ConfigFields, headSize: Int?, normsHeads: Bool
+    _ fields: ConfigFields, headSize: Int?, normsHeads: Bool, hasExperts: Bool = false
   ) throws(ModelError) -> DecoderShape {
     let hidden = try fields.size("hidden_size")
     let width = try fields.size("intermediate_size")
@@ -23,13 +36,21 @@ extension Family {
     let epsilon = try fields.epsilon("rms_norm_eps", default: 1e-6)
     let context = try fields.optionalSize("max_position_embeddings") ?? 32_768
     let rotary = try fields.rotary(headSize: core.headSize, context: context)
-    let bias = normsHeads ? try fields.flag("attention_bias") : true
+    let bias =
+      normsHeads
+      ? try fields.flag("attention_bias")
+      : hasExperts ? try fields.flag("qkv_bias", default: true) : true
     let activation = try fields.activation("hidden_act", default: "silu")
     // Configs give a window that is switched off.
     let isWindowed = try fields.flag("use_sliding_window")
     let window = try fields.optionalSize("sliding_window") ?? 4096
     let firstSliding = fields["max_window_layers"]?.int ?? 28
-    let slides = try fields.slides(blocks: count) { $0 >= firstSliding }
+    let slides = try fields.slides(blocks: count) { index in
+      // Each of the three has a rule of its own.
+      guard hasExperts else { return index >= firstSliding }
+      return normsHeads || index.isMultiple(of: 2) && index < firstSliding
+    }
+    let bodies = try qwenBodies(fields, hidden, width, activation, hasExperts, count)
     let blocks = (0..<count).map { index in
       var core = core
       if isWindowed, slides[index] { core.window = window }
@@ -45,10 +66,39 @@ extension Family {
       return BlockShape.preNorm(
         "model.layers.\(index)", NormShape("input_layernorm", width: hidden, epsilon: epsilon),
         attention, NormShape("post_attention_layernorm", width: hidden, epsilon: epsilon),
-        .gated(hidden: hidden, width: width, activation))
+        bodies[index])
     }
     return try fields.decoder(
       hidden: hidden, context: context, blocks: blocks,
       finalNorm: NormShape("model.norm", width: hidden, epsilon: epsilon))
+  }
+
+  /// What follows the attention of each block: a unit, or experts where a config says so.
+  private static func qwenBodies(
+    _ fields: ConfigFields, _ hidden: Int, _ width: Int, _ activation: Activation,
+    _ hasExperts: Bool, _ blocks: Int
+  ) throws(ModelError) -> [BlockShape.Branch.Body] {
+    let dense = BlockShape.Branch.Body.feedForward(
+      .gated(hidden: hidden, width: width, activation))
+    guard hasExperts else { return Array(repeating: dense, count: blocks) }
+    let isSecond = fields.family == qwen2MoE.name
+    let experts = try fields.experts(
+      ["num_experts", "num_local_experts"], default: isSecond ? 60 : 128, chosen: isSecond ? 4 : 8)
+    var body = ExpertsShape.gated(
+      "mlp", hidden: hidden, width: try fields.size("moe_intermediate_size"),
+      count: experts.count, chosen: experts.chosen,
+      .softmaxOfAll(normalizes: try fields.flag("norm_topk_prob")), activation)
+    if isSecond {
+      body.shared = ExpertsShape.Shared(
+        .gated(
+          "mlp.shared_expert", hidden: hidden,
+          width: try fields.size("shared_expert_intermediate_size"), activation),
+        gate: .router("mlp.shared_expert_gate", experts: 1, hidden: hidden))
+    }
+    let step = try fields.optionalSize("decoder_sparse_step") ?? 1
+    let denseBlocks = fields["mlp_only_layers"]?.array?.compactMap(\.int) ?? []
+    return (0..<blocks).map { index in
+      denseBlocks.contains(index) || !(index + 1).isMultiple(of: step) ? dense : .experts(body)
+    }
   }
 }

@@ -50,22 +50,3 @@ public struct AttentionShape: Hashable, Sendable {
     self.rotary = rotary
   }
 }
-
-/// A feed-forward branch: `down(act(gate x) · up x)`, or `down(act(up x))`.
-public struct FeedForwardShape: Hashable, Sendable {
-  public var activation: Activation
-  public var isGated: Bool
-  /// Gate and up, or what holds them; up alone in a unit without a gate.
-  public var inputs: [LinearShape]
-  public var down: LinearShape
-
-  public init(_ activation: Activation, isGated: Bool, inputs: [LinearShape], down: LinearShape) {
-    self.activation = activation
-    self.isGated = isGated
-    self.inputs = inputs
-    self.down = down
-  }
-
-  /// Channels between the linears.
-  public var width: Int { down.inputs }
-}

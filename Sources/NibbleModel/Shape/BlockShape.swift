@@ -12,6 +12,7 @@ public struct BlockShape: Hashable, Sendable {
     public enum Body: Hashable, Sendable {
       case attention(AttentionShape)
       case feedForward(FeedForwardShape)
+      case experts(ExpertsShape)
     }
 
     /// Two parallel branches with the same norm read one activation.
@@ -60,12 +61,18 @@ public struct BlockShape: Hashable, Sendable {
     return nil
   }
 
+  public var experts: ExpertsShape? {
+    for case .experts(let shape) in branches.lazy.map(\.body) { return shape }
+    return nil
+  }
+
   /// In the order in which the block computes them.
   public var linears: [LinearShape] {
     branches.flatMap { branch in
       switch branch.body {
       case .attention(let shape): shape.inputs + [shape.output]
-      case .feedForward(let shape): shape.inputs + [shape.down]
+      case .feedForward(let shape): shape.linears
+      case .experts(let shape): shape.linears
       }
     }
   }

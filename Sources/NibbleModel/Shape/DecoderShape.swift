@@ -49,7 +49,10 @@ public struct DecoderShape: Hashable, Sendable {
   /// Heads, keys and values of each block.
   public var attentions: [AttentionShape] { blocks.compactMap(\.attention) }
   /// Widest activation between the linears of a feed-forward unit.
-  public var intermediate: Int { blocks.compactMap(\.feedForward?.width).max() ?? 0 }
+  public var intermediate: Int {
+    blocks.flatMap { [$0.feedForward?.width, $0.experts?.width, $0.experts?.shared?.unit.width] }
+      .compactMap(\.self).max() ?? 0
+  }
 }
 
 /// How token ids become states.

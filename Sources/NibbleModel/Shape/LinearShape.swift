@@ -9,8 +9,8 @@ public struct LinearID: RawRepresentable, Hashable, Sendable, Codable, CustomStr
 }
 
 /// What some outputs of a linear layer are for its block.
-public enum Role: String, Hashable, Sendable, Codable, CaseIterable {
-  case query, key, value, output, gate, up, down
+public enum Role: String, Hashable, Sendable, Codable {
+  case query, key, value, output, gate, up, down, router
 }
 
 /// A linear layer as it lies on disk: `y = x · Wᵀ + b`.
@@ -38,6 +38,35 @@ public struct LinearShape: Hashable, Sendable {
     public var count: Int { rows.reduce(0) { $0 + $1.count } }
   }
 
+  /// A tensor that holds a matrix for each expert, `[experts, outputs, inputs]`, of whose outputs this
+  /// layer may be some.
+  public struct Stack: Hashable, Sendable {
+    /// The tensor's whole name below the block.
+    public var tensor: String
+    /// That of the biases, `[experts, outputs]`.
+    public var bias: String?
+    public var expert: Int
+    public var experts: Int
+    /// Outputs of each matrix.
+    public var outputs: Int
+    /// The first output that is the layer's, and the step to the next.
+    public var first: Int
+    public var step: Int
+
+    public init(
+      _ tensor: String, bias: String? = nil, expert: Int, of experts: Int, outputs: Int,
+      first: Int = 0, step: Int = 1
+    ) {
+      self.tensor = tensor
+      self.bias = bias
+      self.expert = expert
+      self.experts = experts
+      self.outputs = outputs
+      self.first = first
+      self.step = step
+    }
+  }
+
   public var id: LinearID
   public var outputs: Int
   public var inputs: Int
@@ -45,6 +74,10 @@ public struct LinearShape: Hashable, Sendable {
   public var parts: [Part]
   /// Whether the weight lies on disk as `[inputs, outputs]`.
   public var isTransposed = false
+  /// Whether it stays float in any recipe, as routers do.
+  public var staysFloat = false
+  /// Where it lies, if not in a tensor of its own; its id names nothing on disk then.
+  public var stack: Stack?
 
   /// A layer of one part.
   public init(_ role: Role, _ path: String, outputs: Int, inputs: Int, bias: Bool = false) {
@@ -61,6 +94,9 @@ public struct LinearShape: Hashable, Sendable {
   }
 
   public func part(_ role: Role) -> Part? { parts.first { $0.role == role } }
+
+  /// Whether its own tensor holds `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  package var liesInputsFirst: Bool { isTransposed && stack == nil }
 
   /// The role of a layer that has one part.
   public var role: Role? { parts.count == 1 ? parts[0].role : nil }

@@ -14,6 +14,19 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
   public static let feedForward = Site(rawValue: "feedForward")
   /// What down reads: `act(gate) · up`, or `act(up)`.
   public static let down = Site(rawValue: "down")
+  /// What the down of a unit reads that all tokens pass.
+  public static let sharedDown = Site(rawValue: "shared.down")
+
+  /// What the downs of all experts read, where they are looked at together.
+  public static let expertsDown = Site(rawValue: "experts.down")
+
+  /// What the down of an expert reads, for the tokens that were sent to it.
+  public static func down(expert: Int) -> Site { Site(rawValue: "experts.\(expert).down") }
+}
+
+extension Site {
+  /// Whether it is what the down of one expert reads.
+  public var isOfExpert: Bool { rawValue.hasPrefix("experts.") && self != .expertsDown }
 }
 
 /// A site with what reads it and what feeds it.
@@ -31,13 +44,38 @@ public struct SiteShape: Hashable, Sendable {
   /// Channels.
   public var width: Int
   public var linears: [LinearShape]
+  /// Linears that read it and stay float.
+  public var floats: [LinearShape] = []
   public var feeder: Feeder
   /// Which branch it belongs to.
   public var branch: Int
+  public var place: Place
 
-  /// The linear whose result ends the branch; nil where the site's linears feed others.
-  public var ending: LinearShape? {
-    site == .output || site == .down ? linears.first : nil
+  /// Where a site stands in its branch.
+  public enum Place: Hashable, Sendable {
+    /// Its linears feed others.
+    case input
+    /// Its linear's result is the branch's.
+    case end
+    /// Down of an expert, which only the tokens reach that were sent to it; `isLast` when no other site
+    /// of the branch follows.
+    case expert(Int, isLast: Bool)
+    /// Down of the unit beside the experts, the last site of its branch.
+    case shared
+  }
+
+  /// Whether the branch's result is known once the site's linears have run.
+  public var endsBranch: Bool {
+    switch place {
+    case .input: false
+    case .end, .shared: true
+    case .expert(_, let isLast): isLast
+    }
+  }
+
+  /// The expert whose tokens alone reach it.
+  public var expert: Int? {
+    if case .expert(let expert, _) = place { expert } else { nil }
   }
 }
 
@@ -52,13 +90,20 @@ extension BlockShape {
         sites.append(
           SiteShape(
             site: .output, width: shape.output.inputs, linears: [shape.output],
-            feeder: valueFeeder(shape), branch: index))
+            feeder: valueFeeder(shape), branch: index, place: .end))
       case .feedForward(let shape):
         add(.feedForward, shape.inputs, of: branch, index, to: &sites)
-        sites.append(
-          SiteShape(
-            site: .down, width: shape.down.inputs, linears: [shape.down],
-            feeder: upFeeder(shape), branch: index))
+        sites.append(down(.down, shape, index, .end))
+      case .experts(let shape):
+        add(.feedForward, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
+        for (expert, unit) in shape.units.enumerated() {
+          let isLast = expert == shape.units.count - 1 && shape.shared == nil
+          sites.append(
+            down(.down(expert: expert), unit, index, .expert(expert, isLast: isLast)))
+        }
+        if let shared = shape.shared {
+          sites.append(down(.sharedDown, shared.unit, index, .shared))
+        }
       }
     }
     return sites
@@ -71,13 +116,22 @@ extension BlockShape {
     sites.first { site in site.linears.contains { $0.id == linear } }
   }
 
+  private func down(
+    _ site: Site, _ unit: FeedForwardShape, _ branch: Int, _ place: SiteShape.Place
+  ) -> SiteShape {
+    SiteShape(
+      site: site, width: unit.down.inputs, linears: [unit.down], feeder: upFeeder(unit),
+      branch: branch, place: place)
+  }
+
   /// Adds what enters a branch, or widens the site of a branch that reads the same.
   private func add(
-    _ site: Site, _ linears: [LinearShape], of branch: Branch, _ index: Int,
-    to sites: inout [SiteShape]
+    _ site: Site, _ linears: [LinearShape], floats: [LinearShape] = [], of branch: Branch,
+    _ index: Int, to sites: inout [SiteShape]
   ) {
     if residual == .parallel, index > 0, branch.before == branches[0].before {
       sites[0].linears += linears
+      sites[0].floats += floats
       return
     }
     let feeder: SiteShape.Feeder =
@@ -90,8 +144,8 @@ extension BlockShape {
       }
     sites.append(
       SiteShape(
-        site: site, width: linears.first?.inputs ?? 0, linears: linears, feeder: feeder,
-        branch: index))
+        site: site, width: linears.first?.inputs ?? 0, linears: linears, floats: floats,
+        feeder: feeder, branch: index, place: .input))
   }
 
   private func valueFeeder(_ shape: AttentionShape) -> SiteShape.Feeder {
@@ -106,6 +160,7 @@ extension BlockShape {
   }
 
   private func upFeeder(_ shape: FeedForwardShape) -> SiteShape.Feeder {
+    guard shape.clamp == nil else { return .none("its unit cuts off what is loud") }
     guard shape.isGated || shape.activation == .relu else {
       return .none("\(shape.activation.rawValue) is not linear in its argument")
     }

@@ -8,7 +8,9 @@ public struct CalibrateRun {
   public struct Audit: Sendable, Hashable, Codable {
     public var block: Int
     public var site: Site
-    /// Largest magnitude.
+    /// Tokens that reached it: all, but of an expert those that were sent to it.
+    public var tokens: Int
+    /// Largest magnitude; 0 where no token came.
     public var peak: Float
     /// Channels that were zero in every token.
     public var deadChannels: Int
@@ -56,10 +58,10 @@ public struct CalibrateRun {
         let (records, halves) = try streams.recordsInHalves(of: block, index)
         block.release()
         try writer.append(streams.keyValues, index)
-        for site in shape.sites.map(\.site) {
-          guard let record = records[site] else { continue }
+        for site in shape.sites {
+          let record = records[site.site] ?? ActivationRecord(channels: site.width)
           try writer.append(record, index, site)
-          audits.append(Audit(record, firstHalf: halves[site], index, site))
+          audits.append(Audit(record, firstHalf: halves[site.site], index, site.site))
         }
         progress(index + 1, config.blocks.count)
       }
@@ -105,7 +107,7 @@ public struct CalibrateRun {
           }
           merged.merge(record)
         }
-        try writer.append(merged, block, site.site)
+        try writer.append(merged, block, site)
       }
     }
     try writer.finish()
@@ -116,7 +118,8 @@ extension CalibrateRun.Audit {
   init(_ record: ActivationRecord, firstHalf: [Float]?, _ block: Int, _ site: Site) {
     self.block = block
     self.site = site
-    let peaks = zip(record.low, record.high).map { max(-$0, $1) }
+    tokens = record.tokens
+    let peaks = zip(record.low, record.high).map { record.tokens > 0 ? max(-$0, $1) : 0 }
     peak = peaks.max() ?? 0
     deadChannels = peaks.count { $0 == 0 }
     let median = peaks.sorted()[peaks.count / 2]

@@ -74,10 +74,11 @@ extension StateStreams {
       for index in calibration {
         let activation = pass.activation(at: site, of: block, quantized[index])
         if site.site == .output { watchKeysAndValues(of: block) }
+        if activation.isEmpty { continue }
         let rounding = inputs[site.ids[0]]
         moments.add(
           rounding?.rounded(activation, columns: channels, on: compute) ?? activation, on: compute)
-        if moves, site.ending != nil, keptBytes < Self.keptBytes {
+        if moves, site.place == .end, keptBytes < Self.keptBytes {
           kept.append(activation)
           keptBytes += 4 * activation.count
         }
@@ -85,10 +86,13 @@ extension StateStreams {
       moments.finish(on: compute)
       for (id, weight) in round(site, moments) { block.linears[id]?.weight = weight }
       block.pack(on: compute)
-      guard moves, site.ending != nil else { continue }
+      guard moves, site.endsBranch else { continue }
       for index in calibration {
         let activation =
-          index < kept.count ? kept[index] : pass.activation(at: site, of: block, quantized[index])
+          site.place != .end
+          ? []
+          : index < kept.count
+            ? kept[index] : pass.activation(at: site, of: block, quantized[index])
         pass.endBranch(of: site, block, activation, on: &quantized[index])
       }
     }

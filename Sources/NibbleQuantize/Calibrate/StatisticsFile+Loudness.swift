@@ -24,6 +24,7 @@ extension StatisticsFile {
     for (block, shape) in shape.blocks.enumerated() {
       for site in shape.sites {
         let record = try record(block, site.site)
+        guard record.tokens > 0 else { continue }
         let peak = Double(zip(record.low, record.high).map { max(-$0, $1) }.max() ?? 0)
         let values = Double(max(1, record.tokens * record.channels))
         let square = record.energy.reduce(0) { $0 + $1.value } / values

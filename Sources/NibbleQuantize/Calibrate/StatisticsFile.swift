@@ -8,7 +8,8 @@ import NibbleTensor
 ///
 /// For site `s` of block `i`, `block.i.s.` and: `low`, `high` F32 `[k]`; `magnitude`, `energy` I64
 /// `[k, 2]`, the words of an order-free sum; `sample`, `loudest` F32 `[r, k]` with `sample.keys`,
-/// `loudest.keys` U64 `[r]`. For each block, `block.i.` and `keys.low`, `keys.high`, `values.low`,
+/// `loudest.keys` U64 `[r]`. The down of an expert has `tokens` I64 `[1]`, those that reached it, and its
+/// samples are padded with zeros to what all tokens would fill. For each block, `block.i.` and `keys.low`, `keys.high`, `values.low`,
 /// `values.high` F32 `[keyHeads · d]`. `windows` U64 `[w]` names the windows that were seen, ascending. The
 /// metadata holds the number of tokens and what identifies the model.
 public struct StatisticsFile: Sendable {
@@ -58,10 +59,16 @@ public struct StatisticsFile: Sendable {
 
   func record(_ block: Int, _ site: Site) throws(QuantizeError) -> ActivationRecord {
     let prefix = "block.\(block).\(site.rawValue)."
+    let tokens = reached(prefix + "tokens")
+    if tokens == 0, let low = floats(prefix + "low"), !low.isEmpty {
+      return ActivationRecord(channels: low.count)
+    }
     guard let low = floats(prefix + "low"), let high = floats(prefix + "high"),
       let magnitude = sums(prefix + "magnitude"), let energy = sums(prefix + "energy"),
-      let sample = tokenSample(prefix + "sample", ActivationRecord.sampled, .any, low.count),
-      let loudest = tokenSample(prefix + "loudest", ActivationRecord.loudest, .loudest, low.count),
+      let sample = tokenSample(
+        prefix + "sample", ActivationRecord.sampled, .any, low.count, of: tokens),
+      let loudest = tokenSample(
+        prefix + "loudest", ActivationRecord.loudest, .loudest, low.count, of: tokens),
       let record = ActivationRecord(
         tokens: tokens, low: low, high: high, magnitude: magnitude, energy: energy, sample: sample,
         loudest: loudest)
@@ -89,6 +96,14 @@ public struct StatisticsFile: Sendable {
     return record
   }
 
+  /// How many tokens reached a site: all of them, where no other number is stored.
+  private func reached(_ name: String) -> Int {
+    guard let entry = file.entry(name), entry.dtype == .i64, let bytes = file.bytes(of: name),
+      let word = Self.words(bytes).first, word <= UInt64(tokens)
+    else { return tokens }
+    return Int(word)
+  }
+
   private func floats(_ name: String) -> [Float]? {
     guard let entry = file.entry(name), entry.dtype == .f32, let bytes = file.bytes(of: name)
     else { return nil }
@@ -112,16 +127,19 @@ public struct StatisticsFile: Sendable {
   }
 
   private func tokenSample(
-    _ name: String, _ capacity: Int, _ keeps: TokenSample.Choice, _ channels: Int
+    _ name: String, _ capacity: Int, _ keeps: TokenSample.Choice, _ channels: Int,
+    of tokens: Int
   ) -> TokenSample? {
     guard let values = floats(name), channels > 0, values.count.isMultiple(of: channels),
       let entry = file.entry(name + ".keys"), entry.dtype == .u64,
       let bytes = file.bytes(of: name + ".keys"), entry.elementCount * channels == values.count,
       entry.elementCount <= capacity
     else { return nil }
+    let count = min(tokens, entry.elementCount)
     return TokenSample(
       channels: channels, capacity: capacity, keeps: keeps,
-      rows: FloatRows(values, columns: channels), priorities: Self.words(bytes))
+      rows: FloatRows(Array(values.prefix(count * channels)), columns: channels),
+      priorities: Array(Self.words(bytes).prefix(count)))
   }
 
   private static func words(_ bytes: Bytes) -> [UInt64] {
@@ -152,6 +170,7 @@ final class StatisticsWriter {
       for site in shape.sites {
         let prefix = "block.\(block).\(site.site.rawValue)."
         let k = site.width
+        if site.expert != nil { add(prefix + "tokens", .i64, [1]) }
         add(prefix + "low", .f32, [k])
         add(prefix + "high", .f32, [k])
         add(prefix + "magnitude", .i64, [k, 2])
@@ -174,9 +193,11 @@ final class StatisticsWriter {
             "nibble": NibbleVersion.current,
           ]), path: output.partial)
       self.windows = windows
+      self.tokens = tokens
     } catch { throw .format(error) }
   }
 
+  private let tokens: Int
   private let windows: Set<WindowIdentity>
   private static let cacheParts = ["keys.low", "keys.high", "values.low", "values.high"]
 
@@ -191,20 +212,33 @@ final class StatisticsWriter {
     } catch { throw .format(error) }
   }
 
-  func append(_ record: ActivationRecord, _ block: Int, _ site: Site) throws(QuantizeError) {
-    let prefix = "block.\(block).\(site.rawValue)."
+  func append(
+    _ record: ActivationRecord, _ block: Int, _ shape: SiteShape
+  ) throws(QuantizeError) {
+    let prefix = "block.\(block).\(shape.site.rawValue)."
+    // An expert may have been reached by fewer tokens than a sample takes, or by none.
+    func filled<Element>(_ values: [Element], _ count: Int, _ zero: Element) -> [Element] {
+      values + [Element](repeating: zero, count: max(0, count - values.count))
+    }
+    let low = record.low.map { $0.isFinite || record.tokens > 0 ? $0 : 0 }
+    let high = record.high.map { $0.isFinite || record.tokens > 0 ? $0 : 0 }
     func sums(_ sums: [OrderFreeSum]) -> [UInt8] {
       Self.bytes(sums.flatMap { [UInt64(bitPattern: $0.high), UInt64(bitPattern: $0.low)] })
     }
-    let parts: [(String, [UInt8])] = [
-      ("low", FloatFormat.f32.encode(record.low.span)),
-      ("high", FloatFormat.f32.encode(record.high.span)),
+    var parts: [(String, [UInt8])] = [
+      ("low", FloatFormat.f32.encode(low.span)), ("high", FloatFormat.f32.encode(high.span)),
       ("magnitude", sums(record.magnitude)), ("energy", sums(record.energy)),
-      ("sample", FloatFormat.f32.encode(record.sample.values.values.span)),
-      ("sample.keys", Self.bytes(record.sample.priorities)),
-      ("loudest", FloatFormat.f32.encode(record.loudest.values.values.span)),
-      ("loudest.keys", Self.bytes(record.loudest.priorities)),
     ]
+    for (name, sample, capacity) in [
+      ("sample", record.sample, ActivationRecord.sampled),
+      ("loudest", record.loudest, ActivationRecord.loudest),
+    ] {
+      let rows = min(tokens, capacity)
+      let values = filled(sample.values.values, rows * record.channels, 0)
+      parts.append((name, FloatFormat.f32.encode(values.span)))
+      parts.append((name + ".keys", Self.bytes(filled(sample.priorities, rows, 0))))
+    }
+    if shape.expert != nil { parts.insert(("tokens", Self.bytes([UInt64(record.tokens)])), at: 0) }
     do {
       for (name, bytes) in parts { try writer.append(Bytes(bytes), of: prefix + name) }
     } catch { throw .format(error) }

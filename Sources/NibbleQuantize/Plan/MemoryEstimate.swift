@@ -95,7 +95,11 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     let values = blocks.map { $0.layers.reduce(0) { $0 + $1.inputs * $1.outputs } }.max() ?? 0
     let largest = blocks.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
     var bytes = 4 * (2 * values + 4 * largest)
-    let widths = decoder.blocks.first?.sites.map(\.width) ?? []
+    let sites = decoder.blocks.map(\.sites).max { $0.count < $1.count } ?? []
+    let widths = sites.map(\.width)
+    // Tokens that each expert's statistics keep.
+    let kept = ActivationRecord.sampled + ActivationRecord.loudest
+    bytes += 4 * kept * sites.reduce(0) { $0 + ($1.expert == nil ? 0 : $1.width) }
     let square = (widths.max() ?? 0) * (widths.max() ?? 0)
     if needs.contains(.moments) { bytes += 4 * (widths.reduce(0) { $0 + $1 * $1 } + 2 * square) }
     if needs.contains(.quantized) {

@@ -31,6 +31,9 @@ public struct Plan: Sendable {
     /// The source tensor that it is made of.
     public var tensor: String { sharedTensor ?? path + ".weight" }
 
+    /// The path of what it belongs to, such as its block's attention.
+    var module: Substring { path.lastIndex(of: ".").map { path[..<$0] } ?? "" }
+
     public var outputBytes: Int {
       tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }
     }
@@ -150,10 +153,19 @@ public struct Plan: Sendable {
     }
     refusals += exporter.refusals(self)
     if let transposed = transposedLayer { refusals.append(transposed) }
-    if decoder == nil {
-      refusals += UnknownLayout(
-        checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter
-      ).refusals()
+    let layout = UnknownLayout(
+      checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter)
+    if let decoder {
+      if decoder.blocks.contains(where: { $0.linears.contains { $0.stack != nil } }) {
+        refusals += layout.stackedExperts().map { [.engine($0)] } ?? []
+      }
+      if recipe.expertTokens != nil, decoder.blocks.allSatisfy({ $0.experts == nil }) {
+        throw .recipeOption(
+          recipe: recipe.name, option: "--expert-tokens",
+          reason: "\(decoder.family) has no experts; leave it out")
+      }
+    } else {
+      refusals += layout.refusals()
     }
     if let cache = recipe.cache, let decoder {
       if let fault = decoder.attentions.lazy.compactMap({ cache.fault(keyHeads: $0.core.keyHeads) })
@@ -182,7 +194,7 @@ public struct Plan: Sendable {
   /// Weights `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
   private var transposedLayer: Refusal? {
     guard let decoder else { return nil }
-    let names = decoder.blocks.first?.linears.filter(\.isTransposed).map(\.id) ?? []
+    let names = decoder.blocks.first?.linears.filter(\.liesInputsFirst).map(\.id) ?? []
     guard let layer = layers.first(where: { $0.linear.map(names.contains) == true }) else {
       return nil
     }

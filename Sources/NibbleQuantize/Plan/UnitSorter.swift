@@ -19,6 +19,8 @@ struct UnitSorter {
   private var otherCopies: [Checkpoint.Tensor] = []
   /// Linear layers, quantized or kept float by the recipe.
   private(set) var linearPaths: [String] = []
+  /// What each linear of a block is, made when its first tensor is met.
+  private var linears: [Int: [LinearID: (shape: LinearShape, site: Site?)]] = [:]
 
   init(recipe: Recipe, exporter: any Exporter, decoder: DecoderShape?) {
     self.recipe = recipe
@@ -101,6 +103,15 @@ struct UnitSorter {
     for block in decoder.blocks {
       for linear in block.linears {
         let path = block.path(of: linear.id)
+        if let stack = linear.stack {
+          try require(
+            "\(block.path).\(stack.tensor)",
+            [stack.experts]
+              + (linear.isTransposed
+                ? [linear.inputs, stack.outputs] : [stack.outputs, linear.inputs]),
+            checkpoint)
+          continue
+        }
         try require(
           path + ".weight",
           linear.isTransposed ? [linear.inputs, linear.outputs] : [linear.outputs, linear.inputs],
@@ -182,6 +193,10 @@ struct UnitSorter {
         Plan.KeptFloat(path: path, reason: "not known to be a linear layer", isLinear: true))
       return nil
     }
+    if linear?.shape.staysFloat == true {
+      keptFloat.append(Plan.KeptFloat(path: path, reason: "routers stay float", isLinear: true))
+      return nil
+    }
     linearPaths.append(path)
     guard let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path) else {
       keptFloat.append(
@@ -198,12 +213,18 @@ struct UnitSorter {
     return layer
   }
 
-  private func linear(at path: String) -> (shape: LinearShape, site: Site?)? {
+  private mutating func linear(at path: String) -> (shape: LinearShape, site: Site?)? {
     guard let decoder else { return nil }
-    guard let shape = decoder.linear(at: path), let block = decoder.place(of: path).block else {
-      return nil
+    let place = decoder.place(of: path)
+    guard let block = place.block, block < decoder.blocks.count else { return nil }
+    if linears[block] == nil {
+      let shape = decoder.blocks[block]
+      var sites: [LinearID: Site] = [:]
+      for site in shape.sites { for id in site.ids { sites[id] = site.site } }
+      linears[block] = Dictionary(
+        shape.linears.map { ($0.id, ($0, sites[$0.id])) }, uniquingKeysWith: { first, _ in first })
     }
-    return (shape, decoder.blocks[block].site(of: shape.id)?.site)
+    return linears[block]?[LinearID(rawValue: place.name)]
   }
 
   /// The first number that stands alone between full stops: `model.layers.3.mlp...` is in block 3.

@@ -14,7 +14,7 @@ struct UnknownLayout {
 
   func refusals() -> [Refusal] {
     let family = shown(checkpoint.config["model_type"]?.string ?? "unknown")
-    return [transposed(family), singleExperts(family), stackedExperts(family)].compactMap(\.self)
+    return [transposed(family), singleExperts(family), stackedExperts()].compactMap(\.self)
       .map { .engine($0) }
   }
 
@@ -44,7 +44,7 @@ struct UnknownLayout {
   }
 
   /// Experts in one tensor of three dimensions, which stays float.
-  private func stackedExperts(_ family: String) -> String? {
+  func stackedExperts() -> String? {
     let type = checkpoint.config["model_type"]?.string ?? ""
     guard !exporter.familiesWithFloatExperts.contains(type) else { return nil }
     let found = checkpoint.tensors.filter {
@@ -54,9 +54,9 @@ struct UnknownLayout {
     let all = checkpoint.tensors.reduce(0) { $0 + $1.byteCount }
     guard let first = found.first, bytes > all / 100 else { return nil }
     return
-      "\(Self.name(first, found.count)): weights of \(first.shape.count) dimensions stay float, and the "
-      + "format \(exporter.name) was not seen to load so for \(family). Use a version that knows "
-      + "\(family), or another model."
+      "\(Self.name(first, found.count)): weights of \(first.shape.count) dimensions stay float, and no "
+      + "engine was seen to load the format \(exporter.name) so for \(shown(type)). Use --format "
+      + "compressed-tensors, a version that knows \(shown(type)), or another model."
   }
 
   private static func name(_ tensor: Checkpoint.Tensor, _ count: Int) -> String {

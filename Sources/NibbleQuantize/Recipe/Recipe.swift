@@ -17,6 +17,17 @@ public struct Recipe: Hashable, Sendable, Codable {
   /// How static ranges of inputs are found.
   public var inputRange = InputRangeMethod.searched
 
+  /// Which calibration tokens an expert learns from; nil: those that its router sends to it.
+  public var expertTokens: ExpertTokens?
+
+  /// Which calibration tokens an expert learns from. The model's own states are routed either way.
+  public enum ExpertTokens: String, Hashable, Sendable, Codable, CaseIterable {
+    /// Those that its router sends to it; an expert without any is rounded by its weights alone.
+    case routed
+    /// All of them.
+    case all
+  }
+
   /// Layers that differ from `scheme`; the first whose pattern matches counts.
   public var exceptions: [Exception] = []
 

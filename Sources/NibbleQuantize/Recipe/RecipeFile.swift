@@ -18,6 +18,7 @@ extension Recipe {
   ///   - awq: {steps: 20}
   ///   - gptq: {damping: 0.01, search: shrink}
   /// kv_cache: fp8                                          # or {format: int8, ranks: 2}
+  /// expert_tokens: all                                     # or routed, the default
   /// max_kl: 0.3
   /// ```
   ///
@@ -57,7 +58,7 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "input_range", "kv_cache",
+      "quantize_head", "input_range", "kv_cache", "expert_tokens",
     ])
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
@@ -73,6 +74,12 @@ extension Recipe {
             + InputRangeMethod.allCases.map(\.rawValue).joined(separator: ", "))
       }
       inputRange = method
+    }
+    if let name = try fields.text("expert_tokens") {
+      guard let tokens = ExpertTokens(rawValue: name) else {
+        throw RecipeFault("expert_tokens is \(name); use routed or all")
+      }
+      expertTokens = tokens
     }
     cache = try fields.node("kv_cache").map(KeyValueScheme.init)
     exceptions = try fields.list("exceptions").map { node in

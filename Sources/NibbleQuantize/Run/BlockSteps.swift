@@ -17,6 +17,8 @@ struct BlockSteps {
     var steps: [StepReport] = []
     /// What the cache's scales come from.
     var cache: KeyValueRanges?
+    /// Calibration tokens that reached each expert; empty where there are none, or nobody counted.
+    var expertTokens: [Int] = []
     /// The source's block with changed norms and biases, for running it on `weights`.
     var parameters: Block?
   }
@@ -59,14 +61,14 @@ struct BlockSteps {
   }
 
   /// Layers that an engine puts together into one, and whose scales it would otherwise merge by
-  /// rounding their codes again: those of a site, when each has one FP8 scale.
+  /// rounding their codes again: those of a site and a module, when each has one FP8 scale.
   private func fused(with layer: Plan.Layer) -> [Plan.Layer] {
     let weights = layer.scheme.weights
     guard weights.format == .e4m3, weights.granularity == .tensor, let site = layer.site else {
       return []
     }
     return unit.layers.filter { other in
-      other.scheme == layer.scheme && other.site == site
+      other.scheme == layer.scheme && other.site == site && other.module == layer.module
     }
   }
 
@@ -126,6 +128,8 @@ struct BlockSteps {
         guard statistics.channels == site.width else {
           throw .statistics(path: known.path, reason: "its records have other sizes")
         }
+        // No token was sent to this expert.
+        if statistics.tokens == 0 { continue }
         if needs.contains(.moments) { statistics.estimateMoments(on: compute) }
         seen[site.site] = statistics
       }
@@ -139,13 +143,16 @@ struct BlockSteps {
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
     var matrices: [LinearID: QuantizedMatrix] = [:]
+    if !seen.isEmpty { outcome.expertTokens = Self.expertTokens(block.shape) { seen[$0]?.tokens } }
     /// How a layer rounds what it reads, with what is known when its weight is rounded.
-    func inputs(_ layer: Plan.Layer) -> InputRounding? {
+    func inputs(_ layer: Plan.Layer) throws(QuantizeError) -> InputRounding? {
       guard let activations = layer.scheme.activations else { return nil }
-      guard activations.isStatic, let site = block.sites.first(where: { $0.site == layer.site }),
-        let statistics = seen[site.site]
-      else {
-        return InputRounding(activations)
+      guard activations.isStatic, let site = block.sites.first(where: { $0.site == layer.site })
+      else { return InputRounding(activations) }
+      guard let statistics = seen[site.site] else {
+        throw .unmeasurable(
+          "no calibration token reaches \(layer.path), so that its inputs have no range. Give more text, "
+            + "or --expert-tokens all, or use dynamic activations.")
       }
       // What shares an input shares its range.
       let weights = site.ids.compactMap { block.weights[$0] }
@@ -161,7 +168,7 @@ struct BlockSteps {
     let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
       if step == last {
-        for (id, layer) in layers { roundings[id] = inputs(layer) }
+        for (id, layer) in layers { roundings[id] = try inputs(layer) }
       }
       switch step {
       case .smooth(let smooth):
@@ -192,7 +199,9 @@ struct BlockSteps {
         }
       case .outlierRound(let round):
         var quantized = block.runnable
+        var tokens: [Site: Int] = [:]
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
+          tokens[site.site] = moments.tokens
           var weights: [LinearID: Weight] = [:]
           let factor = OutlierRound.Factor(moments, on: compute)
           for id in site.ids {
@@ -206,21 +215,26 @@ struct BlockSteps {
           }
           return weights
         }
+        outcome.expertTokens = Self.expertTokens(block.shape) { tokens[$0] }
       case .gptq(let gptq):
         for site in seen.keys { seen[site]?.forgetMoments() }
         var quantized = block.runnable
+        var tokens: [Site: Int] = [:]
         streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
+          tokens[site.site] = moments.tokens
           var weights: [LinearID: Weight] = [:]
+          let feedback = gptq.feedback(moments, on: compute)
           for id in site.ids {
             guard let layer = layers[id], let weight = block.weights[id] else { continue }
             let matrix = gptq.apply(
-              to: weight, moments: moments, scheme: layer.scheme.weights,
+              to: weight, feedback, scheme: layer.scheme.weights,
               scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
             matrices[id] = matrix
             weights[id] = .quantized(matrix, inputs: roundings[id])
           }
           return weights
         }
+        outcome.expertTokens = Self.expertTokens(block.shape) { tokens[$0] }
       }
     }
     for layer in unit.layers {
@@ -256,5 +270,12 @@ struct BlockSteps {
     }
     outcome.parameters = block.parameters
     return outcome
+  }
+
+  /// How many tokens reached each expert.
+  private static func expertTokens(
+    _ block: BlockShape, _ tokens: (Site) -> Int?
+  ) -> [Int] {
+    block.sites.filter { $0.expert != nil }.map { tokens($0.site) ?? 0 }
   }
 }

@@ -131,7 +131,7 @@ public struct CompanionFiles: Sendable {
       }
       return row
     }
-    return [
+    var report: JSON = [
       "nibble": .string(NibbleVersion.current),
       "recipe": .string(plan.recipe.name),
       "format": .string(plan.exporter.name),
@@ -153,5 +153,7 @@ public struct CompanionFiles: Sendable {
         }),
       "layers": .array(rows),
     ]
+    if let experts = ExpertCoverage(entries, plan) { report.set("experts", experts.json) }
+    return report
   }
 }

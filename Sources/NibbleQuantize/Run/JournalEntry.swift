@@ -7,6 +7,8 @@ struct JournalEntry: Codable, Hashable {
   var source: String
   var layers: [LayerReport]
   var steps: [StepReport] = []
+  /// Calibration tokens that reached each expert of the block, where they were counted.
+  var expertTokens: [Int]?
   /// Of the block's keys and values, when the recipe scales their cache.
   var cache: KeyValueRanges?
   /// Relative error of the quantized stream's states after this block.

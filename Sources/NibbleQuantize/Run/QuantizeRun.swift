@@ -40,6 +40,8 @@ public struct QuantizeRun {
     public var layers: [LayerReport]
     /// Nil when the model's family cannot be run.
     public var verdict: Verdict?
+    /// How many calibration tokens reached the experts; nil where none were counted.
+    public var experts: ExpertCoverage?
     public var resumedUnits: Int
     /// Time spent on running both models for the running error and the verdict.
     public var measuring: Duration
@@ -136,7 +138,7 @@ public struct QuantizeRun {
     try folder.publish()
     return Report(
       output: folder.output, bytes: plan.outputBytes, layers: layers, verdict: verdict,
-      resumedUnits: resumed, measuring: measuring)
+      experts: ExpertCoverage(folder.entries, plan), resumedUnits: resumed, measuring: measuring)
   }
 
   /// What the steps learn from the windows, beside what statistics say.
@@ -166,9 +168,11 @@ public struct QuantizeRun {
     let ends: DecoderEnds
     do { ends = try DecoderEnds(config, from: checkpoint) } catch { throw .model(error) }
     defer { ends.embedding.release() }
-    return try StateStreams(
+    var streams = try StateStreams(
       calibration: windows.calibration, heldOut: windows.heldOut, needs: needs,
       config: config, ends: ends, in: folder, on: compute)
+    streams.pass.showsAllTokens = plan.recipe.expertTokens == .all
+    return streams
   }
 
   /// Refuses up front what the disk cannot take; what an earlier run wrote is there already.
@@ -234,6 +238,7 @@ public struct QuantizeRun {
     let hash = try output.append(unit, outcome.encoded, from: checkpoint)
     return JournalEntry(
       unit: index, sha256: hash, source: sourceHash, layers: outcome.layers, steps: outcome.steps,
+      expertTokens: outcome.expertTokens.isEmpty ? nil : outcome.expertTokens,
       cache: outcome.cache, runningError: runningError, states: nil)
   }
 

@@ -82,14 +82,18 @@ public struct SensitivityRun {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// Layers that share an input, by block.
+  /// Layers that share an input, by block; the last layers of all experts of a block together.
   private func groups() -> [Int: [(site: Site, layers: [Plan.Layer])]] {
     var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
     for unit in plan.units {
       guard let block = unit.block else { continue }
-      groups[block] = (plan.decoder?.blocks[block].sites ?? []).compactMap { site in
-        let layers = unit.layers.filter { $0.linear.map(site.ids.contains) == true }
-        return layers.isEmpty ? nil : (site.site, layers)
+      let sites = plan.decoder?.blocks[block].sites ?? []
+      let experts = sites.filter { $0.expert != nil }
+      var found = sites.filter { $0.expert == nil }.map { ($0.site, Set($0.ids)) }
+      if !experts.isEmpty { found.append((.expertsDown, Set(experts.flatMap(\.ids)))) }
+      groups[block] = found.compactMap { site, ids in
+        let layers = unit.layers.filter { $0.linear.map(ids.contains) == true }
+        return layers.isEmpty ? nil : (site, layers)
       }
     }
     return groups

@@ -55,6 +55,7 @@ struct FloatBlock {
     let names =
       shape.norms.flatMap { [$0.path + ".weight", $0.path + ".bias"] }
       + shape.linears.map { $0.id.rawValue + ".bias" }
+      + shape.linears.filter(\.staysFloat).map { $0.id.rawValue + ".weight" }
     formats = Dictionary(
       uniqueKeysWithValues: names.compactMap { name in
         checkpoint.tensor("\(shape.path).\(name)")?.dtype.floatFormat.map { (name, $0) }
@@ -83,11 +84,12 @@ struct FloatBlock {
       guard let format = formats[name] else { continue }
       let isBias = name.hasSuffix(".bias")
       let path = String(name.dropLast(isBias ? ".bias".count : ".weight".count))
+      let id = LinearID(rawValue: path)
       let values: [Float]? =
         if let norm = parameters.norms[path] {
           isBias ? norm.bias : norm.storedWeight
         } else {
-          parameters.linears[LinearID(rawValue: path)]?.bias
+          isBias ? parameters.linears[id]?.bias : weights[id]?.values
         }
       if let values { tensors["\(shape.path).\(name)"] = Bytes(format.encode(values.span)) }
     }
@@ -99,7 +101,8 @@ struct FloatBlock {
   ///
   /// The division goes into what feeds the site: the norm's weight, rounded as it is stored; the rows
   /// of value, exact because each head's weights sum to one; the rows of up, in which the gated unit
-  /// is linear. A factor that the norm's or the bias's format cannot express becomes 1.
+  /// is linear. A factor that the norm's or the bias's format cannot express becomes 1. Columns of
+  /// linears that stay float are multiplied too, and rounded as they are stored.
   ///
   /// - Parameters:
   ///   - factors: above zero, one for each value in the site's `factorIndex`.
@@ -122,8 +125,23 @@ struct FloatBlock {
     }
     let perChannel = site.factorIndex.map { factors[$0] }
     for id in site.ids { weights[id]?.scaleColumns(by: perChannel, on: compute) }
+    for linear in site.floats { scaleFloat(linear, by: perChannel, on: compute) }
     seen[site.site]?.divide(by: perChannel, on: compute)
     return perChannel
+  }
+
+  /// Multiplies the columns of a linear that is written float.
+  private mutating func scaleFloat(
+    _ linear: LinearShape, by factors: [Float], on compute: Compute
+  ) {
+    guard var weight = weights[linear.id] else { return }
+    weight.scaleColumns(by: factors, on: compute)
+    let name = linear.id.rawValue + ".weight"
+    let format = formats[name] ?? .f32
+    weight.values = weight.values.map { format.round($0) }
+    weights[linear.id] = weight
+    parameters.linears[linear.id]?.weight = .float(weight.matrix)
+    changed.insert(name)
   }
 
   /// Subtracts `centers` from the activation that a norm feeds, through a bias of the norm, and adds
@@ -151,7 +169,7 @@ struct FloatBlock {
     let moved = zip(old, new).map { $0 - $1 }
     parameters.norms[norm.path]?.bias = new
     if norm.hasBias { changed.insert(norm.path + ".bias") }
-    for id in site.ids {
+    for id in site.ids + site.floats.map(\.id) {
       guard let weight = weights[id] else { continue }
       let given = weight.times(moved)
       let bias = parameters.linears[id]?.bias

@@ -17,23 +17,36 @@ public struct GPTQ: Hashable, Sendable, Codable {
 
   public init() {}
 
+  /// What the moments of a site give all linears that read it.
+  struct Feedback {
+    let factor: UpperFactor
+    let order: [Int]?
+    /// `H + λ`, for refinements.
+    let damped: [Float]?
+  }
+
   /// - Parameter moments: H of the inputs.
-  func apply(
-    to weight: FloatRows, moments: GramMatrix, scheme: WeightScheme, scaleFormat: FloatFormat,
-    on compute: Compute
-  ) -> QuantizedMatrix {
-    let k = weight.columns
+  func feedback(_ moments: GramMatrix, on compute: Compute) -> Feedback {
+    let k = moments.channels
     var order: [Int]?
     if activationOrder {
       let diagonal = (0..<k).map { moments.values[$0 * k + $0] }
       order = (0..<k).sorted { (diagonal[$0], $1) > (diagonal[$1], $0) }
     }
+    return Feedback(
+      factor: Self.factor(moments, damping: damping, order: order, on: compute), order: order,
+      damped: refinements > 0 ? Self.damped(moments, damping) : nil)
+  }
+
+  func apply(
+    to weight: FloatRows, _ feedback: Feedback, scheme: WeightScheme, scaleFormat: FloatFormat,
+    on compute: Compute
+  ) -> QuantizedMatrix {
     let matrix = QuantizedMatrix(
       feedback: weight,
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
-      factor: Self.factor(moments, damping: damping, order: order, on: compute), order: order,
-      on: compute)
-    guard refinements > 0, let damped = Self.damped(moments, damping) else { return matrix }
+      factor: feedback.factor, order: feedback.order, on: compute)
+    guard refinements > 0, let damped = feedback.damped else { return matrix }
     return matrix.refined(
       toward: weight, moments: damped, scaleFormat: scaleFormat, rounds: refinements, on: compute)
   }

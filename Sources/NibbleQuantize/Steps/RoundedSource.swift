@@ -23,7 +23,7 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
         recipe: recipe.name,
         reason: "it learns from text; use nibble quantize, and load what that writes")
     }
-    if let linear = shape.blocks.first?.linears.first(where: \.isTransposed) {
+    if let linear = shape.blocks.first?.linears.first(where: \.liesInputsFirst) {
       throw .unsoundRecipe(
         recipe: recipe.name,
         reason:
@@ -42,7 +42,7 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     let weight = try source.weight(
       isHead && untiesHead ? shape.embedding.path : path, outputs: outputs, inputs: inputs)
     guard case .float(let matrix) = weight,
-      isHead ? recipe.quantizesHead : shape.linear(at: path) != nil,
+      isHead ? recipe.quantizesHead : shape.linear(at: path).map({ !$0.staysFloat }) == true,
       let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path)
     else { return weight }
     guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {
@@ -55,6 +55,12 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     } catch {
       throw .unsupported("\(path): value \(error.index) is infinite or not a number")
     }
+  }
+
+  public func stacked(
+    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
+  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
+    try source.stacked(linear, stack, in: block)
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {

@@ -1,0 +1,79 @@
+import Foundation
+import NibbleTensor
+
+/// The tokens that a router sent to one expert.
+struct ExpertPortion {
+  var expert: Int
+  /// Which tokens, ascending.
+  var rows: [Int] = []
+  /// What each token's result is multiplied by.
+  var shares: [Float] = []
+}
+
+extension BlockArithmetic {
+  /// Sends each token of the input `[t, k]` to its experts.
+  ///
+  /// - Parameter scores: takes the router's outputs, `[t, experts]`.
+  /// - Returns: the experts that have tokens, ascending.
+  func route(
+    _ block: Block, _ shape: ExpertsShape, _ x: [Float], scores: inout [Float]
+  ) -> [ExpertPortion] {
+    apply(block, shape.router, x, into: &scores)
+    let experts = shape.units.count
+    var portions = (0..<experts).map { ExpertPortion(expert: $0) }
+    for token in 0..<scores.count / experts {
+      let row = Array(scores[token * experts..<(token + 1) * experts])
+      for (expert, share) in Self.shares(row, shape) {
+        portions[expert].rows.append(token)
+        portions[expert].shares.append(share)
+      }
+    }
+    return portions.filter { !$0.rows.isEmpty }
+  }
+
+  /// The chosen experts of one token and their shares.
+  private static func shares(_ scores: [Float], _ shape: ExpertsShape) -> [(Int, Float)] {
+    var chosen: [Int] = []
+    var isChosen = [Bool](repeating: false, count: scores.count)
+    for _ in 0..<shape.chosen {
+      var best: Int?
+      for (expert, score) in scores.enumerated() where !isChosen[expert] {
+        if best.map({ score > scores[$0] }) ?? true { best = expert }
+      }
+      guard let best else { break }
+      isChosen[best] = true
+      chosen.append(best)
+    }
+    let largest = chosen.first.map { scores[$0] } ?? 0
+    let powers = chosen.map { exp(scores[$0] - largest) }
+    let sum: Float =
+      switch shape.shares {
+      case .softmaxOfAll(normalizes: false): scores.reduce(0) { $0 + exp($1 - largest) }
+      case .softmaxOfAll(normalizes: true), .softmaxOfChosen: powers.reduce(0, +)
+      }
+    return zip(chosen, powers).map { ($0, $1 / sum) }
+  }
+
+  func gather(_ portion: ExpertPortion, of x: [Float], width: Int, into y: inout [Float]) {
+    var out = y.mutableSpan
+    compute.gather(portion.rows, of: x.span, width: width, into: &out)
+  }
+
+  /// Adds the results of an expert to those of the tokens that were sent to it.
+  func scatter(_ x: [Float], _ portion: ExpertPortion, width: Int, to y: inout [Float]) {
+    var out = y.mutableSpan
+    compute.scatter(x.span, times: portion.shares, width: width, to: portion.rows, of: &out)
+  }
+
+  /// Multiplies each row of the shared unit's results by `sigmoid(x · gate)`.
+  func applyGate(_ block: Block, _ gate: LinearShape, _ x: [Float], to results: inout [Float]) {
+    let tokens = x.count / gate.inputs
+    var scores = [Float](repeating: 0, count: tokens)
+    apply(block, gate, x, into: &scores)
+    let width = results.count / tokens
+    for (token, score) in scores.enumerated() {
+      let share = 1 / (1 + exp(-score))
+      for i in token * width..<(token + 1) * width { results[i] *= share }
+    }
+  }
+}
