@@ -87,7 +87,7 @@ struct StepBench {
       for site in block.shape.sites {
         let activation = pass.activation(at: site, of: block, states)
         result[site.site, default: []].append(activation)
-        if site.ending != nil { pass.endBranch(of: site, block, activation, on: &states) }
+        if site.endsBranch { pass.endBranch(of: site, block, activation, on: &states) }
       }
     }
     return result

@@ -42,8 +42,9 @@ extension StateStreams {
       let (compute, bound) = (pass.compute, sampleBound)
       pass.run(block, on: &source[index], isLast: isLast) { site, activation in
         let channels = widths[site] ?? 0
+        // The bound counts on all tokens.
         records[site, default: ActivationRecord(channels: channels)].add(
-          activation, window: identity, samplingUpTo: bound, on: compute)
+          activation, window: identity, samplingUpTo: site.isOfExpert ? .max : bound, on: compute)
         watch(site, activation, channels)
       }
       watchKeysAndValues(of: block)

@@ -1,0 +1,216 @@
+import Foundation
+import NibbleExport
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+import Testing
+import TinyModel
+
+@testable import NibbleQuantize
+
+/// Experts beyond what FamilyTests, FamilyFoldTests and FamilyRunTests hold for every family.
+@Suite struct ExpertsTests {
+  private let compute = Compute(threads: 1, precision: .f32)
+  private let mixtral = FamilyFixture.models(of: ["mixtral"])[0]
+  private let shared = FamilyFixture.models(of: ["qwen2_moe"])[0]
+
+  /// A run over one token of calibration: two of the three experts of each block see it.
+  private func starving(_ recipe: Recipe, _ model: FamilyFixture) -> TinyRun {
+    var run = TinyRun(recipe)
+    run.windows.calibration = [[5]]
+    run.windows.heldOut = [model.tokens]
+    return run
+  }
+
+  @Test(arguments: ["w8a8-best", "w4a16-gptq"])
+  func expertsWithoutTokensAreCountedAndRoundedByTheirWeights(_ name: String) throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder + "/source")
+      var recipe = try Recipe.preset(name, group: name == "w4a16-gptq" ? 4 : nil)
+      recipe.steps = [recipe.steps[recipe.steps.count - 1]]
+      recipe.scheme.weights.granularity = .channel
+      recipe.scheme.weights.format = .int(bits: 8, symmetric: true)
+      let report = try starving(recipe, mixtral).run(folder + "/source", to: folder + "/out")
+      let coverage = try #require(report.experts)
+      #expect(coverage.least == 0 && coverage.experts == 6)
+      #expect(coverage.blocks.allSatisfy { $0.tokens.reduce(0, +) == 2 })
+      #expect(coverage.starved.count == 2)
+      // No moments: what GPTQ gives is rounding to the nearest, with the scales that it searches.
+      let starved = try #require(coverage.starved.first)
+      let (block, expert) = (starved.prefix { $0 != "." }, starved.drop { $0 != "." }.dropFirst())
+      let path = "model.layers.\(block).block_sparse_moe.experts.\(expert).w2"
+      let source = try Checkpoint(path: folder + "/source")
+      let weight = FloatRows(
+        .float(try source.matrix(path + ".weight", rows: 24, columns: 20)), on: compute)
+      let nearest = QuantizedMatrix(
+        nearest: weight,
+        to: WeightRounding(
+          scheme: recipe.scheme.weights, scaleFormat: .f32, search: GPTQ().search), on: compute)
+      let written = try CompressedTensorsReader(Checkpoint(path: folder + "/out"))
+        .weight(path, outputs: 24, inputs: 20)
+      guard case .quantized(let codes, _) = written else {
+        Issue.record("\(path) is float")
+        return
+      }
+      #expect(codes.codes.array == nearest.codes.array)
+      let json = try Checkpoint.json(folder + "/out/nibble_report.json")
+      #expect(json["experts"]?["least"]?.int == 0)
+      #expect(json["experts"]?["without_tokens"]?.array?.count == 2)
+    }
+  }
+
+  @Test func allTokensReachEachExpertWhereTheRecipeSaysSo() throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder + "/source")
+      for (name, hasStatistics) in [("w8a8-smooth", true), ("w4a16-gptq", false)] {
+        var recipe = try Recipe.preset(name, group: hasStatistics ? nil : 4)
+        recipe.expertTokens = .all
+        if !hasStatistics { recipe.scheme.weights.granularity = .channel }
+        recipe.scheme.weights.format = .int(bits: 8, symmetric: true)
+        let report = try starving(recipe, mixtral).run(
+          folder + "/source", to: folder + "/out-" + name)
+        #expect(report.experts?.blocks.map(\.tokens) == [[1, 1, 1], [1, 1, 1]])
+      }
+    }
+  }
+
+  @Test func staticInputsOfAnExpertWithoutTokensAreRefused() throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder + "/source")
+      let error = #expect(throws: QuantizeError.self) {
+        try starving(try .preset("w8a8-static"), mixtral).run(
+          folder + "/source", to: folder + "/out")
+      }
+      #expect(error.map { "\($0)" }?.contains("no calibration token reaches") == true)
+      #expect(!exists(folder + "/out"))
+    }
+  }
+
+  @Test func expertTokensAreForModelsWithExperts() throws {
+    try inTemporaryFolder { folder in
+      try TinyModel().write(in: folder, config: [:])
+      var recipe = try Recipe.preset("w8a8-smooth")
+      recipe.expertTokens = .all
+      #expect(throws: QuantizeError.self) { try TinyRun(recipe).plan(folder) }
+    }
+  }
+
+  /// Some experts have fewer tokens than a sample takes, and one of the files has none for some.
+  @Test func statisticsOfExpertsMergeAndServeARun() throws {
+    try inTemporaryFolder { folder in
+      try shared.write(in: folder + "/source")
+      let checkpoint = try Checkpoint(path: folder + "/source")
+      let windows = [[5]] + (0..<4).map { someTokens(12, below: 48, seed: 40 + UInt64($0)) }
+      func calibrate(_ windows: [[Int]], _ name: String) throws -> [CalibrateRun.Audit] {
+        try CalibrateRun(checkpoint, windows: windows, on: compute).run(to: folder + "/" + name) {
+          _, _ in
+        }
+      }
+      let audits = try calibrate(windows, "whole")
+      #expect(Set(audits.map(\.site)).contains(.down(expert: 3)))
+      #expect(Set(audits.map(\.site)).contains(.sharedDown))
+      // Three of four experts for each of 49 tokens, in each of three blocks.
+      let reached = audits.filter { $0.site.isOfExpert }.reduce(0) { $0 + $1.tokens }
+      #expect(reached == 3 * 3 * 49)
+      let first = try calibrate([windows[0]], "a")
+      #expect(first.filter { $0.site.isOfExpert }.contains { $0.tokens == 0 })
+      _ = try calibrate(Array(windows[1...]), "b")
+      try CalibrateRun.merge(
+        [StatisticsFile(path: folder + "/b"), StatisticsFile(path: folder + "/a")],
+        of: checkpoint, to: folder + "/merged")
+      #expect(try files(folder)["merged"] == files(folder)["whole"])
+      // What a run watches itself and what it reads from the file give the same bytes.
+      var run = TinyRun(try .preset("w8a8-smooth"))
+      run.windows.calibration = windows
+      run.windows.heldOut = [shared.tokens]
+      try run.run(folder + "/source", to: folder + "/watched")
+      let plan = try run.plan(folder + "/source")
+      let from = QuantizeRun(
+        checkpoint, plan, windows: run.windows,
+        statistics: try StatisticsFile(path: folder + "/whole"),
+        files: try CompanionFiles(of: checkpoint), on: compute)
+      _ = try from.run(to: folder + "/read") { _ in }
+      #expect(
+        try files(folder + "/read")["model.safetensors"]
+          == files(folder + "/watched")["model.safetensors"])
+    }
+  }
+
+  /// Resumed or not, on any number of threads.
+  @Test func bytesDoNotDependOnThreadsOrRestarts() throws {
+    try inTemporaryFolder { folder in
+      try shared.write(in: folder + "/source")
+      var run = TinyRun(try .preset("w8a8-best"))
+      run.windows.calibration = (0..<3).map { someTokens(12, below: 48, seed: 40 + UInt64($0)) }
+      run.windows.heldOut = [shared.tokens]
+      try run.run(folder + "/source", to: folder + "/one")
+      run.threads = 3
+      try run.runPart(folder + "/source", to: folder + "/three", units: 1)
+      let report = try run.run(folder + "/source", to: folder + "/three")
+      #expect(report.resumedUnits == 1 && report.experts?.experts == 12)
+      #expect(
+        try files(folder + "/three")["model.safetensors"]
+          == files(folder + "/one")["model.safetensors"])
+    }
+  }
+
+  @Test func routersAndSharedGatesStayFloatAndAreNamed() throws {
+    try inTemporaryFolder { folder in
+      try shared.write(in: folder)
+      let plan = try TinyRun(.w8a8).plan(folder)
+      let kept = plan.keptFloat.filter(\.isLinear).map(\.path)
+      #expect(kept.contains("model.layers.0.mlp.gate"))
+      #expect(kept.contains("model.layers.2.mlp.shared_expert_gate"))
+      #expect(!plan.layers.contains { kept.contains($0.path) })
+      // Four attention linears, three for each of four experts and the shared unit, in three blocks.
+      #expect(plan.layers.count == 3 * (4 + 3 * 5))
+    }
+  }
+
+  /// The experts of gpt-oss lie in one tensor: they stay float beside a quantized attention.
+  @Test func stackedExpertsStayFloat() throws {
+    try inTemporaryFolder { folder in
+      let model = FamilyFixture.models(of: ["gpt_oss"])[0]
+      try model.write(in: folder + "/source")
+      let run = starving(.w8a8, model)
+      try run.run(folder + "/source", to: folder + "/out")
+      let report = try Checkpoint.json(folder + "/out/nibble_report.json")
+      let kept = report["kept_float"]?.array?.compactMap { $0["path"]?.string } ?? []
+      #expect(kept.contains("model.layers.0.mlp.experts.gate_up_proj"))
+      #expect(kept.contains("model.layers.1.mlp.router"))
+      let written = try LoadedModel(path: folder + "/out").decoder
+      let rounded = try LoadedModel(path: folder + "/source", rounding: .w8a8, on: compute).decoder
+      let logits = try written.logits(of: model.tokens, on: compute)
+      #expect(try logits == rounded.logits(of: model.tokens, on: compute))
+      // A calibrated recipe scales their router and not them: their norm feeds no linear that is rounded.
+      var calibrated = run
+      calibrated.recipe = try .preset("w8a8-smooth")
+      let verdict = try calibrated.run(folder + "/source", to: folder + "/smooth").verdict
+      #expect(try #require(verdict).kl < 0.1)
+      // No engine was seen to load them beside fp8 layers of another format.
+      let plan = try Plan(
+        Checkpoint(path: folder + "/source"), recipe: .fp8, exporter: FP8(),
+        windows: run.windows.sizes)
+      #expect("\(plan.refusals)".contains("3 dimensions"))
+    }
+  }
+
+  @Test func moreExpertsThanThereAreAreRefused() throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder) { $0.set("num_experts_per_tok", 4) }
+      let error = #expect(throws: ModelError.self) { try Checkpoint(path: folder).decoderShape() }
+      #expect(error.map { "\($0)" }?.contains("there are 3 experts") == true)
+    }
+  }
+
+  @Test func fewerExpertsOnDiskThanInTheConfigAreNamed() throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder) { $0.set("num_local_experts", 4) }
+      let error = #expect(throws: ModelError.self) {
+        let checkpoint = try Checkpoint(path: folder)
+        _ = try Decoder(checkpoint.decoderShape(), from: checkpoint)
+      }
+      #expect(error.map { "\($0)" }?.contains("block_sparse_moe") == true)
+    }
+  }
+}
