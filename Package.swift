@@ -13,7 +13,10 @@ let package = Package(
     .executable(name: "nibble", targets: ["nibble"]),
     .library(
       name: "Nibble",
-      targets: ["NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport"]),
+      targets: [
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleExport",
+      ]),
   ],
   traits: [
     .trait(name: "MPI", description: "compress in processes that mpirun started (libopenmpi-dev)")
@@ -36,19 +39,22 @@ let package = Package(
     .target(
       name: "NibbleFormats", dependencies: ["NibbleTensor", "COpenSSL"], swiftSettings: settings),
     .target(
-      name: "NibbleModel", dependencies: ["NibbleTensor", "NibbleFormats"],
+      name: "NibbleText", dependencies: ["NibbleTensor", "NibbleFormats"],
+      swiftSettings: settings),
+    .target(
+      name: "NibbleModel", dependencies: ["NibbleTensor", "NibbleFormats", "NibbleText"],
       swiftSettings: settings),
     .target(
       name: "NibbleQuantize",
       dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel",
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel",
         .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
     .target(
       name: "NibbleExport",
       dependencies: [
-        "CNibble", "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize",
+        "CNibble", "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
       ],
       swiftSettings: settings),
     .target(
@@ -56,7 +62,8 @@ let package = Package(
     .executableTarget(
       name: "nibble",
       dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleExport",
         "NibbleHub", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
@@ -66,22 +73,27 @@ let package = Package(
       name: "NibbleFormatsTests", dependencies: ["NibbleFormats", "TinyModel"],
       resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
+      name: "NibbleTextTests", dependencies: ["NibbleText", "NibbleFormats"],
+      resources: [.copy("Fixtures")], swiftSettings: settings),
+    .testTarget(
       name: "NibbleModelTests",
       dependencies: ["NibbleModel", "NibbleFormats", "NibbleTensor", "TinyModel"],
-      resources: [.copy("Fixtures")], swiftSettings: settings),
+      swiftSettings: settings),
     .target(
       name: "TinyModel", dependencies: ["NibbleTensor", "NibbleFormats"], path: "Tests/TinyModel",
       resources: [.copy("Families")], swiftSettings: settings),
     .testTarget(
       name: "NibbleQuantizeTests",
       dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleExport",
         "TinyModel",
       ], swiftSettings: settings),
     .testTarget(
       name: "NibbleExportTests",
       dependencies: [
-        "NibbleTensor", "NibbleFormats", "NibbleModel", "NibbleQuantize", "NibbleExport",
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleExport",
         "TinyModel",
       ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(

@@ -2,6 +2,7 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleQuantize
 public import NibbleTensor
+public import NibbleText
 
 /// A model opened by its path, whatever format it is in, ready to run.
 public struct LoadedModel: Sendable {

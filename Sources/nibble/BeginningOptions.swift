@@ -1,5 +1,6 @@
 import ArgumentParser
 import NibbleModel
+import NibbleText
 
 /// Whether text begins with the tokenizer's beginning-of-text token.
 struct BeginningOptions: ParsableArguments {

@@ -4,6 +4,7 @@ import NibbleFormats
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 
 /// The text that a recipe learns from.
 struct CalibrationOptions: ParsableArguments {

@@ -5,6 +5,7 @@ import NibbleFormats
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 
 struct Eval: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -6,6 +6,7 @@ import NibbleHub
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 
 /// An error of ours as a message and an exit status (sysexits.h).
 struct Failure {

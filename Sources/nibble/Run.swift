@@ -4,6 +4,7 @@ import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleTensor
+import NibbleText
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(

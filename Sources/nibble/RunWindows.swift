@@ -4,6 +4,7 @@ import NibbleFormats
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 
 /// The token windows that run through the blocks of a quantization.
 struct RunWindows {

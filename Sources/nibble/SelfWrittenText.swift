@@ -1,6 +1,7 @@
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 
 /// Text that the source model writes itself, at temperature 1 from the beginning-of-text token.
 struct SelfWrittenText {

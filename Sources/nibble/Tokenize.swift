@@ -1,6 +1,7 @@
 import ArgumentParser
 import NibbleFormats
 import NibbleModel
+import NibbleText
 
 struct Tokenize: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Turn a text into token ids.")

@@ -1,5 +1,6 @@
 import NibbleFormats
 import NibbleModel
+import NibbleText
 import Testing
 
 @Suite struct ConversationTests {

@@ -26,7 +26,12 @@ import TinyModel
     try body(folder)
   }
 
-  @Test(arguments: FamilyFixture.models(of: families))
+  /// Codes of MXFP4 are read by NibbleExport, whose tests hold them against the same logits.
+  private static let float = FamilyFixture.models(of: families).filter {
+    $0.config["quantization_config"] == nil
+  }
+
+  @Test(arguments: float)
   func logitsAreThoseOfTransformers(_ model: FamilyFixture) throws {
     try inTemporaryFolder { folder in
       try model.write(in: folder)

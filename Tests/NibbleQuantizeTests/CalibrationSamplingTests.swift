@@ -2,6 +2,7 @@ import Foundation
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize
+import NibbleText
 import Testing
 import TinyModel
 

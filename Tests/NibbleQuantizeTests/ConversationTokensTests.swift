@@ -1,6 +1,7 @@
 import Foundation
 import NibbleFormats
 import NibbleModel
+import NibbleText
 import Testing
 import TinyModel
 

@@ -4,6 +4,7 @@ import NibbleFormats
 import NibbleModel
 import NibbleQuantize
 import NibbleTensor
+import NibbleText
 import Testing
 import TinyModel
 

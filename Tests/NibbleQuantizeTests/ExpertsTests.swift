@@ -178,6 +178,9 @@ import TinyModel
       let kept = report["kept_float"]?.array?.compactMap { $0["path"]?.string } ?? []
       #expect(kept.contains("model.layers.0.mlp.experts.gate_up_proj"))
       #expect(kept.contains("model.layers.1.mlp.router"))
+      let plan = try run.plan(folder + "/source")
+      #expect(plan.keptFloat.filter(\.isLinear).map(\.path).count == 2, "the routers")
+      #expect(plan.notes.contains { $0.contains("this saves") }, "\(plan.notes)")
       let written = try LoadedModel(path: folder + "/out").decoder
       let rounded = try LoadedModel(path: folder + "/source", rounding: .w8a8, on: compute).decoder
       let logits = try written.logits(of: model.tokens, on: compute)
@@ -188,10 +191,10 @@ import TinyModel
       let verdict = try calibrated.run(folder + "/source", to: folder + "/smooth").verdict
       #expect(try #require(verdict).kl < 0.1)
       // No engine was seen to load them beside fp8 layers of another format.
-      let plan = try Plan(
+      let other = try Plan(
         Checkpoint(path: folder + "/source"), recipe: .fp8, exporter: FP8(),
         windows: run.windows.sizes)
-      #expect("\(plan.refusals)".contains("3 dimensions"))
+      #expect("\(other.refusals)".contains("3 dimensions"))
     }
   }
 

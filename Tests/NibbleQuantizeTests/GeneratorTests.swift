@@ -3,6 +3,7 @@ import NibbleExport
 import NibbleFormats
 import NibbleModel
 import NibbleTensor
+import NibbleText
 import Testing
 import TinyModel
 

@@ -1,5 +1,6 @@
 import NibbleFormats
 import NibbleModel
+import NibbleText
 
 /// The modules that a `quantization_config` names: by path or class, or by an expression after `re:`
 /// that a beginning of the path must match.

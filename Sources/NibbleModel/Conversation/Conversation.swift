@@ -1,4 +1,5 @@
 public import NibbleFormats
+public import NibbleText
 
 /// What was said so far, by turns: a question and its answer.
 public struct Conversation: Hashable, Sendable {

@@ -43,7 +43,8 @@ extension Family {
     let activation = try fields.activation("hidden_act", default: "silu")
     // Configs give a window that is switched off.
     let isWindowed = try fields.flag("use_sliding_window")
-    let window = try fields.optionalSize("sliding_window") ?? 4096
+    if !isWindowed { fields.pass("sliding_window") }
+    let window = isWindowed ? try fields.optionalSize("sliding_window") ?? 4096 : 0
     let firstSliding = fields["max_window_layers"]?.int ?? 28
     let slides = try fields.slides(blocks: count) { index in
       // Each of the three has a rule of its own.

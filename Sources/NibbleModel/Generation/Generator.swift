@@ -1,4 +1,5 @@
 public import NibbleTensor
+public import NibbleText
 
 /// Writes text after a prompt, token by token. Not copyable, as its session is not.
 public struct Generator: ~Copyable {

@@ -1,4 +1,4 @@
-public import NibbleModel
+public import NibbleText
 
 /// What calibration windows are made of: the evidence behind statistics, for whoever reads a report.
 public struct CalibrationAudit: Hashable, Sendable, Codable {

@@ -1,4 +1,4 @@
-public import NibbleModel
+public import NibbleText
 
 /// How many windows of tokens calibration takes from a text, and which.
 public struct CalibrationSampling: Hashable, Sendable, Codable {

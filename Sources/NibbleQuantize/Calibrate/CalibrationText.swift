@@ -1,5 +1,5 @@
-public import NibbleModel
 import NibbleTensor
+public import NibbleText
 
 /// The documents that calibration windows are cut from.
 ///

@@ -1,6 +1,6 @@
 public import NibbleFormats
-public import NibbleModel
 public import NibbleTensor
+public import NibbleText
 
 /// Why calibration text cannot be used. Says where, what, and what to do next.
 public enum CalibrationTextError: Error, Hashable, Sendable {

@@ -1,6 +1,7 @@
 import Foundation
 import NibbleFormats
 import NibbleModel
+import NibbleText
 
 /// Makes a document of a record: joins its fields, or runs its conversation through a chat template.
 struct RecordText {

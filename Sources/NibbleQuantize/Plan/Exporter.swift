@@ -10,8 +10,7 @@ public protocol Exporter: Sendable {
   func refusals(_ plan: Plan) -> [Refusal]
   /// What some engines that read the format would not run.
   func notes(_ plan: Plan) -> [String]
-  /// Families that Nibble does not run, by `model_type`, whose stacked experts were seen to load float
-  /// beside quantized layers.
+  /// Families, by `model_type`, whose stacked experts were seen to load float beside quantized layers.
   var familiesWithFloatExperts: Set<String> { get }
   /// The tensors of a layer: known before its codes are.
   func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]

@@ -1,8 +1,8 @@
 import NibbleFormats
 import NibbleModel
 
-/// The layers of a family that Nibble does not run, as far as their names and shapes tell how engines
-/// hold them.
+/// Layers of which only names and shapes tell how engines hold them: those of a family that Nibble does
+/// not run, and the stacked experts of any.
 ///
 /// Matrices `[outputs, inputs]` of single modules load as quantized linears: seen with transformers
 /// 5.23 for gpt_neox, qwen2, gemma3_text and the attention of gpt_oss. What is laid out otherwise is

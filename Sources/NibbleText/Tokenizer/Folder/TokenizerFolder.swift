@@ -17,11 +17,11 @@ package struct TokenizerFolder {
 
   /// - Parameter modelType: `model_type` of config.json.
   package init(path: String, modelType: String?) throws {
-    func companion(_ name: String) throws(ModelError) -> JSON? {
-      let file = path + "/" + name
-      return FileManager.default.fileExists(atPath: file) ? try Checkpoint.json(file) : nil
-    }
     self.path = path
+    func companion(_ name: String) throws -> JSON? {
+      FileManager.default.fileExists(atPath: path + "/" + name)
+        ? try Self.json(name, in: path) : nil
+    }
     settings = try TokenizerSettings(
       config: companion("tokenizer_config.json"),
       specialTokensMap: companion("special_tokens_map.json"),
@@ -52,13 +52,20 @@ package struct TokenizerFolder {
     FileManager.default.fileExists(atPath: path + "/" + name)
   }
 
-  private func bytes(_ name: String) throws -> [UInt8] {
-    let file: MappedFile
-    do { file = try MappedFile(path: path + "/" + name) } catch {
-      throw ModelError.format(.file(error))
+  private static func json(_ name: String, in path: String) throws -> JSON {
+    let bytes = try bytes(name, in: path)
+    do { return try JSON(parsing: bytes) } catch {
+      throw TokenizerError.badFile(path + "/" + name, reason: "\(error)")
     }
-    guard file.count <= Self.sizeLimit else {
-      throw TokenizerError.tooLong("\(name) in bytes", length: file.count, limit: Self.sizeLimit)
+  }
+
+  private func bytes(_ name: String) throws -> [UInt8] { try Self.bytes(name, in: path) }
+
+  private static func bytes(_ name: String, in path: String) throws -> [UInt8] {
+    let file: MappedFile
+    do { file = try MappedFile(path: path + "/" + name) } catch { throw FormatError.file(error) }
+    guard file.count <= sizeLimit else {
+      throw TokenizerError.tooLong("\(name) in bytes", length: file.count, limit: sizeLimit)
     }
     return Bytes(file, 0..<file.count).array
   }
@@ -69,7 +76,7 @@ package struct TokenizerFolder {
       throw TokenizerError.badFile(other, reason: "\(name), which belongs to it, is missing")
     }
     return try Tokenizer(
-      vocabulary: Checkpoint.json(path + "/vocab.json"), merges: bytes("merges.txt"),
+      vocabulary: Self.json("vocab.json", in: path), merges: bytes("merges.txt"),
       settings: settings)
   }
 

@@ -1,6 +1,6 @@
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// A tokenizer made by `Fixtures/tokenizer/make.py`, with what Hugging Face's code does with it.

@@ -1,5 +1,6 @@
 import Foundation
 import NibbleFormats
+public import NibbleText
 
 extension Checkpoint {
   /// The tokenizer beside the weights, or inside the GGUF; nil when there is none.
@@ -13,7 +14,9 @@ extension Checkpoint {
         return try TokenizerFolder(path: path, modelType: config["model_type"]?.string).tokenizer()
       }
       return try Tokenizer(tokenizerJSON: json, config: try companion("tokenizer_config.json"))
-    } catch let error as ModelError { throw error } catch {
+    } catch let error as ModelError { throw error } catch let error as FormatError {
+      throw .format(error)
+    } catch {
       throw .unsupported("\(path): the tokenizer cannot be used: \(error)")
     }
   }

@@ -1,7 +1,7 @@
 import NibbleFormats
 import Testing
 
-@testable import NibbleModel
+@testable import NibbleText
 
 /// Laws that tie two ways of doing the same thing.
 @Suite struct TokenizerPartsTests {

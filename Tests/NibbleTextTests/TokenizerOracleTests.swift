@@ -1,5 +1,5 @@
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Oracle: Hugging Face tokenizers, recorded by `Fixtures/tokenizer/make.py`.

@@ -1,6 +1,6 @@
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Laws: a damaged vocabulary file is a typed error or another vocabulary, never a trap, and found at once.

@@ -1,5 +1,5 @@
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Oracle: the recorded tokenizers, described the way a GGUF file would.

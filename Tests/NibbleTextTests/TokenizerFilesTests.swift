@@ -1,6 +1,6 @@
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Oracle: what transformers, SentencePiece and tiktoken do with the same files.

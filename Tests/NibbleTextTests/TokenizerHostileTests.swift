@@ -1,5 +1,5 @@
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Laws: nothing traps, nothing is skipped in silence, nothing takes quadratic time.

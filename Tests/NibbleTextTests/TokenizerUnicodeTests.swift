@@ -1,7 +1,7 @@
 import NibbleFormats
 import Testing
 
-@testable import NibbleModel
+@testable import NibbleText
 
 /// Oracle: the classes of Hugging Face's pattern engine, for every code point that is assigned.
 @Suite struct TokenizerUnicodeTests {

@@ -1,6 +1,6 @@
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Vocabulary files made by `Fixtures/tokenizer_files/make.py`, with what their own code does with them.

@@ -1,7 +1,7 @@
 import Dispatch
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// Templates come with checkpoints: whatever their text, parsing and rendering end, with a result

@@ -1,6 +1,6 @@
 import Foundation
 import NibbleFormats
-import NibbleModel
+import NibbleText
 import Testing
 
 /// What transformers renders, recorded by `Fixtures/chat/make.py` (its versions stand in the files).
