@@ -2,10 +2,11 @@ import CNibble
 import Foundation
 
 extension Attention {
-  /// Attention of a few tokens over the kept keys and values, cut into stretches of the context that run
-  /// side by side: each has its own maximum and sum, and they are put together in order. A page is read
-  /// once for all tokens; stretches start at multiples of their length, so that a token's sums are those
-  /// it has alone.
+  /// Attention of up to eight tokens over the KV cache, with the context split into stretches that
+  /// run in parallel.
+  /// Each stretch has its own maximum score and sum of weights; the partial results are joined in
+  /// order. Each page is read once for all tokens. Stretches start at multiples of their length, so
+  /// a token's sums do not depend on the tokens beside it.
   ///
   /// Source: flash decoding, as in FlashAttention-2, arXiv 2307.08691.
   func attendSteps(
@@ -63,7 +64,7 @@ extension Attention {
           let part = unsafe part(token, query)
           for i in 0..<d { unsafe part[i] = 0 }
           guard !seen.isEmpty else {
-            // No weight at all beside the stretches that are seen.
+            // The token sees nothing of this stretch: its weight is zero when stretches are joined.
             unsafe (part[d], part[d + 1]) = (-.infinity, 0)
             continue
           }
@@ -86,7 +87,7 @@ extension Attention {
       }
     }
     for token in 0..<t {
-      // A token's own stretches, as it has them alone.
+      // The stretches that this token sees, the same ones as when it is computed alone.
       let skipped = firstSeen(by: position + token) / stretch - first
       let count = (position + token) / stretch + 1 - first - skipped
       for head in 0..<heads {

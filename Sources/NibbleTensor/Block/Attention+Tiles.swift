@@ -1,8 +1,8 @@
 import CNibble
 
 extension Attention {
-  /// `attend` on tiles (AMX): sums and softmax in float. Keys and values are packed once a head, for
-  /// all slabs.
+  /// `attend` on tiles (AMX): sums and softmax in float. Keys and values are packed once per head
+  /// and shared by all slabs of queries.
   func attendOnTiles(
     _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
     into out: UnsafeMutablePointer<Float>, on compute: Compute
@@ -21,7 +21,7 @@ extension Attention {
       unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: page * headSize) { floats in
         let floats = floats.baseAddress!
         unsafe store.load(first, head, isKey: true, into: floats)
-        // Keys lie across, as the columns of a factor; the last page may reach beyond `end`.
+        // A page of keys is transposed, `[d, 64]`; the last page may reach beyond `end`.
         let keys = min(page, end - first)
         if keys < page { unsafe Self.narrow(floats, headSize, from: page, to: keys) }
         unsafe nibble_pack_b_columns(
@@ -35,7 +35,7 @@ extension Attention {
     }
     let grain = 32
     let slabs = (t + grain - 1) / grain
-    // Per thread: queries and probabilities as tiles, scores, and the factor of each row.
+    // Per thread: tiles of queries and probabilities, scores, and one rescaling factor per row.
     let queryBytes = layout.bytes(grain, headSize)
     let weightBytes = layout.bytes(grain, end)
     let threadBytes = queryBytes + weightBytes + grain * (end + 1) * 4
@@ -59,7 +59,7 @@ extension Attention {
     }
   }
 
-  /// Leaves out the end of each row.
+  /// Shortens each row to its first `narrow` values, in place.
   private static func narrow(
     _ rows: UnsafeMutablePointer<Float>, _ count: Int, from width: Int, to narrow: Int
   ) {
@@ -68,7 +68,7 @@ extension Attention {
     }
   }
 
-  /// `out = softmax(scale · q · Kᵀ) · V` for up to 32 queries, of which the first sees `seen` keys.
+  /// `out = softmax(scale · q · Kᵀ) · V` for up to 32 queries. The first query sees `seen` keys.
   private func attendSlab(
     _ q: UnsafePointer<Float>, keys: UnsafeRawPointer, values: UnsafeRawPointer, valueStep: Int,
     _ layout: TileLayout, queryTiles: UnsafeMutableRawPointer,

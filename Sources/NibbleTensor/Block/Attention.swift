@@ -1,15 +1,15 @@
 import CNibble
 import Foundation
 
-/// Causal attention with grouped queries over keys and values that are kept.
+/// Causal attention with grouped queries over a KV cache.
 public struct Attention: Hashable, Sendable {
   public var heads: Int
-  /// Each serves `heads / keyHeads` query heads.
+  /// Heads of keys and of values; each serves `heads / keyHeads` query heads.
   public var keyHeads: Int
   public var headSize: Int
-  /// How many positions a token sees, itself counted; nil for all before it.
+  /// Length of the sliding window: how many positions a token sees, itself included; nil for all.
   public var window: Int?
-  /// What the products of queries and keys are multiplied by.
+  /// Factor of the scores `q · k`.
   public var scale: Float
   /// Scores become `c · tanh(s / c)`, after the scale and before the mask; nil leaves them.
   /// Source: Gemma 2, arXiv 2408.00118, section 2.
@@ -37,10 +37,10 @@ public struct Attention: Hashable, Sendable {
   /// Channels of all key heads, and of all values.
   public var keyWidth: Int { keyHeads * headSize }
 
-  /// Whether scores are changed by more than the scale.
+  /// Whether scores are capped or biased after they are scaled.
   var changesScores: Bool { softCap != nil || slopes != nil }
 
-  /// Scales, caps and slants the scores of one head for the positions from `start` on.
+  /// Applies scale, cap and position bias to the scores of one head, for positions from `start` on.
   func changeScores(
     _ scores: UnsafeMutablePointer<Float>, _ count: Int, head: Int, from start: Int
   ) {
@@ -54,14 +54,15 @@ public struct Attention: Hashable, Sendable {
 
   /// `out[i] = softmax(scale · q[i] · Kᵀ) · V` over the positions that token `position + i` sees.
   ///
-  /// Works in slabs of queries, so memory grows with the context, not with its square. Up to eight
-  /// tokens are computed in float, each alone; on tiles the factors of both products are rounded as
-  /// the precision of `compute` says.
+  /// Works in slabs of queries, so memory grows linearly with the context. Up to eight tokens are
+  /// computed in float, each by itself; on tiles both factors of each product are rounded to the
+  /// precision of `compute`.
   ///
   /// - Parameters:
   ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
   ///     stored already.
-  ///   - sinks: `[heads]`: one more score for each head, without a value; nil for none. Source: gpt-oss.
+  ///   - sinks: `[heads]`: one extra score per head that has no value; nil for none. Source:
+  ///     gpt-oss.
   ///   - out: `[t, heads · d]`, overwritten.
   public func attend(
     _ queries: Span<Float>, _ store: KeyValueStore, from position: Int, sinks: [Float]? = nil,
@@ -89,7 +90,7 @@ public struct Attention: Hashable, Sendable {
     }
   }
 
-  /// `attend` by oneDNN, over all keys and values as floats.
+  /// `attend` by oneDNN, with all keys and values widened to float.
   private func attendPlainly(
     _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
     sinks: [Float]?, into out: UnsafeMutablePointer<Float>, on compute: Compute

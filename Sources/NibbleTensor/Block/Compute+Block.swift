@@ -61,7 +61,7 @@ extension Compute {
     }
   }
 
-  /// Multiplies each row of `factors.count` values, element by element.
+  /// Multiplies each row of `factors.count` values by `factors`, element by element.
   public func multiplyRows(_ x: inout MutableSpan<Float>, by factors: Span<Float>) {
     let width = factors.count
     precondition(x.count.isMultiple(of: width), "\(x.count) values are not rows of \(width)")
@@ -74,9 +74,10 @@ extension Compute {
     }
   }
 
-  /// Copies some columns of each row: `y[t, ...] = x[t, columns...]`, one range after the other.
+  /// Copies ranges of columns of each row, one range after the other: `y[t, ...] = x[t,
+  /// columns...]`.
   ///
-  /// - Parameter width: of a row of `x`.
+  /// - Parameter width: values per row of `x`.
   public func take(
     _ columns: [Range<Int>], of x: Span<Float>, width: Int, into y: inout MutableSpan<Float>
   ) {

@@ -1,15 +1,15 @@
 import CNibble
 
 extension Compute {
-  /// Whether `feedForward` runs these weights for `tokens` tokens: on tiles, with inputs that stay
-  /// floats, gate and up alike.
+  /// Whether `feedForward` can run these weights for `tokens` tokens: on tiles, with float inputs,
+  /// and with gate and up in the same layout.
   public func runsFeedForward(
     _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
   ) -> Bool {
     runsGated(gate, up, tokens: tokens) && down.weight.inputRounding == nil
   }
 
-  /// Whether `gated` runs these weights for `tokens` tokens.
+  /// Whether `gated` can run these weights for `tokens` tokens.
   public func runsGated(_ gate: PreparedWeight, _ up: PreparedWeight, tokens: Int) -> Bool {
     usesTiles && tokens > Self.stepTokens && gate.weight.inputRounding == nil
       && up.weight.inputRounding == nil && packed(gate, parts: parts) == packed(up, parts: parts)
@@ -17,7 +17,7 @@ extension Compute {
 
   /// `y = silu(x · Gᵀ) · (x · Uᵀ)`: x `[t, hidden]`, y `[t, n]`, overwritten.
   ///
-  /// The same bits as the steps one by one; the two factors never leave the cache.
+  /// The result has the same bits as the separate steps. The two products stay in cache.
   ///
   /// - Precondition: `runsGated`.
   public func gated(
@@ -49,7 +49,7 @@ extension Compute {
 
   /// `y = (silu(x · Gᵀ) · (x · Uᵀ)) · Dᵀ`: x and y `[t, hidden]`, y overwritten.
   ///
-  /// The same bits as the steps one by one; what lies between stays in tiles.
+  /// The result has the same bits as the separate steps. Intermediate values stay in tiles.
   ///
   /// - Precondition: `runsFeedForward`.
   public func feedForward(

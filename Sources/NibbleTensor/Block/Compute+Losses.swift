@@ -1,12 +1,12 @@
 import CNibble
 import Foundation
 
-/// What one position of two models says about the token that follows.
+/// Compares the next-token distributions of two models at one position.
 public struct TokenComparison: Sendable, Hashable {
-  /// `-log p(target)` of each, nats.
+  /// `-log p(target)` of each model, in nats.
   public var loss: Double
   public var baseLoss: Double
-  /// `Σ p (log p - log q)`, nats, p the base.
+  /// KL divergence `Σ p (log p - log q)` in nats; p is the base model's.
   public var divergence: Double
   /// Whether both rank the same token first.
   public var agrees: Bool

@@ -1,14 +1,14 @@
 import CNibble
 
-/// How keys and values are kept.
+/// Number format of the KV cache.
 public enum CacheFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32
   case f16
-  /// Symmetric, a scale for each token and head: `absmax / 127`.
+  /// Symmetric, one scale per token and head: `absmax / 127`.
   case int8
-  /// A scale and an offset for each token and head: `(max - min) / 15` and the minimum.
+  /// Asymmetric, one scale and one offset per token and head: `(max - min) / 15` and the minimum.
   case int4
-  /// E4M3, a scale for each token and head: `absmax / 448`.
+  /// E4M3, one scale per token and head: `absmax / 448`.
   case fp8
 
   var code: Int32 {
@@ -31,13 +31,13 @@ public enum CacheFormat: String, Sendable, Hashable, Codable, CaseIterable {
     2 * attention.keyHeads * bytesPerHead(attention)
   }
 
-  /// Bytes of the keys or values of one head in a page, which starts at a cache line.
+  /// Bytes of the keys or values of one head in one page, rounded up to whole cache lines.
   fileprivate func bytesPerHead(_ attention: Attention) -> Int {
     (nibble_cache_bytes(code, attention.headSize) + 63) / 64 * 64
   }
 }
 
-/// Scales from calibration, which replace those of each token: one for each key head, above zero.
+/// Static scales from calibration, used instead of per-token ones: one per key head, above zero.
 public struct CacheScales: Sendable, Hashable {
   public var keys: [Float]
   public var values: [Float]
@@ -50,19 +50,19 @@ public struct CacheScales: Sendable, Hashable {
 
 /// The keys and values of one layer, in pages of 64 tokens.
 ///
-/// Reserves its capacity; the system gives memory as tokens come, page by page. A copy is the same
-/// store.
+/// The whole capacity is reserved; physical memory is committed as pages are written. This is a
+/// reference type: copies share the memory.
 @safe public final class KeyValueStore: @unchecked Sendable {
   // Sendable by hand: one caller at a time, as with `Compute`.
   public let format: CacheFormat
   public let attention: Attention
-  /// Tokens that fit.
+  /// Largest number of tokens.
   public let capacity: Int
   let scales: CacheScales?
   private let memory: UnsafeMutableRawPointer
   private let pageBytes: Int
 
-  /// Tokens of a page.
+  /// Tokens per page.
   public static let page = Int(NIBBLE_CACHE_PAGE)
 
   public init(
@@ -88,7 +88,7 @@ public struct CacheScales: Sendable, Hashable {
     return unsafe memory + (2 * page + (isKey ? 0 : 1)) * pageBytes
   }
 
-  /// Keeps rows `[t, keyHeads · d]` at positions `position...`.
+  /// Stores keys and values `[t, keyHeads · d]` at positions `position...`.
   public func store(
     keys: Span<Float>, values: Span<Float>, at position: Int, on compute: Compute
   ) {
@@ -103,8 +103,8 @@ public struct CacheScales: Sendable, Hashable {
             to: position..<position + t)
           for at in places {
             let from = ((at - position) * heads + head) * d
-            // What lies in a page behind the last token must be finite: products with it count as
-            // zero, and not a number would not.
+            // Positions behind the last token must hold finite values: products multiply them by
+            // zero, and zero times NaN is NaN.
             if at % Self.page == 0 {
               unsafe address(at, head, isKey: true).initializeMemory(
                 as: UInt8.self, repeating: 0, count: pageBytes)
@@ -121,7 +121,7 @@ public struct CacheScales: Sendable, Hashable {
         }
         let first = position / Self.page
         let pages = t == 0 ? 0 : (position + t - 1) / Self.page - first + 1
-        // A step's keys are too few to be worth a second thread.
+        // The keys of a decode step are too few to be worth a second thread.
         if t > Compute.stepTokens {
           compute.pool.run(heads * pages) { task, _ in
             store(head: task % heads, page: first + task / heads)

@@ -1,6 +1,6 @@
 import CNibble
 
-/// What a row of logits says.
+/// Functions of one row of logits.
 public enum Logits {
   /// Index of the largest value, the first on ties.
   public static func argmax(_ row: Span<Float>) -> Int {
@@ -19,7 +19,7 @@ public enum Logits {
   }
 }
 
-/// Sums of squares: the error of `other` and the energy of `base`.
+/// `Σ(other - base)²` and `Σ base²`.
 public func errorEnergy(
   of other: Span<Float>, against base: Span<Float>
 ) -> (error: Double, signal: Double) {

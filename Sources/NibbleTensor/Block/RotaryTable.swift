@@ -1,13 +1,13 @@
 import CNibble
 import Foundation
 
-/// Cosines and sines of rotary position embedding for a run of positions.
+/// Cosines and sines of rotary position embedding for a range of positions.
 ///
 /// Pairs are `(i, i + D / 2)` of the first D channels of a head, as Hugging Face orders them, or
 /// `(2i, 2i + 1)`: `angle = position · f[i]`, in float as there, `a' = a·cos - b·sin`,
 /// `b' = b·cos + a·sin`. Source: RoFormer, arXiv 2104.09864.
 public struct RotaryTable: Sendable {
-  /// Pairs of channels that rotate.
+  /// Pairs of channels that are rotated, per head.
   public let half: Int
   public let isInterleaved: Bool
   /// The first position and one past the last.
@@ -15,13 +15,13 @@ public struct RotaryTable: Sendable {
   private let cosines: [Float]
   private let sines: [Float]
 
-  /// A cosine and a sine for each pair of channels.
+  /// Bytes of one position: a cosine and a sine per pair of channels.
   public static func bytesPerPosition(pairs: Int) -> Int { 2 * pairs * MemoryLayout<Float>.stride }
 
   /// - Parameters:
   ///   - frequencies: `[D / 2]`, radians per position.
-  ///   - amplitude: what cosines and sines are multiplied by.
-  ///   - isInterleaved: whether neighbouring channels are a pair.
+  ///   - amplitude: factor of all cosines and sines.
+  ///   - isInterleaved: whether pairs are neighbouring channels, `(2i, 2i + 1)`.
   public init(
     frequencies: [Float], amplitude: Float = 1, isInterleaved: Bool = false, positions: Range<Int>
   ) {
@@ -42,7 +42,8 @@ public struct RotaryTable: Sendable {
     self.sines = sines
   }
 
-  /// Rotates the first `2 · half` channels of each head of `[t, heads · d]`, whose rows stand at `position`, `position + 1`, ...
+  /// Rotates the first `2 · half` channels of each head of `[t, heads · d]`. Row i stands at
+  /// position `position + i`.
   public func rotate(
     _ x: inout MutableSpan<Float>, heads: Int, headSize: Int, from position: Int,
     on compute: Compute

@@ -3,28 +3,28 @@ import COneDNN
 import Foundation
 import Synchronization
 
-/// In what arithmetic float products run. Sums are float in both.
+/// Arithmetic of float products. Sums are float in both.
 public enum Precision: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Products of floats. On a processor with AMX each float is three bfloat16 parts, and the six
-  /// products of parts that matter are within 2^-24 of the product.
+  /// Products of floats. On a processor with AMX each float is split into three bfloat16 parts; of
+  /// the nine products of parts the six largest are summed, which is within 2^-24 of the product.
   case f32
-  /// Both factors rounded to bfloat16 first: 8 bits of mantissa, and several times the speed where
-  /// the processor multiplies bfloat16. Products of up to eight tokens, which are bound by
-  /// memory, do without the rounding.
+  /// Both factors are rounded to bfloat16 first: 8 bits of mantissa, and several times the speed
+  /// where the processor multiplies bfloat16. Products of up to eight tokens are bound by memory
+  /// bandwidth and are not rounded.
   case bf16
 }
 
-/// Where numbers are computed: threads, the arithmetic of float products, and scratch memory that is
-/// used again from one product to the next.
+/// Threads, the precision of float products, and scratch memory that is reused from one product to
+/// the next.
 ///
-/// Results do not depend on the number of threads. Callers on several threads share the pool, which serves
-/// one of them at a time, and have scratch memory of their own.
+/// Results do not depend on the number of threads. Several callers may share a `Compute`: the pool
+/// serves one at a time, and each calling thread has its own scratch memory.
 public final class Compute: Sendable {
   public let pool: ThreadPool
   public let precision: Precision
   private let scratches = Mutex<[UInt: Scratch]>([:])
 
-  /// The calling thread's.
+  /// Scratch memory of the calling thread.
   var scratch: Scratch {
     #if canImport(Darwin)
       let thread = unsafe UInt(bitPattern: pthread_self())
@@ -39,7 +39,7 @@ public final class Compute: Sendable {
     }
   }
 
-  /// - Parameter threads: nil for one a processor.
+  /// - Parameter threads: nil for one per processor.
   public init(threads: Int? = nil, precision: Precision) {
     InstructionSet.exitUnlessKnown()
     _ = Self.oneDNNIsTamed
@@ -47,10 +47,10 @@ public final class Compute: Sendable {
     self.precision = precision
   }
 
-  /// Parts of a float in tiles.
+  /// bfloat16 parts per float in tiles.
   var parts: Int { precision == .bf16 ? 1 : 3 }
 
-  /// On what tiles of bfloat16 are multiplied here.
+  /// Instructions used for bfloat16 tile products on this processor.
   public static let tiles: TileProducts =
     switch nibble_tile_products() {
     case Int32(NIBBLE_TILES_AMX): .amx
@@ -62,12 +62,13 @@ public final class Compute: Sendable {
   /// kernels, which add in another order.
   public static let stepTokens = 8
 
-  /// Whether float products run on tiles. Without AMX those of floats in three parts would be slower
-  /// than float products themselves.
+  /// Whether float products run on tiles. Without AMX, splitting floats into three bfloat16 parts
+  /// is slower than a plain float product.
   var usesTiles: Bool { Self.tiles == .amx || Self.tiles == .dots && precision == .bf16 }
 
-  // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so it
-  // is kept to AVX-512; tiles are ours (CNibble/tiles). A set that NIBBLE_ISA names binds oneDNN too.
+  // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so
+  // it is limited to AVX-512; the AMX kernels are ours (CNibble/tiles). `NIBBLE_ISA` limits oneDNN
+  // too.
   private static let oneDNNIsTamed: Bool = {
     let most =
       switch InstructionSet.asked {
@@ -79,8 +80,8 @@ public final class Compute: Sendable {
     return dnnl_set_max_cpu_isa(most) == dnnl_success
   }()
 
-  /// Runs `body` for ranges of `count` items, `grain` items each: the ranges are the same for any
-  /// number of threads.
+  /// Runs `body` for ranges of `grain` items that together cover `count` items. The ranges are the
+  /// same for any number of threads.
   func ranges(of count: Int, grain: Int, _ body: (Range<Int>, _ worker: Int) -> Void) {
     pool.run((count + grain - 1) / grain) { task, worker in
       body(task * grain..<min(count, (task + 1) * grain), worker)
@@ -88,7 +89,7 @@ public final class Compute: Sendable {
   }
 }
 
-/// What multiplies tiles of 16 rows by 64 bytes.
+/// The instruction set used for products of tiles, 16 rows of 64 bytes each.
 public enum TileProducts: String, Sendable, Hashable {
   case none
   /// AVX-512's dot product of bfloat16 pairs.
@@ -97,7 +98,7 @@ public enum TileProducts: String, Sendable, Hashable {
   case amx
 }
 
-/// Memory for intermediate results of one thread, grown when needed and kept.
+/// Scratch memory of one thread: buffers that grow when needed and are kept.
 ///
 /// `@unchecked`: only the thread that `Compute` made it for takes memory from it.
 @safe final class Scratch: @unchecked Sendable {

@@ -3,16 +3,17 @@ import Synchronization
 
 /// A fixed set of threads that run numbered tasks together with the caller.
 ///
-/// Which thread runs a task is left to chance; a task's number alone must decide what it computes, so
-/// that results do not depend on the number of threads. Workers look for the next batch for some tenths of a
-/// millisecond, giving way to other threads that are ready, and then sleep. A task must not call `run`.
+/// Which thread runs a task is not fixed. What a task computes may depend only on its number, so
+/// that results do not depend on the number of threads. Idle workers poll for the next batch for
+/// some tenths of a millisecond, yielding to other threads, and then sleep. A task must not call
+/// `run`.
 @safe public final class ThreadPool: @unchecked Sendable {
   // Sendable by hand: `shared` is written only between batches, under `callers`.
   private let shared: Shared
   private let callers = NSLock()
   public let threads: Int
 
-  /// - Parameter threads: how many run at once, the caller counted; at least 1.
+  /// - Parameter threads: threads that run at once, the caller included; at least 1.
   public init(threads: Int) {
     self.threads = max(1, threads)
     shared = Shared()
@@ -46,11 +47,10 @@ import Synchronization
     // `body` and `tasks` change only while no worker is busy; `generation` publishes them.
     private var body: ((Int, Int) -> Void)?
     private var tasks = 0
-    /// Looks at a counter before a thread sleeps: some tenths of a millisecond, longer than what the
-    /// caller does by itself between two batches of a step.
+    /// Polls of a counter before a thread sleeps: some tenths of a millisecond, longer than the
+    /// caller's serial work between two batches of a decode step.
     private static let patience = 200_000
-    /// Looks between two offers of the core to another thread. Without them, pools that share cores keep
-    /// each other from working.
+    /// Polls between two yields. Without yielding, pools that share cores starve each other.
     private static let looksAtOnce = 256
     private let generation = Atomic<Int>(0)
     private let next = Atomic<Int>(0)
@@ -73,8 +73,9 @@ import Synchronization
       wakeSleepers()
     }
 
-    /// After a change that sleepers wait for. A thread counts itself before it looks for the change a
-    /// last time, so that it either sees the change or is seen here: no lock while nobody sleeps.
+    /// Wakes sleeping workers after a change. A worker counts itself as a sleeper before its last
+    /// check for the change, so it either sees the change or is woken here; without sleepers no
+    /// lock is taken.
     private func wakeSleepers() {
       guard sleepers.load(ordering: .sequentiallyConsistent) > 0 else { return }
       sleep.lock()

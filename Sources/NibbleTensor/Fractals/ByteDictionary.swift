@@ -1,14 +1,15 @@
-/// The bytes that a compressed weight writes in few bits, the most frequent first.
+/// The most frequent bytes of a weight, in falling frequency, which the compressed form writes in
+/// few bits.
 ///
-/// Bytes that are equally frequent stand in the order in which libstdc++'s `std::sort` leaves them, as
-/// in the files of the vendor's encoder. The dictionary travels with every block, so the order decides
-/// bytes, not whether they can be read.
+/// Bytes of equal frequency stand in the order that libstdc++'s `std::sort` gives them, as in files
+/// of the vendor's encoder. Every block carries the dictionary, so the order affects the bytes of
+/// the file but not whether it can be read.
 public struct ByteDictionary: Hashable, Sendable {
   public let bytes: [UInt8]
 
   /// - Parameters:
-  ///   - counts: `[256]`, how often each byte occurs.
-  ///   - code: for which its first entries are taken.
+  ///   - counts: `[256]`, occurrences of each byte.
+  ///   - code: the prefix code, which sets how many bytes the dictionary holds.
   public init(counts: [UInt64], for code: FractalCode) {
     precondition(counts.count == 256, "\(counts.count) counts, not 256")
     var sort = IntroSort(counts)
@@ -17,7 +18,7 @@ public struct ByteDictionary: Hashable, Sendable {
   }
 }
 
-/// How a block's bytes are written.
+/// The prefix code of a compressed block.
 public enum FractalCode: Hashable, Sendable {
   /// For int8 weights of few distinct values.
   case low
@@ -27,8 +28,9 @@ public enum FractalCode: Hashable, Sendable {
   var entries: Int { self == .low ? 36 : 34 }
 }
 
-/// Sorts the bytes 0...255 by falling count, step by step as libstdc++'s `std::sort` does: quicksort
-/// on the median of three down to runs of 16, heapsort where that goes too deep, insertion at last.
+/// Sorts the bytes 0...255 by falling count with the steps of libstdc++'s `std::sort`: quicksort on
+/// the median of three down to runs of 16, heapsort beyond a depth limit, and a final insertion
+/// sort.
 struct IntroSort {
   private(set) var order = (0...255).map { UInt8($0) }
   private let counts: [UInt64]

@@ -1,17 +1,18 @@
 import CNibble
 
-/// Why compressed codes cannot be read.
+/// A fault in compressed codes.
 public enum CompressedFault: Error, Hashable, Sendable {
   case indexLength(Int, expected: Int)
-  /// A block's index does not say where the block before it ends, or says more than the data hold.
+  /// A block's index entry does not start where the previous block ends, or reaches beyond the
+  /// data.
   case blockIndex(Int)
   case dataLeft(Int)
   case block(Int, BlockFault)
-  /// Bytes outside the weight that are not zero, or rows that two blocks hold differently.
+  /// Padding bytes outside the weight that are not zero, or rows that differ between two blocks.
   case blockContent(Int)
 }
 
-/// What is wrong with the stream of a block.
+/// A fault in the stream of one block.
 public enum BlockFault: Hashable, Sendable {
   case truncated, header, dictionary, code, end, sum
 }
@@ -62,7 +63,7 @@ extension CompressedCodes {
     let (n, k) = (grid.outputs, grid.inputs)
     var faults = [CompressedFault?](repeating: nil, count: grid.outputBlocks)
     var codes = [UInt8](repeating: 0, count: n * k)
-    // The last rows of blocks may be those of the ones before: they come when all others are there.
+    // The last band may repeat rows of the band before it. It runs last, when those rows are known.
     let overlapping = grid.tailOverlaps ? 1 : 0
     unsafe codes.withUnsafeMutableBytes { codes in
       let codes = unsafe codes.baseAddress!.assumingMemoryBound(to: Int8.self)
@@ -80,7 +81,7 @@ extension CompressedCodes {
     return Bytes(codes)
   }
 
-  /// Decompresses the blocks of some outputs.
+  /// Decompresses one band of blocks into `codes`.
   private func fault(
     of band: Int, _ ranges: [(Range<Int>, isCompressed: Bool)],
     into codes: UnsafeMutablePointer<Int8>
@@ -104,7 +105,7 @@ extension CompressedCodes {
     }
   }
 
-  /// Where each block lies: one after the other, from the start to the end of the data.
+  /// Byte range of each block, in order, from the start to the end of the data.
   func blockRanges() throws(CompressedFault) -> [(Range<Int>, isCompressed: Bool)] {
     let expected = grid.blocks * Self.indexEntry
     guard index.count == expected else {

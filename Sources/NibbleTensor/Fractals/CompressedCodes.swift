@@ -1,11 +1,11 @@
 import CNibble
 
-/// Int8 codes `[n, k]` as Ascend's hardware decompresses them: a stream of bytes and an index of its
-/// blocks. Nothing is lost.
+/// Int8 codes `[n, k]` in the lossless compressed form that Ascend's hardware reads: a byte stream
+/// and an index of its blocks.
 ///
-/// Each block of up to 32 KiB is written in a prefix code with the weight's dictionary, or as it is
-/// where that is no shorter. The index holds eight bytes a block: its length in units of 128 bytes and
-/// whether it is compressed, two zeros, and where it starts.
+/// Each block of up to 32 KiB is written in a prefix code with the weight's dictionary, or
+/// uncompressed where that is no longer. The index has eight bytes per block: its length in units
+/// of 128 bytes and whether it is compressed, two zeros, and its offset.
 public struct CompressedCodes: Hashable, Sendable {
   public let grid: FractalGrid
   public let data: [UInt8]
@@ -14,7 +14,7 @@ public struct CompressedCodes: Hashable, Sendable {
   static let unit = 128
   static let indexEntry = 8
 
-  /// Codes as they were stored; nothing is checked before they are decompressed.
+  /// Codes as stored; they are checked when they are decompressed.
   public init(grid: FractalGrid, data: [UInt8], index: [UInt8]) {
     self.grid = grid
     self.data = data
@@ -88,7 +88,7 @@ public struct CompressedBlock: Hashable, Sendable {
     }
   }
 
-  /// The eight bytes that say where the block lies.
+  /// The block's eight bytes of the index.
   public func indexEntry(at offset: Int) -> [UInt8] {
     let units = UInt16(bytes.count / CompressedCodes.unit) | (isCompressed ? 0x8000 : 0)
     let start = UInt32(offset / CompressedCodes.unit)

@@ -1,15 +1,16 @@
 import CNibble
 
-/// Int8 codes `[n, k]` that stay compressed in memory: rows are decompressed each time they are read.
+/// Int8 codes `[n, k]` that stay compressed in memory. Each read decompresses the rows it needs.
 ///
-/// Blocks hold 128 outputs, so rows are best read in multiples of that.
+/// Blocks hold 128 outputs, so reads of multiples of 128 rows waste no work.
 public final class CompressedRows: Sendable {
   public let rows: Int
   public let columns: Int
   private let parts: [Part]
-  /// Whether parts stand side by side, each with some of the inputs, and not one below the other.
+  /// Whether the parts split the inputs (columns) of the weight; otherwise they split the outputs
+  /// (rows).
   private let joinsInputs: Bool
-  /// Which rows of each part are these.
+  /// The rows of each part that belong to this weight.
   private let wanted: Range<Int>
 
   private struct Part {
@@ -17,13 +18,13 @@ public final class CompressedRows: Sendable {
     let ranges: [(Range<Int>, isCompressed: Bool)]
   }
 
-  /// Outputs of a band of blocks.
+  /// Outputs per band of blocks.
   static let band = FractalGrid.side * FractalGrid.outputsOfFractal
 
   /// - Parameters:
-  ///   - parts: of equal shapes, as ranks of a tensor-parallel model hold them.
-  ///   - joinsInputs: whether they share out the inputs, and not the outputs.
-  ///   - wanted: the rows of each part that are wanted; nil for all.
+  ///   - parts: one per tensor-parallel rank, of equal shapes.
+  ///   - joinsInputs: whether the parts split the inputs; otherwise they split the outputs.
+  ///   - wanted: the rows to take from each part; nil for all.
   /// - Throws: when a block cannot be decompressed; later reads cannot fail.
   public init(
     _ parts: [CompressedCodes], joinsInputs: Bool, rows wanted: Range<Int>? = nil,
@@ -45,13 +46,13 @@ public final class CompressedRows: Sendable {
     self.parts = checked
   }
 
-  /// Bytes of the data and their index, or of the share that these rows have in them.
+  /// Stored bytes of data and index, in proportion to the rows used.
   var storedBytes: Int {
     let all = parts.reduce(0) { $0 + $1.codes.data.count + $1.codes.index.count }
     return all * wanted.count / parts[0].codes.grid.outputs
   }
 
-  /// The codes from one byte to another, row-major.
+  /// The codes at a range of bytes of the row-major `[n, k]` matrix.
   func codes(_ bytes: Range<Int>) -> [UInt8] {
     guard !bytes.isEmpty else { return [] }
     let first = bytes.lowerBound / columns
@@ -73,7 +74,7 @@ public final class CompressedRows: Sendable {
       let held = memory.baseAddress!
       let block = unsafe UnsafeMutableRawPointer(held + Self.band * grid.inputs)
       for (number, part) in parts.enumerated() {
-        // From a row of the part to one of the whole.
+        // Added to a row of the part, gives a row of the whole weight.
         let offset = (joinsInputs ? 0 : number * wanted.count) - wanted.lowerBound
         let mine = rows.clamped(to: offset + wanted.lowerBound..<offset + wanted.upperBound)
         var row = mine.lowerBound
@@ -93,7 +94,7 @@ public final class CompressedRows: Sendable {
     }
   }
 
-  /// The rows of one band of blocks, from the first that they hold on.
+  /// Decompresses the rows of one band of blocks.
   private func decompress(
     _ band: Int, of part: Part, into codes: UnsafeMutablePointer<Int8>,
     _ memory: UnsafeMutableRawPointer

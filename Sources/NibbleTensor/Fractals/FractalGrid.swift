@@ -1,9 +1,9 @@
-/// An int8 weight `[n, k]` cut into fractals of 16 outputs x 32 inputs, and those into blocks of up to
-/// 8 x 8: the order in which Ascend's compressed weights are stored.
+/// An int8 weight `[n, k]` cut into fractals of 16 outputs x 32 inputs, grouped into blocks of up
+/// to 8 x 8 fractals: the storage order of Ascend's compressed weights.
 ///
-/// Fractals beyond the weight are filled with zeros. Blocks go along the inputs first.
+/// Fractals are padded with zeros beyond the weight. Consecutive blocks go along the inputs first.
 public struct FractalGrid: Hashable, Sendable {
-  /// Fractals of a whole block along each side.
+  /// Fractals along each side of a full block.
   public static let side = 8
   static let outputsOfFractal = 16
   static let inputsOfFractal = 32
@@ -25,11 +25,11 @@ public struct FractalGrid: Hashable, Sendable {
   public var inputBlocks: Int { (inputFractals + 7) / Self.side }
   public var blocks: Int { outputBlocks * inputBlocks }
 
-  /// Bytes of all fractals, zeros included.
+  /// Bytes of all fractals, padding included.
   var paddedBytes: Int { outputFractals * inputFractals * 512 }
 
-  /// Whether blocks lie side by side. Where they do not, the last ones are whole and cover rows of
-  /// their neighbours once more, as the consuming kernel reads them.
+  /// Whether the last band of blocks overlaps the one before it: the last blocks are then full and
+  /// repeat rows of their neighbours, as the consuming kernel reads them.
   public var tailOverlaps: Bool {
     outputFractals > Self.side && !outputFractals.isMultiple(of: Self.side)
   }
@@ -40,7 +40,7 @@ public struct FractalGrid: Hashable, Sendable {
     var input: Int
     var outputFractals: Int
     var inputFractals: Int
-    /// Outputs before it that the block before holds too.
+    /// How many of its first outputs the block above it holds too.
     var knownOutputs: Int
 
     var bytes: Int { outputFractals * inputFractals * 512 }

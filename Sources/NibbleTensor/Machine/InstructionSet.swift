@@ -1,15 +1,15 @@
 import CNibble
 import Foundation
 
-/// The processor's instructions that the kernels use: one table of functions for each set
+/// The processor's instructions that the kernels use. Each set is one table of functions
 /// (CNibble/sets).
 ///
-/// The last that runs here is used, or the one that the environment variable `NIBBLE_ISA` names, which
-/// binds oneDNN too.
+/// The fastest set that this processor runs is used, unless the environment variable `NIBBLE_ISA`
+/// names another. The variable limits oneDNN too.
 public struct InstructionSet: Hashable, Sendable {
   public let name: String
 
-  /// The sets that run here, slowest first.
+  /// The sets that this processor runs, slowest first.
   public static var here: [InstructionSet] {
     var found: [InstructionSet] = []
     while let kernels = unsafe nibble_kernels_at(found.count) {
@@ -18,23 +18,23 @@ public struct InstructionSet: Hashable, Sendable {
     return found
   }
 
-  /// The set that is used.
+  /// The set in use.
   public static var current: InstructionSet {
     unsafe InstructionSet(name: String(cString: nibble_kernels_here().pointee.name))
   }
 
-  /// What `NIBBLE_ISA` says.
+  /// Value of `NIBBLE_ISA`; nil when it is not set.
   static let asked = ProcessInfo.processInfo.environment["NIBBLE_ISA"]
 
-  /// Why `name` cannot be used, in words; nil when it can.
+  /// Message that says why `name` cannot be used; nil when it can.
   static func fault(_ name: String) -> String? {
     let names = here.map(\.name)
     guard !names.contains(name) else { return nil }
     return "NIBBLE_ISA is \(name); the sets that run here are \(names.joined(separator: ", "))."
   }
 
-  /// Ends the program with status 64 when `NIBBLE_ISA` names a set that does not run here: what follows
-  /// would be another measurement than the one that was asked for.
+  /// Ends the program with status 64 when `NIBBLE_ISA` names a set that does not run here: with
+  /// another set the program would measure something else than was asked for.
   static func exitUnlessKnown() {
     guard let asked, let fault = fault(asked) else { return }
     FileHandle.standardError.write(Data("Error: \(fault)\n".utf8))

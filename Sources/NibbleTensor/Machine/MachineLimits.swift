@@ -1,18 +1,18 @@
 import CNibble
 
-/// How fast this machine reads memory and multiplies: what bounds a model's decode and prefill.
+/// This machine's memory bandwidth and peak arithmetic, which limit decode and prefill of a model.
 public struct MachineLimits: Hashable, Sendable {
-  /// What the factors of a product are; sums are float, or int32 for int8.
+  /// Format of a product's factors; sums are float, or int32 for int8.
   public enum Arithmetic: String, Sendable, Hashable, CaseIterable {
     case f32
     case bf16
     case int8
   }
 
-  /// Bytes a second, all threads together.
+  /// Bytes per second, all threads together.
   public var readBandwidth: Double
-  /// Operations a second, all threads together, a product and a sum being two; what the processor has
-  /// no instruction for is missing.
+  /// Operations per second, all threads together; a multiply-add counts as two. Formats without an
+  /// instruction on this processor are missing.
   public var peak: [Arithmetic: Double]
 
   public init(readBandwidth: Double, peak: [Arithmetic: Double]) {
@@ -20,9 +20,9 @@ public struct MachineLimits: Hashable, Sendable {
     self.peak = peak
   }
 
-  /// Measures both: the best of `sweeps`, since whatever disturbs them makes them slower.
+  /// Measures both. The best of `sweeps` counts, since disturbances only slow a sweep down.
   ///
-  /// - Parameter bytes: how much is read in a sweep; several times the last cache.
+  /// - Parameter bytes: bytes read per sweep; several times the last-level cache.
   public static func measure(
     on compute: Compute, bytes: Int = 512 << 20, sweeps: Int = 5
   ) -> MachineLimits {
@@ -40,7 +40,7 @@ public struct MachineLimits: Hashable, Sendable {
     let buffer = UnsafeMutablePointer<UInt64>.allocate(capacity: words * parts)
     defer { unsafe buffer.deallocate() }
     unsafe nibble_use_large_pages(buffer, 8 * words * parts)
-    // Written once, or every page would be the system's one page of zeros.
+    // Written once: pages that were never written all map to one zero page.
     pool.run(parts) { part, _ in
       unsafe (buffer + part * words).initialize(repeating: UInt64(part), count: words)
     }

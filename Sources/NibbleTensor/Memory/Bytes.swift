@@ -1,5 +1,5 @@
-/// A run of bytes that several owners may share: a part of a mapped file, of an array, or of codes that
-/// are decompressed whenever they are read.
+/// A range of bytes with shared ownership: of a mapped file, of an array, or of compressed codes
+/// that each read decompresses.
 public struct Bytes: Sendable {
   private enum Owner: Sendable {
     case file(MappedFile)
@@ -31,7 +31,7 @@ public struct Bytes: Sendable {
 
   public var count: Int { range.count }
 
-  /// Bytes that they take as they are stored.
+  /// Bytes of storage, which is less than `count` for compressed codes.
   public var storedCount: Int {
     if case .compressed(let rows) = owner, range.count == rows.rows * rows.columns {
       return rows.storedBytes
@@ -39,7 +39,7 @@ public struct Bytes: Sendable {
     return count
   }
 
-  /// Whether each reading decompresses.
+  /// Whether each read decompresses.
   var isCompressed: Bool {
     if case .compressed = owner { true } else { false }
   }
@@ -65,7 +65,7 @@ public struct Bytes: Sendable {
     }
   }
 
-  /// The bytes at `part`, sharing the owner.
+  /// A subrange of the bytes, with the same owner.
   public subscript(part: Range<Int>) -> Bytes {
     precondition(part.lowerBound >= 0 && part.upperBound <= count, "\(part) of \(count) bytes")
     return Bytes(
@@ -80,12 +80,12 @@ public struct Bytes: Sendable {
   /// A copy.
   public var array: [UInt8] { unsafe withUnsafeBytes { unsafe Array($0) } }
 
-  /// Gives mapped pages back to the system; nothing for an array.
+  /// Gives mapped pages back to the system; no effect on an array.
   public func release() {
     if case .file(let file) = owner { file.release(range) }
   }
 
-  /// The same of a few bytes, with their neighbours, which are mapped along with them.
+  /// The same for a few bytes; also gives back neighbouring pages that reading them mapped.
   public func releaseAround() {
     if case .file(let file) = owner { file.releaseAround(range) }
   }

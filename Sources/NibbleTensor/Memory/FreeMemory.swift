@@ -1,9 +1,9 @@
 import Foundation
 
-/// The memory that a process may still take.
+/// Memory that this process can still take.
 public enum FreeMemory {
-  /// What the system can give without swapping, and what the process's control group still allows;
-  /// half of the machine's memory where the system does not say.
+  /// Bytes available without swapping, at most what the process's control group still allows; half
+  /// of the machine's memory where the system does not say.
   public static var bytes: Int {
     var limits = [groupBytes].compactMap(\.self)
     if let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8),
@@ -16,8 +16,8 @@ public enum FreeMemory {
     return max(0, limits.min() ?? 0)
   }
 
-  /// Room below the limit of the control group (version 2) that containers are kept in; its file cache
-  /// counts as room. Nil without a limit.
+  /// Bytes left below the limit of the process's control group (version 2), with its file cache
+  /// counted as free. Nil without a limit.
   private static var groupBytes: Int? {
     func value(_ name: String) -> String? {
       try? String(contentsOfFile: "/sys/fs/cgroup/" + name, encoding: .utf8)

@@ -11,7 +11,7 @@ import Foundation
 
 /// A file's bytes, mapped read-only: pages come from disk when they are read and can be given back.
 ///
-/// The file must not shrink while it is mapped: reading what is gone raises SIGBUS, which
+/// The file must not shrink while it is mapped: reading beyond its end raises SIGBUS, which
 /// `endsWhenFilesShrink` turns into a message.
 @safe public final class MappedFile: @unchecked Sendable {
   public let path: String
@@ -53,8 +53,8 @@ import Foundation
     unsafe munmap(base, count)
   }
 
-  /// From now on the process ends with a message and `status` when a mapped file shrinks while it is
-  /// read. For programs: a library leaves signals to its user.
+  /// From now on, reading a mapped file that has shrunk ends the process with a message and
+  /// `status`. For programs only: a library leaves signals to its user.
   public static func endsWhenFilesShrink(status: Int32) { nibble_mapping_watch(status) }
 
   /// All bytes of the file.
@@ -66,8 +66,8 @@ import Foundation
     }
   }
 
-  /// Gives the pages that lie wholly inside `range` back to the system; reading them again is
-  /// allowed and reads the disk (or its cache) again.
+  /// Gives the pages that lie wholly inside `range` back to the system. They can still be read,
+  /// from disk or its cache.
   public func release(_ range: Range<Int>) {
     let page = Int(getpagesize())
     let start = (range.lowerBound + page - 1) / page * page
@@ -76,8 +76,8 @@ import Foundation
     _ = unsafe madvise(base + start, end - start, MADV_DONTNEED)
   }
 
-  /// Gives back the pages of `range` and those beside them that the system maps along with one that is
-  /// read.
+  /// Gives back the pages of `range` and the neighbouring ones that the system maps with them on a
+  /// page fault.
   func releaseAround(_ range: Range<Int>) {
     let mappedAtOnce = 64 << 10
     let start = range.lowerBound / mappedAtOnce * mappedAtOnce
@@ -85,14 +85,14 @@ import Foundation
   }
 }
 
-/// A system call on a file that failed.
+/// A failed system call on a file.
 public struct FileError: Error, Hashable, Sendable, CustomStringConvertible {
   public var action: String
   public var path: String
   /// `errno`.
   public var code: Int32
 
-  /// Takes the code from `errno` unless one is given.
+  /// - Parameter code: nil for the current `errno`.
   public init(_ action: String, _ path: String, code: Int32? = nil) {
     self.action = action
     self.path = path

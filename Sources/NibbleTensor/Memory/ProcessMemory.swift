@@ -1,19 +1,19 @@
 import CNibble
 import Foundation
 
-/// What the system says of this process's memory.
+/// Memory of this process, as the system reports it.
 public enum ProcessMemory {
-  /// Makes the allocator give every freed buffer of a MiB or more back to the system at once.
+  /// Makes the allocator return every freed buffer of 1 MiB or more to the system at once.
   ///
-  /// glibc would otherwise come to keep buffers of up to 32 MiB, and a run's peak would depend on how
-  /// they happen to fall apart.
+  /// By default glibc keeps buffers of up to 32 MiB, and the peak of a run would depend on how they
+  /// happen to fragment.
   public static func returnFreedBuffers() {
     nibble_return_freed_buffers()
   }
 
-  /// The most bytes that were ever resident, mapped files counted while their pages were in use.
+  /// Peak resident bytes, mapped files included while their pages were resident.
   public static var peakResidentBytes: Int {
-    // Linux counts to a process what its parent held when it was started, but for this line.
+    // `ru_maxrss` includes the parent's peak at fork; VmHWM does not.
     if let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
       let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
       let kilobytes = line.split(whereSeparator: \.isWhitespace).compactMap({ Int($0) }).first

@@ -6,16 +6,16 @@ import Foundation
   import Darwin
 #endif
 
-/// Bytes that a process keeps on disk instead of in memory: a file without a name, which ends with the
-/// object however the process ends.
+/// Bytes that a process keeps on disk instead of in memory, in a file without a name, which the
+/// system deletes when the object or the process ends.
 ///
-/// Its space is taken when it is made, so that a full disk is found then and not later.
+/// Its disk space is allocated at once, so that a full disk is found before any work.
 @safe public final class ScratchFile {
   public let count: Int
   private let base: UnsafeMutableRawPointer
 
   /// - Parameters:
-  ///   - folder: where the disk has room.
+  ///   - folder: on the disk to use.
   ///   - count: bytes, above 0; zeros at first.
   public init(in folder: String, count: Int) throws(FileError) {
     precondition(count > 0, "\(count) bytes")
@@ -46,7 +46,7 @@ import Foundation
     #endif
   }
 
-  /// The floats at some bytes; the pages leave memory again.
+  /// The floats at a range of bytes; the pages are released from memory afterwards.
   public func floats(at bytes: Range<Int>) -> [Float] {
     check(bytes)
     defer { release(bytes) }
@@ -57,7 +57,7 @@ import Foundation
     }
   }
 
-  /// Writes floats from a byte on; the pages leave memory again.
+  /// Writes floats at the byte offset `byte`; the pages are released from memory afterwards.
   public func write(_ values: [Float], at byte: Int) {
     let bytes = byte..<byte + 4 * values.count
     check(bytes)
@@ -74,7 +74,7 @@ import Foundation
         && bytes.lowerBound % 4 == 0, "\(bytes) of \(count) bytes")
   }
 
-  /// Pages of a shared mapping go back to the file.
+  /// Pages of a shared mapping are written to the file before they leave memory.
   private func release(_ bytes: Range<Int>) {
     let page = Int(getpagesize())
     let start = bytes.lowerBound / page * page

@@ -1,8 +1,9 @@
-/// How the inputs of a linear layer are rounded when it runs: to what, and which of them share a
-/// scale.
+/// How the inputs of a linear layer are quantized at run time: their format, and which values share
+/// a scale.
 ///
-/// A dynamic scale is the largest magnitude of the values that share it over the format's largest
-/// code; a static one comes from calibration and travels with the weight, as an ``InputRange``.
+/// A dynamic scale is the largest magnitude of the values that share it, divided by the format's
+/// largest code. A static scale comes from calibration and is stored with the weight, as an
+/// ``InputRange``.
 public enum ActivationScheme: Hashable, Sendable, Codable {
   public enum Format: String, Hashable, Sendable, Codable, CaseIterable {
     /// Symmetric int8. Dynamic scales give codes -127...127, static ones -128...127.
@@ -11,17 +12,17 @@ public enum ActivationScheme: Hashable, Sendable, Codable {
     case e4m3
   }
 
-  /// A scale for each token, found when the layer runs.
+  /// One scale per token, computed at run time.
   case dynamicPerToken(Format)
-  /// One scale for all tokens that are multiplied together, found when the layer runs.
+  /// One scale for all tokens that are multiplied together, computed at run time.
   case dynamicPerTensor(Format)
-  /// A scale for each so many neighbouring inputs of each token, found when the layer runs; the last
-  /// group may be shorter. Sources: DeepSeek-V3, arXiv 2412.19437, 3.3, for FP8; llama.cpp's Q8_0
+  /// One scale per group of neighbouring inputs of each token, computed at run time; the last group
+  /// may be shorter. Sources: DeepSeek-V3, arXiv 2412.19437, 3.3, for FP8; llama.cpp's Q8_0
   /// activations for int8, which Nibble uses to run float activations fast and never writes.
   case dynamicPerGroup(Format, Int)
-  /// One scale for all inputs, from calibration.
+  /// One scale for all inputs and tokens, from calibration.
   case staticPerTensor(Format)
-  /// int8 with one scale and one zero point for all inputs, from calibration.
+  /// int8 with one scale and one zero point for all inputs and tokens, from calibration.
   case staticAsymmetric
 
   public var format: Format {
@@ -41,7 +42,7 @@ public enum ActivationScheme: Hashable, Sendable, Codable {
     }
   }
 
-  /// Neighbouring inputs of a token that share a scale.
+  /// How many neighbouring inputs of a token share a scale.
   func span(inputs: Int) -> Int {
     if case .dynamicPerGroup(_, let size) = self { min(size, inputs) } else { inputs }
   }

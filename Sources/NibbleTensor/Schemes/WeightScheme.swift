@@ -10,14 +10,14 @@ public struct WeightScheme: Hashable, Sendable, Codable {
 
   public enum Granularity: Hashable, Sendable, Codable {
     case tensor
-    /// One scale for each output (row).
+    /// One scale per output (row).
     case channel
-    /// One scale for each `group` neighbouring inputs of each output.
+    /// One scale per group of neighbouring inputs of each output.
     case group(Int)
-    /// One scale for each rectangle of so many outputs and inputs; the last ones may be smaller.
+    /// One scale per rectangle of outputs and inputs; the last ones may be smaller.
     case block(rows: Int, columns: Int)
-    /// One scale for each of so many equal blocks of whole outputs, as ZeroQuant has them: coarser
-    /// than a channel.
+    /// One scale per block of rows, for this many equal blocks: coarser than per channel. Source:
+    /// ZeroQuant.
     case rowGroups(Int)
 
     /// Whether outputs share scales.
@@ -45,8 +45,8 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     }
   }
 
-  /// What the largest magnitude is divided by: half the width of the code range, or with row groups
-  /// ZeroQuant's `2^(bits-1)`, which cuts the largest value by up to one code.
+  /// Divisor of the largest magnitude that gives the scale: half the width of the code range. With
+  /// row groups it is ZeroQuant's `2^(bits-1)`, which clips the largest value by up to one code.
   public var largestCode: Float {
     switch (format, granularity) {
     case (.e4m3, _): 448
@@ -60,9 +60,9 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     if case .int(_, symmetric: false) = format { true } else { false }
   }
 
-  /// Whether a weight of this shape can be stored: groups divide the inputs and row groups the
-  /// outputs, what shares a scale fills whole bytes of a row, and zero points go with channels or
-  /// groups.
+  /// Whether a weight of this shape can be stored. Groups must divide the inputs and row groups the
+  /// outputs; values that share a scale must fill whole bytes of a row; zero points need
+  /// per-channel or per-group scales.
   public func fits(outputs: Int, inputs: Int) -> Bool {
     let (divides, takesZeros): (Bool, Bool) =
       switch granularity {
@@ -77,7 +77,7 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     return (span * bits).isMultiple(of: 8) && (inputs * bits).isMultiple(of: 8)
   }
 
-  /// How the scales lie over a weight of this shape, which fits.
+  /// The rectangles that share a scale in a weight of this shape, which must fit.
   public func grid(outputs: Int, inputs: Int) -> ScaleGrid {
     switch granularity {
     case .tensor: ScaleGrid(rows: max(1, outputs), columns: inputs, outputs: 1, inputs: inputs)
@@ -92,19 +92,19 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     }
   }
 
-  /// Scales of one output's row of `inputs` values.
+  /// Scales per row of `inputs` values.
   public func scalesPerRow(inputs: Int) -> Int { grid(outputs: 1, inputs: inputs).perRow }
 }
 
 /// A weight `[n, k]` cut into rectangles that share a scale; the last ones may be smaller.
 public struct ScaleGrid: Hashable, Sendable {
-  /// Outputs of a rectangle.
+  /// Outputs per rectangle.
   public let rows: Int
-  /// Inputs of a rectangle.
+  /// Inputs per rectangle.
   public let columns: Int
-  /// Rectangles from top to bottom.
+  /// Rectangles along the outputs.
   public let bands: Int
-  /// Rectangles from left to right.
+  /// Rectangles along the inputs.
   public let perRow: Int
 
   init(rows: Int, columns: Int, outputs: Int, inputs: Int) {
@@ -114,7 +114,7 @@ public struct ScaleGrid: Hashable, Sendable {
     perRow = (inputs + columns - 1) / max(1, columns)
   }
 
-  /// Shape of the scales: `[bands, perRow]`, row-major.
+  /// Number of scales, whose shape is `[bands, perRow]`, row-major.
   public var count: Int { bands * perRow }
 
   /// Index of the first scale of an output's row; the row's others follow it.

@@ -1,8 +1,8 @@
 import CNibble
 
-/// Extremes and sums of each channel of an activation.
+/// Minimum, maximum and sums of each channel of an activation.
 public struct ColumnStatistics: Sendable, Hashable {
-  /// `[k]`
+  /// Minimum of each channel, `[k]`.
   public private(set) var low: [Float]
   public private(set) var high: [Float]
   /// `Σ|x|` and `Σx²`, `[k]`.
@@ -39,8 +39,8 @@ public struct ColumnStatistics: Sendable, Hashable {
     return divided
   }
 
-  /// The extremes of the activation less `centers`, with sums given anew: those of the activation do
-  /// not tell.
+  /// The statistics of the activation minus `centers`. Its sums are given, as those of `self` do
+  /// not determine them.
   public func shifted(by centers: [Float], magnitude: [Double], energy: [Double]) -> Self {
     ColumnStatistics(
       low: zip(low, centers).map(-), high: zip(high, centers).map(-), magnitude: magnitude,

@@ -1,6 +1,6 @@
 import CNibble
 
-/// A matrix of floats `[n, k]` whose columns are watched and scaled while a block is changed.
+/// A float matrix `[n, k]` that steps change while they work on a block.
 public struct FloatRows: Sendable, Hashable {
   public let columns: Int
   /// `[n, k]`
@@ -14,14 +14,14 @@ public struct FloatRows: Sendable, Hashable {
     self.columns = columns
   }
 
-  /// The same values to run and round.
+  /// The same values as a `FloatMatrix`, to run and to quantize.
   public var matrix: FloatMatrix {
     FloatMatrix(
       format: .f32, rows: rows, columns: columns,
       bytes: Bytes(FloatFormat.f32.encode(values.span)))
   }
 
-  /// At most `count` rows at even distances.
+  /// At most `count` rows, evenly spaced.
   public func spreadRows(_ count: Int) -> FloatRows {
     guard rows > count else { return self }
     let picked = (0..<count).flatMap { index in
@@ -120,8 +120,9 @@ public struct FloatRows: Sendable, Hashable {
     return statistics
   }
 
-  /// For each `span` neighbouring columns, fewer at the end: `Σ_n p²` with `p = max_c |v[n, c]| · f[c]`, or the largest p
-  /// of the `band` rows that n is among.
+  /// For each span of `span` neighbouring columns (the last may be shorter): `Σ_n p²` with `p =
+  /// max_c |v[n, c]| · f[c]`. With `band` above 1, p is the largest over the `band` rows that share
+  /// a scale.
   public func squaredPeaks(scaledBy factors: [Float], span: Int, band: Int = 1) -> [Double] {
     precondition(factors.count == columns, "\(factors.count) factors for \(columns) columns")
     var sums = [Double](repeating: 0, count: (columns + span - 1) / span)
@@ -145,8 +146,8 @@ public struct FloatRows: Sendable, Hashable {
     return sums
   }
 
-  /// `Σ weight · e²`, with e the error of each value times its factor when every row is rounded to the
-  /// codes `-largest...largest` with a scale of its own.
+  /// `Σ weight · e²`, where e is the rounding error of a value times its factor when each row is
+  /// rounded to codes `-largest...largest` with its own scale.
   public func roundingEnergy(
     scaledBy factors: [Float], weights: [Float], largest: Float
   ) -> Double {
@@ -166,7 +167,7 @@ public struct FloatRows: Sendable, Hashable {
     return sum
   }
 
-  /// A weight as floats; codes are multiplied back.
+  /// The weight as floats; codes are dequantized.
   public init(_ weight: Weight, on compute: Compute) {
     let (n, k) = (weight.rows, weight.columns)
     let values = unsafe [Float](unsafeUninitializedCapacity: n * k) { values, initialized in
@@ -179,7 +180,7 @@ public struct FloatRows: Sendable, Hashable {
     self.init(values, columns: k)
   }
 
-  /// Adds `factor · other`.
+  /// Adds `factor · other`, element by element.
   public mutating func add(_ other: FloatRows, times factor: Float, on compute: Compute) {
     precondition(values.count == other.values.count, "\(values.count), \(other.values.count)")
     let k = columns
@@ -194,7 +195,7 @@ public struct FloatRows: Sendable, Hashable {
     }
   }
 
-  /// `Σ importance[c] · (v - v̂)²` over all rows, v̂ rounded with one range.
+  /// `Σ importance[c] · (v - v̂)²` over all rows, with v̂ quantized with one range.
   public func roundingError(
     _ range: InputRange, _ format: ActivationScheme.Format, importance: [Float],
     on compute: Compute

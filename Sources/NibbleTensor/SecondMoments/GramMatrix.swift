@@ -1,9 +1,10 @@
 import CNibble
 
-/// Second moments of an activation over tokens: `G[i, j] = Σ x[t, i] · x[t, j]`, in float.
+/// Second moments of an activation over tokens, GPTQ's Hessian without its factor: `G[i, j] = Σ
+/// x[t, i] · x[t, j]`, in float.
 ///
-/// The sum runs over slabs of `tokensAtOnce` tokens in the order in which they were added, so that it
-/// does not depend on the number of threads. In bf16, where the processor has tiles, x is rounded to
+/// Slabs of `tokensAtOnce` tokens are summed in the order in which they were added, so the sum does
+/// not depend on the number of threads. In bf16, on a processor with tiles, x is rounded to
 /// bfloat16 first.
 public struct GramMatrix: Sendable {
   /// Channels `k`.
@@ -12,10 +13,10 @@ public struct GramMatrix: Sendable {
   public private(set) var values: [Float]
   /// Tokens added.
   public private(set) var tokens = 0
-  /// Activations that wait for a whole slab, `[t, k]`.
+  /// Activations that do not fill a slab yet, `[t, k]`.
   private var waiting: [Float] = []
 
-  /// Tokens that are gathered before they are multiplied.
+  /// Tokens per slab.
   public static let tokensAtOnce = 2048
 
   public init(channels: Int) {
@@ -45,7 +46,7 @@ public struct GramMatrix: Sendable {
     return divided
   }
 
-  /// As the matrix of a product `x · G`.
+  /// G as a weight, for products `x · G`.
   public var weight: Weight {
     .float(
       FloatMatrix(
@@ -53,7 +54,7 @@ public struct GramMatrix: Sendable {
         bytes: Bytes(FloatFormat.f32.encode(values.span))))
   }
 
-  /// Adds what waits and fills the lower triangle; to be called before `values` is read.
+  /// Adds the incomplete slab and fills the lower triangle. Call before reading `values`.
   public mutating func finish(on compute: Compute) {
     addSlab(on: compute)
     for row in 0..<channels {
@@ -115,7 +116,7 @@ public struct GramMatrix: Sendable {
     }
   }
 
-  /// Adds blocks of the product that `body` computes: those that reach the diagonal or lie above it.
+  /// Adds blocks of the product that `body` computes: those on or above the diagonal.
   private mutating func addBlocks(
     on compute: Compute,
     _ body: (

@@ -2,20 +2,22 @@ import CNibble
 import COneDNN
 
 extension QuantizedMatrix {
-  /// Rounds `W` `[n, k]` to codes `Q` so that `tr((W - Q) H (W - Q)ᵀ)` is small: columns in order,
-  /// each to the nearest code of its target, which makes up for the errors before it.
+  /// Quantizes `W` `[n, k]` to `Q` with error feedback, so that `tr((W - Q) H (W - Q)ᵀ)` is small.
+  /// Columns are rounded in order; each one's target is shifted to compensate the errors of the
+  /// columns before it.
   ///
-  /// With `H = R Rᵀ`, the target of column j is `w_j + (Σ_{i<j} e_i R_ij) / R_jj`. Groups find their
-  /// scales on the targets that stand when they are reached; a channel's scale is found on the weight.
-  /// With an order, groups keep their original columns and find their scales on the weight.
+  /// With `H = R Rᵀ`, the target of column j is `w_j + (Σ_{i<j} e_i R_ij) / R_jj`. The scales of a
+  /// group are computed from its targets when it is reached; the scale of a channel is computed
+  /// from the weight. With `order`, groups keep their original columns and take their scales from
+  /// the weight.
   /// Source: GPTQ, arXiv 2210.17323, algorithm 1, in the equivalent form of Babai's nearest plane.
   ///
   /// - Parameters:
   ///   - weight: `[n, k]`, finite.
-  ///   - factor: of H with its rows and columns in `order`.
-  ///   - order: which column comes when; nil for as they stand.
-  ///   - given: the scale of each row, for int8 channels without zero points; codes are then in
-  ///     -127...127. Nil: they are found.
+  ///   - factor: `R` of H, with its rows and columns in `order`.
+  ///   - order: the columns in the order of rounding; nil for their own order.
+  ///   - given: one scale per row, for int8 channels without zero points; codes are then in
+  ///     -127...127. Nil: scales are computed.
   public init(
     feedback weight: FloatRows, to rounding: WeightRounding, factor: UpperFactor,
     order: [Int]? = nil, scales given: [Float]? = nil, on compute: Compute
@@ -33,7 +35,7 @@ extension QuantizedMatrix {
     var scales = given ?? [Float](repeating: 1, count: n * groups)
     var zeros = [Int8](repeating: 0, count: n * groups)
     var codes = [Int8](repeating: 0, count: n * k)
-    // Importance of each column: what a unit of error in its target costs.
+    // Cost of a unit of error in each column's target.
     var importance = [Float](repeating: 0, count: k)
     for j in 0..<k {
       let r = factor.values[j * k + j]
@@ -68,7 +70,7 @@ extension QuantizedMatrix {
       scales: scales, zeroPoints: scheme.hasZeroPoints ? zeros : [])
   }
 
-  /// Codes as they are stored: int4 two a byte.
+  /// Codes as stored: int4 as two codes per byte.
   static func packed(_ codes: [Int8], bits: Int) -> [UInt8] {
     guard bits == 4 else { return codes.map { UInt8(bitPattern: $0) } }
     return unsafe [UInt8](unsafeUninitializedCapacity: codes.count / 2) { bytes, initialized in
@@ -80,18 +82,18 @@ extension QuantizedMatrix {
   }
 }
 
-/// Some rows of a feedback rounding.
+/// Rounds some rows with error feedback.
 @safe private struct FeedbackRows {
   let finder: ScaleFinder
   let columns: Int
-  /// Columns that share a scale.
+  /// Columns per scale.
   let span: Int
-  /// Columns whose errors are passed on together.
+  /// Columns whose errors are propagated together.
   let block: Int
   let order: [Int]?
-  /// Whether a group's scale is found when its columns are reached.
+  /// Whether a group's scale is computed from its targets when it is reached.
   let findsInOrder: Bool
-  /// Whether scales are to be found at all.
+  /// Whether scales are computed; otherwise they are given.
   let finds: Bool
   let weight: UnsafePointer<Float>
   let factor: UnsafePointer<Float>

@@ -1,20 +1,20 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Lowers `tr((W - Q) H (W - Q)ᵀ)` of integer codes Q further, row by row: each code in turn becomes
-  /// the best one while the others stand, then each row's scales become those of least squares while
-  /// its codes stand.
+  /// Lowers `tr((W - Q) H (W - Q)ᵀ)` of integer codes Q further, row by row, by coordinate descent.
+  /// Each code in turn moves to its best value with the others fixed; then each row's scales are
+  /// solved by least squares with its codes fixed.
   ///
-  /// With `E = W - Q`, the best value in column j is `q_j + (E H)_j / H_jj`, rounded to a code. With
-  /// codes `c_g` less their zero points, a row's scales solve `Σ_h (c_g H c_hᵀ) s_h = c_g H wᵀ`; scales
-  /// that are not better once they are rounded as they are stored are not taken. No row ends worse
-  /// than it began. Source of the first half: QuantEase, arXiv 2309.01885, algorithm 2; of the second:
-  /// the normal equations.
+  /// With `E = W - Q`, the best value in column j is `q_j + (E H)_j / H_jj`, rounded to a code.
+  /// With codes `c_g` minus their zero points, a row's scales solve `Σ_h (c_g H c_hᵀ) s_h = c_g H
+  /// wᵀ`; new scales are kept only if they are still better after rounding to the stored format.
+  /// The loss of no row increases. Source of the codes: QuantEase, arXiv 2309.01885, algorithm 2;
+  /// of the scales: the normal equations.
   ///
   /// - Parameters:
   ///   - weight: `[n, k]`, finite.
   ///   - moments: H `[k, k]`, symmetric, its diagonal above zero.
-  ///   - rounds: times that codes and scales change; codes change once more at the end.
+  ///   - rounds: passes over codes and scales; one more pass over the codes follows.
   public func refined(
     toward weight: FloatRows, moments: [Float], scaleFormat: FloatFormat, rounds: Int,
     on compute: Compute
@@ -63,10 +63,10 @@ extension QuantizedMatrix {
   }
 }
 
-/// Some rows whose codes and scales become better.
+/// Refines codes and scales of some rows.
 @safe private struct RefinedRows {
   let columns: Int
-  /// Columns that share a scale.
+  /// Columns per scale.
   let span: Int
   let lowest: Int
   let highest: Int
@@ -82,7 +82,7 @@ extension QuantizedMatrix {
   func refine(_ rows: Range<Int>, rounds: Int) {
     let (m, k) = (rows.count, columns)
     unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: 3 * m * k) { memory in
-      // Codes less zero points, as floats; products with the moments; errors on their way there.
+      // Codes minus zero points, as floats; their products with H; then `W - Q`.
       let whole = memory.baseAddress!
       let product = unsafe whole + m * k
       let scratch = unsafe whole + 2 * m * k
@@ -132,7 +132,7 @@ extension QuantizedMatrix {
       errors, moments, product, rows.count, k, k, aStride: k, yStride: k)
   }
 
-  /// - Parameter product: `(w - q) H` of the row; follows the codes.
+  /// - Parameter product: `(w - q) H` of the row, updated as codes change.
   private func chooseCodes(
     _ row: Int, _ whole: UnsafeMutablePointer<Float>, _ product: UnsafeMutablePointer<Float>
   ) {
@@ -144,7 +144,7 @@ extension QuantizedMatrix {
       for j in group * span..<(group + 1) * span {
         let now = unsafe whole[j]
         let move = unsafe product[j] / moments[j * k + j] / scale
-        // Half a step and a little, so that rounding errors do not move a code for nothing.
+        // The margin above half a step keeps float errors from moving codes without a gain.
         guard abs(move) > 0.5001 else { continue }
         let best = min(max((now + move).rounded(.toNearestOrEven), low), high)
         guard best != now else { continue }
@@ -163,7 +163,7 @@ extension QuantizedMatrix {
     var matrices = [Double](repeating: 0, count: m * count * count)
     for group in 0..<count {
       let start = group * span
-      // c_g H, of every row.
+      // `c_g H` of every row.
       unsafe PlainProduct.multiply(
         whole + start, moments + start * k, scratch, m, k, span, aStride: k, yStride: k)
       for row in 0..<m {
@@ -194,7 +194,7 @@ extension QuantizedMatrix {
   }
 }
 
-/// `A s = b`, A symmetric and not negative.
+/// `A s = b`, with A symmetric and positive semidefinite.
 private struct ScaleSystem {
   let matrix: [Double]
   let target: [Double]
@@ -211,14 +211,14 @@ private struct ScaleSystem {
     return total
   }
 
-  /// The solution by Cholesky's method, held near `now` by a thousandth of the diagonal; nil when the
-  /// matrix has no factor.
+  /// The solution by Cholesky's method, damped towards `now` with a thousandth of the diagonal; nil
+  /// when the damped matrix is not positive definite.
   func solution(near now: [Double]) -> [Double]? {
     let n = target.count
     var l = matrix
     var b = target
     for i in 0..<n {
-      // Codes that are all zero leave their scale alone.
+      // Keeps the scale of a group whose codes are all zero.
       let hold = max(1e-3 * matrix[i * n + i], .leastNormalMagnitude)
       l[i * n + i] += hold
       b[i] += hold * now[i]

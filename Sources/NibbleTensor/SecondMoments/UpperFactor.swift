@@ -3,16 +3,15 @@ import COneDNN
 
 /// The upper triangle `R` with `H = R · Rᵀ` of a positive definite matrix `[k, k]`.
 ///
-/// With it, `e H eᵀ = Σ_j ((e R)_j)²`, and `(e R)_j` depends on `e_0 ... e_j` alone: what GPTQ's
-/// columnwise rounding needs. It equals the inverse of GPTQ's `U = chol(H⁻¹)`: `R = U⁻¹`.
+/// `e H eᵀ = Σ_j ((e R)_j)²`, and `(e R)_j` depends on `e_0 ... e_j` alone, which GPTQ's
+/// column-by-column rounding needs. R is the inverse of GPTQ's `U = chol(H⁻¹)`.
 public struct UpperFactor: Sendable {
   public let size: Int
   /// `[k, k]`, row-major; below the diagonal zero.
   public let values: [Float]
 
-  /// Nil when the matrix is not positive definite in float.
-  ///
-  /// Cholesky's method from the last column to the first, in blocks of columns.
+  /// Factors the matrix by Cholesky's method from the last column to the first, in blocks of
+  /// columns. Nil when it is not positive definite in float.
   ///
   /// - Parameter matrix: `[k, k]`, symmetric.
   public init?(of matrix: consuming [Float], size k: Int, on compute: Compute) {
@@ -48,7 +47,7 @@ public struct UpperFactor: Sendable {
           }
         }
       }
-      // What is left: A - X · Xᵀ, the upper triangle of it.
+      // The remaining matrix `A - X · Xᵀ`, upper triangle only.
       compute.ranges(of: start, grain: 128) { rows, _ in
         let first = rows.lowerBound
         unsafe subtractProduct(

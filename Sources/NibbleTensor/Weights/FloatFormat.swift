@@ -1,6 +1,6 @@
 import CNibble
 
-/// The float formats of weights on disk.
+/// Float formats of weights on disk.
 public enum FloatFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32
   case f16
@@ -68,7 +68,7 @@ public enum FloatFormat: String, Sendable, Hashable, Codable, CaseIterable {
 
   /// `value` rounded to this format.
   public func round(_ value: Float) -> Float {
-    // Once a group of a weight: on the stack.
+    // Called once per group of a weight, so it uses the stack.
     var (value, half): (Float, UInt16) = (value, 0)
     switch self {
     case .f32: break

@@ -28,7 +28,7 @@ public struct FloatMatrix: Sendable {
     bytes[part.lowerBound * rowBytes..<part.upperBound * rowBytes].release()
   }
 
-  /// The same of one row that was read by itself.
+  /// The same for one row that was read by itself.
   public func release(row: Int) {
     bytes[row * rowBytes..<(row + 1) * rowBytes].releaseAround()
   }
@@ -38,7 +38,7 @@ public struct FloatMatrix: Sendable {
 
   public var rowBytes: Int { columns * format.bytesPerValue }
 
-  /// Largest magnitude; not finite when a value is not.
+  /// Largest magnitude; not finite when any value is not.
   public func peak(on compute: Compute) -> Float {
     var peaks = [Float](repeating: 0, count: (rows + 31) / 32)
     unsafe peaks.withUnsafeMutableBufferPointer { peaks in

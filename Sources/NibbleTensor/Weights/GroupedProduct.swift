@@ -1,17 +1,17 @@
 import CNibble
 
-/// Float products of many tokens whose scales change along the inputs, of `code - zero`: see
+/// Float products of many tokens with `code - zero` where scales change along the inputs: see
 /// ``ProductGroups``.
 struct GroupedProduct {
   let matrix: QuantizedMatrix
   let groups: ProductGroups
 
-  /// Multiplies with the weight's rows in `part`.
+  /// Multiplies by the weight's rows in `part`.
   func run(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute
   ) {
-    // Groups are padded to whole tiles, which must not cost more than it gives.
+    // Tiles pay off only for groups of at least 16 inputs; smaller ones are mostly padding.
     if Compute.tiles != .none, compute.precision == .bf16, groups.width >= 16 {
       tiles(inputs, part, target, on: compute)
     } else {
@@ -19,7 +19,8 @@ struct GroupedProduct {
     }
   }
 
-  /// The weight's scales `[scales a row, part]`, so that one group's lie together.
+  /// The weight's scales transposed, `[scales per row, part]`, so that those of one group are
+  /// contiguous.
   private func columnScales(_ part: Range<Int>) -> [Float] {
     let grid = matrix.grid
     return (0..<grid.perRow).flatMap { group in
@@ -35,7 +36,7 @@ struct GroupedProduct {
   ) {
     let (t, k, n) = (inputs.tokens, inputs.columns, part.count)
     let tile = 32
-    // Each group begins a tile.
+    // Each group starts a tile.
     let width = (groups.width + tile - 1) / tile * tile
     let rowBytes = groups.count * width * 2
     let step = nibble_packed_bytes(16, rowBytes)
@@ -85,7 +86,7 @@ struct GroupedProduct {
     }
   }
 
-  /// Zeroed memory for some rows.
+  /// Calls `body` with zeroed memory for some rows.
   private func withRows(
     _ count: Int, _ rowBytes: Int, _ body: (UnsafeMutableRawPointer) -> Void
   ) {
@@ -95,7 +96,7 @@ struct GroupedProduct {
     }
   }
 
-  /// Writes a row's `code - zero` as bfloat16, which is exact, `width` values from group to group.
+  /// Writes a row's `code - zero` as bfloat16, which is exact; each group takes `width` values.
   private func spreadValues(_ row: Int, into out: UnsafeMutableRawPointer, width: Int) {
     let k = matrix.columns
     unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: k) { floats in
@@ -111,7 +112,7 @@ struct GroupedProduct {
 
   // MARK: oneDNN
 
-  /// Scales both factors first: one float product.
+  /// Multiplies the scales into both factors, then computes one float product.
   func plainFloats(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute

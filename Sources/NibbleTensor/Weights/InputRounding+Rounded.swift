@@ -1,7 +1,7 @@
 import CNibble
 
 extension InputRounding {
-  /// The activation as a layer of this scheme sees it: rounded, and multiplied back.
+  /// The activation as the quantized layer sees it: quantized and dequantized, `[t, k]`.
   ///
   /// - Parameter x: `[t, k]`.
   public func rounded(_ x: [Float], columns k: Int, on compute: Compute) -> [Float] {

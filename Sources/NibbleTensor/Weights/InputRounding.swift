@@ -1,4 +1,5 @@
-/// The range of a layer's inputs as calibration found it: `value = (code - zero) * scale`.
+/// Static quantization range of a layer's inputs, from calibration: `value = (code - zero) *
+/// scale`.
 ///
 /// int8: `code = clamp(round(x / scale) + zero, -128, 127)`, half to even. fp8: zero is 0 and
 /// `code = e4m3(x / scale)`, clamped to 448.
@@ -16,10 +17,10 @@ public struct InputRange: Hashable, Sendable {
   }
 }
 
-/// How one layer rounds its inputs when it runs: the scheme, and the range that a static one needs.
+/// Activation quantization of one layer: the scheme, and its range if the scheme is static.
 public struct InputRounding: Hashable, Sendable {
   public let scheme: ActivationScheme
-  /// Set exactly when the scheme is static.
+  /// Non-nil exactly when the scheme is static.
   public let range: InputRange?
 
   /// - Precondition: there is a range exactly when the scheme is static, and a zero point only when

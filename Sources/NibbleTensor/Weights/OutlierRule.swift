@@ -1,27 +1,26 @@
 import CNibble
 
-/// Which values of a weight are outliers: those that do not decide the scale of their row.
+/// Decides which values of a weight are outliers. Outliers do not influence the scale of their row.
 ///
-/// The scale of a row is the largest magnitude of its other values over the largest code of the bulk;
-/// outliers are rounded with it all the same, up to 127 of it. A row whose other values are all zero
-/// takes `absmax / 127`, one of zeros 1. Source: msmodelslim 26.1.0, by experiment on its binaries,
-/// which leave such rows at zero.
+/// `scale = max|w| of the row's other values / bulkCode`. Outliers are rounded with the same scale,
+/// clamped to ±127. If all other values are zero, `scale = absmax / 127`; a row of zeros has scale
+/// 1. Source: msmodelslim 26.1.0, by experiment on its binaries, which leave such rows at zero.
 public enum OutlierRule: Hashable, Sendable, Codable {
-  /// There are none: `scale = absmax / 127`.
+  /// No outliers: `scale = absmax / 127`.
   case none
-  /// `|w| > factor · deviation(|row|)`, the deviation unbiased and around the mean.
+  /// `|w| > factor · deviation(|row|)`, with the unbiased standard deviation around the mean.
   case rowDeviation(Double)
   /// `|w|` above the k-th largest of its row, `k = floor(share · inputs)`.
   case rowShare(Double)
   /// `|w|` above the k-th largest of the weight, `k = floor(share · outputs · inputs)`.
   case tensorShare(Double)
 
-  /// The largest code of values that are no outliers.
+  /// Largest code of values that are not outliers.
   public var bulkCode: Float { self == .none ? 127 : 7 }
 }
 
 extension OutlierRule {
-  /// The scale of each row, `[n]`, and how many values are outliers.
+  /// The scale of each row, `[n]`, and the number of outliers.
   public func scales(of weight: FloatRows, on compute: Compute) -> (scales: [Float], outliers: Int)
   {
     let k = weight.columns
@@ -75,8 +74,8 @@ extension OutlierRule {
     }
   }
 
-  /// The k-th largest magnitude, the largest for k = 0: found by counting, upper half of its bits
-  /// first.
+  /// The k-th largest magnitude, the largest for k = 0. Found by counting the upper 16 bits, then
+  /// the lower 16.
   private static func ranked(_ values: ArraySlice<Float>, _ k: Int) -> Float {
     var left = min(max(k, 1), values.count)
     if values.count <= 4096 { return values.map(abs).sorted(by: >)[left - 1] }
@@ -90,7 +89,8 @@ extension OutlierRule {
     return Float(bitPattern: UInt32(upper) << 16 | UInt32(Self.rank(counts, &left)))
   }
 
-  /// The highest bin from which on there are `left` values; `left` becomes what it lacks of it.
+  /// The bin that holds the `left`-th largest value; `left` becomes the value's rank within that
+  /// bin.
   private static func rank(_ counts: [Int], _ left: inout Int) -> Int {
     for bin in counts.indices.reversed() {
       if counts[bin] >= left { return bin }
@@ -101,7 +101,7 @@ extension OutlierRule {
 }
 
 extension QuantizedMatrix {
-  /// Rounds a weight to int8 codes of -127...127 with one scale a row.
+  /// Rounds a weight to int8 codes of -127...127 with one scale per row.
   ///
   /// `code = clamp(round(w / scale), -127, 127)`, half to even.
   ///

@@ -1,8 +1,8 @@
 import CNibble
 
-/// Products of weights in panels with the same inputs, as one batch of tasks.
+/// Products of several packed weights with the same inputs, as one batch of tasks.
 struct PanelProduct {
-  /// One weight and where its results go: the outputs in `part`, from a multiple of 16 on.
+  /// One weight and where its results go: the outputs in `part`, which starts at a multiple of 16.
   @safe struct Job {
     let panels: WeightPanels
     let part: Range<Int>
@@ -12,16 +12,17 @@ struct PanelProduct {
     var panelCount: Int { (part.count + WeightPanels.height - 1) / WeightPanels.height }
   }
 
-  /// `y = x · Wᵀ` of every job. Each output is computed alone, so how the work is cut changes nothing.
+  /// `y = x · Wᵀ` of every job. Each output is computed by itself, so the division into tasks does
+  /// not change results.
   ///
-  /// - Precondition: the weights round inputs alike and are cut into the same groups.
+  /// - Precondition: all weights use the same input rounding and the same groups.
   static func run(_ inputs: borrowing RoundedInputs, _ jobs: [Job], on compute: Compute) {
     let (t, k) = (inputs.tokens, inputs.columns)
     let inIntegers = unsafe inputs.codes != nil
     let panels = jobs.reduce(0) { $0 + $1.panelCount }
     let isStep = t <= fewTokens
-    // A step is bound by memory: long runs. Many tokens reuse a panel: equal slabs that stay in the
-    // cache, short runs that leave no thread waiting.
+    // Few tokens are bound by memory bandwidth: long runs of panels. Many tokens reuse a panel:
+    // equal slabs of tokens that stay in cache, and short runs that balance the threads.
     let panelsAtOnce =
       isStep ? max(2, (panels + 4 * compute.pool.threads - 1) / (4 * compute.pool.threads)) : 6
     let slabs = isStep ? 1 : (t + 255) / 256
@@ -48,7 +49,7 @@ struct PanelProduct {
         unsafe rows.advance(
           to: token, count: min(tokensAtOnce, t - token), of: t, isInteger: inIntegers)
         unsafe job.panels.withPanels { panels in
-          // As for output 0, which may lie before the part.
+          // Points at output 0, which may lie before the part.
           let y = unsafe job.y + token * job.stride - job.part.lowerBound
           if inIntegers {
             let memory = unsafe scratch.map { unsafe $0 + worker * scratchBytes }
@@ -63,12 +64,12 @@ struct PanelProduct {
     }
   }
 
-  /// Tokens up to which a product reads each code from memory once and is bound by that.
+  /// Largest number of tokens whose product is bound by reading the codes once from memory.
   static let fewTokens = Compute.stepTokens
 }
 
 extension nibble_inputs {
-  /// The rows from `token` on; scales and sums keep their step of `total` tokens.
+  /// Drops the rows before `token`; scales and sums keep their stride of `total` tokens.
   fileprivate mutating func advance(to token: Int, count: Int, of total: Int, isInteger: Bool) {
     unsafe values = values + token * stride * (isInteger ? 1 : 4)
     if let scales = unsafe scales { unsafe self.scales = scales + token }

@@ -1,9 +1,10 @@
 import CNibble
 import COneDNN
 
-/// Products by oneDNN, one thread a slab of tokens.
+/// Products by oneDNN, one thread per slab of tokens.
 enum PlainProduct {
-  /// Float factors; rounded to bfloat16 first when `compute` says so, whose products are then exact.
+  /// Product of float factors. In bf16 both are rounded to bfloat16 first; their products are then
+  /// exact.
   static func floats(
     _ inputs: borrowing RoundedInputs, _ weight: PreparedWeight, _ part: Range<Int>, unscaled: Bool,
     _ target: ProductTarget, on compute: Compute
@@ -98,6 +99,6 @@ enum PlainProduct {
   }
 }
 
-/// Tokens whose products are computed together: small enough that their inputs stay in the
-/// second-level cache, and a function of the number of inputs alone.
+/// Tokens per slab: few enough that their inputs stay in the second-level cache. Depends only on
+/// the number of inputs.
 func slab(inputs k: Int) -> Int { k <= 2048 ? 256 : 128 }

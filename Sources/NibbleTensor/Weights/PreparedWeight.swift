@@ -1,6 +1,6 @@
 import CNibble
 
-/// A weight, and once it is packed its panels or tiles: for many products with the same weight.
+/// A weight that can be packed into panels or tiles, for repeated products with it.
 public struct PreparedWeight: Sendable {
   public let weight: Weight
   private(set) var tiles: WeightTiles?
@@ -8,9 +8,9 @@ public struct PreparedWeight: Sendable {
 
   public init(_ weight: Weight) { self.weight = weight }
 
-  /// Packs the weight for products of many tokens, 1 to 6 bytes a value until this goes: what
-  /// multiplies in integers into panels, as large as the codes; floats into tiles, where the processor
-  /// has them. Results stay the same.
+  /// Packs the weight for products of many tokens. Weights that multiply in integers become panels,
+  /// as large as their codes; floats become tiles, on processors that have them. The packed copy
+  /// takes 1 to 6 bytes per value until this object is gone. Results do not change.
   public mutating func pack(on compute: Compute) {
     guard !weight.isCompressed else { return }
     if let groups = weight.integerGroups, WeightPanels.hold(groups, columns: weight.columns) {
@@ -29,8 +29,9 @@ public struct PreparedWeight: Sendable {
     tiles = packed
   }
 
-  /// Packs a quantized weight into panels for products of a few tokens as well, and gives mapped pages
-  /// back to the system. Float weights are read where they lie, and compressed codes stay compressed.
+  /// Packs a quantized weight into panels for products of a few tokens as well, and gives its
+  /// mapped pages back to the system. Float weights are read in place; compressed codes stay
+  /// compressed.
   public mutating func packForSteps(on compute: Compute) {
     guard case .quantized(let matrix, let rounding) = weight, !weight.isCompressed else { return }
     let groups = matrix.groups(with: rounding)
@@ -46,7 +47,7 @@ public struct PreparedWeight: Sendable {
     panels = weight.panels(groups, on: compute)
   }
 
-  /// Some rows as floats; `unscaled` leaves one scale a row to the caller.
+  /// Some rows as floats. With `unscaled`, per-row scales are left to the caller.
   func widen(_ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool) {
     if let panels {
       unsafe panels.decode(part, into: values, unscaled: unscaled)
@@ -57,7 +58,7 @@ public struct PreparedWeight: Sendable {
 }
 
 extension Weight {
-  /// - Precondition: the weight is quantized and the groups are its own.
+  /// - Precondition: the weight is quantized, and `groups` are its own.
   func panels(_ groups: ProductGroups, on compute: Compute) -> WeightPanels {
     guard case .quantized(let matrix, let rounding) = self else {
       preconditionFailure("panels of a float weight")
@@ -66,7 +67,7 @@ extension Weight {
   }
 }
 
-/// Memory with the tiles of a weight.
+/// The tiles of one weight.
 @safe final class WeightTiles: @unchecked Sendable {
   // Sendable by hand: written only before it is shared.
   let layout: TileLayout

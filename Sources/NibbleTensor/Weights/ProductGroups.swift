@@ -1,21 +1,22 @@
-/// The inputs of a product cut into neighbouring groups in which the scales of both factors are
-/// constant: `y[t, n] = Σ_g x_scale[t, g] · w_scale[n, g] · Σ_{k in g} x[t, k] · w[n, k]`.
+/// Groups of neighbouring inputs in which the scales of both factors of a product are constant:
+/// `y[t, n] = Σ_g x_scale[t, g] · w_scale[n, g] · Σ_{k in g} x[t, k] · w[n, k]`.
 ///
-/// A scale that depends on the input cannot leave the inner sum of its group, which is exact in
-/// integers; the outer sum is in float and in the order of the groups.
+/// The inner sum of a group is exact in integers. The outer sum is in float, in the order of the
+/// groups.
 struct ProductGroups: Hashable, Sendable {
-  /// Inputs of a group; the last may have fewer.
+  /// Inputs per group; the last may have fewer.
   let width: Int
   let count: Int
-  /// Groups that share a scale of the inputs.
+  /// Groups per scale of the inputs.
   let perInputScale: Int
-  /// Groups that share a scale of the weight.
+  /// Groups per scale of the weight.
   let perWeightScale: Int
 
   /// - Parameters:
-  ///   - inputSpan: inputs that share a scale, at most `columns`; so for the weight.
+  ///   - inputSpan: inputs per scale of the activation, at most `columns`.
+  ///   - weightSpan: inputs per scale of the weight, at most `columns`.
   init(columns: Int, inputSpan: Int, weightSpan: Int) {
-    // A span of the whole row cuts nothing.
+    // A scale that covers the whole row does not split it.
     let cuts = [inputSpan, weightSpan].filter { $0 < columns }
     let width = cuts.isEmpty ? columns : cuts.reduce(0, Self.greatestCommonDivisor)
     let count = (columns + width - 1) / width
@@ -34,7 +35,7 @@ struct ProductGroups: Hashable, Sendable {
   @inline(__always)
   func visit(_ body: (_ group: Int, _ weightScale: Int) -> Void) {
     var group = 0
-    // Without a division a group, which would cost more than its sum.
+    // Nested loops instead of one division per group, which would cost more than the group's sum.
     for scale in 0..<(count + perWeightScale - 1) / perWeightScale {
       for _ in 0..<min(perWeightScale, count - group) {
         body(group, scale)

@@ -1,9 +1,10 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Multiplies the codes of some rows back into values, `[rows, k]`.
+  /// Dequantizes some rows, `[rows, k]`.
   ///
-  /// - Parameter unscaled: leave the scales out: `code - zero` as floats, exactly.
+  /// - Parameter unscaled: whether to leave the scales out and give `code - zero` as floats,
+  ///   exactly.
   func decode(
     _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
   ) {

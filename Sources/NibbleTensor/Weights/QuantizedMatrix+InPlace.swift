@@ -1,9 +1,8 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Products of some tokens with some rows where they lie, each of whose codes is read once:
-  /// `y[t, stride]`, of which
-  /// the columns in `part` are overwritten.
+  /// Products of some tokens with some rows, read from the stored codes, each code once. `y` is
+  /// `[t, stride]`, of which the columns in `part` are overwritten.
   func multiplyInPlace(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
     stride: Int

@@ -1,13 +1,13 @@
 import CNibble
 
 extension QuantizedMatrix {
-  /// Rounds each value to the nearest code, with scales that are searched; those that rows share are
-  /// the extremes'.
+  /// Rounds each value to the nearest code, with scales from a search. Scales that rows share are
+  /// not searched: they come from the extremes.
   ///
   /// - Parameters:
   ///   - weight: `[n, k]`, finite.
-  ///   - importance: `[k]`, mean square of each input, which `shrink` measures with.
-  ///   - moments: of the inputs, which `clip` measures with.
+  ///   - importance: `[k]`, mean square of each input, which `shrink` weights errors with.
+  ///   - moments: second moments of the inputs, which `clip` weights errors with.
   public init(
     nearest weight: FloatRows, to rounding: WeightRounding, importance: [Float]? = nil,
     moments: GramMatrix? = nil, on compute: Compute
@@ -59,7 +59,7 @@ extension QuantizedMatrix {
       zeroPoints: scheme.hasZeroPoints ? zeros : [])
   }
 
-  /// With the scales that rows share; a value that overflowed counts as 0.
+  /// Uses the scales that rows share; a value that overflowed counts as 0.
   private init(rounding weight: FloatRows, to rounding: WeightRounding, on compute: Compute) {
     let values = weight.values.map { $0.isFinite ? $0 : 0 }
     precondition(rounding.search == .extremes, "\(rounding.scheme) shares scales between rows")

@@ -12,7 +12,7 @@ extension QuantizedMatrix {
     }
   }
 
-  /// The same against a weight in memory.
+  /// The same against a float weight in memory.
   public func signalToNoise(against weight: FloatRows, on compute: Compute) -> Double {
     precondition(weight.rows == rows && weight.columns == columns, "shapes differ")
     return unsafe weight.values.withUnsafeBufferPointer { values in
@@ -22,7 +22,7 @@ extension QuantizedMatrix {
     }
   }
 
-  /// - Parameter source: where some rows of the float weight are; it may put them into `scratch`.
+  /// - Parameter source: returns some rows of the float weight; it may write them to `scratch`.
   private func signalToNoise(
     on compute: Compute,
     source: (Range<Int>, _ scratch: UnsafeMutablePointer<Float>) -> UnsafePointer<Float>

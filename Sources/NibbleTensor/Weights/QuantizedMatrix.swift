@@ -1,16 +1,16 @@
-/// A weight `[n, k]` as codes and the scales that multiply them back.
+/// A weight `[n, k]` as codes and the scales that dequantize them.
 public struct QuantizedMatrix: Sendable {
   public let scheme: WeightScheme
   /// Outputs `n`.
   public let rows: Int
   /// Inputs `k`.
   public let columns: Int
-  /// int8 and fp8: one byte a code, `[n, k]`. int4: two codes a byte, the first in the low nibble,
-  /// stored as code + 8, `[n, k / 2]`.
+  /// int8 and fp8: one byte per code, `[n, k]`. int4: two codes per byte, the first in the low
+  /// nibble, stored as code + 8, `[n, k / 2]`.
   public let codes: Bytes
-  /// One for each rectangle of `grid`; above zero.
+  /// One per rectangle of `grid`; above zero.
   public let scales: [Float]
-  /// One for each scale; empty when the scheme is symmetric.
+  /// One per scale; empty when the scheme is symmetric.
   public let zeroPoints: [Int8]
 
   /// - Precondition: the counts fit the scheme and the shape.
@@ -39,7 +39,7 @@ public struct QuantizedMatrix: Sendable {
   /// Which values share a scale.
   public var grid: ScaleGrid { scheme.grid(outputs: rows, inputs: columns) }
 
-  /// Some rows, sharing the codes; scales that rows share are repeated.
+  /// Some rows, with the same codes in memory; shared scales are repeated per row.
   func rows(_ part: Range<Int>) -> Self {
     if part == 0..<rows { return self }
     let perRow = grid.perRow

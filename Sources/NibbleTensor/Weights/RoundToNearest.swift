@@ -1,8 +1,8 @@
 import CNibble
 
-/// A value that is not a finite number where only finite numbers make sense.
+/// NaN or infinity where only finite numbers are allowed.
 public struct NonFinite: Error, Hashable, Sendable {
-  /// Where, in the row-major matrix or the vector.
+  /// Index of the value in the row-major matrix or the vector.
   public var index: Int
 
   public init(index: Int) { self.index = index }
@@ -21,8 +21,8 @@ extension QuantizedMatrix {
   ///
   /// - Parameters:
   ///   - scaleFormat: what scales are rounded to before codes are computed.
-  ///   - sharedPeak: largest magnitude of weights that share the scale of this whole tensor; with
-  ///     other granularities it counts for nothing.
+  ///   - sharedPeak: largest magnitude of all weights that share this per-tensor scale; ignored
+  ///     with other granularities.
   ///   - releases: whether the mapped pages of rows go back to the system as soon as they are rounded.
   /// - Throws: `NonFinite` at the first value that is infinite or not a number.
   public init(
@@ -54,7 +54,7 @@ extension QuantizedMatrix {
       }
     }
     if let failure { throw NonFinite(index: failure) }
-    // The pages that two of its slices share.
+    // The mapped page at the border of two slices is released only here.
     if releases { weight.bytes.release() }
     self.init(
       scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros)
@@ -80,8 +80,8 @@ extension QuantizedMatrix {
     return scales.map { rows.scale(peak: $0) }
   }
 
-  /// Calls `body` with each row as floats; it returns the index of a value in the row that is not
-  /// finite, or nil.
+  /// Calls `body` with each row as floats; `body` returns the index of a non-finite value in the
+  /// row, or nil.
   ///
   /// - Returns: the first such index in the matrix.
   private static func forEachRow(

@@ -1,39 +1,40 @@
 import CNibble
 
-/// The inputs of a product after the activation scheme: as given, or as codes and their scales.
+/// The inputs of a product after activation quantization: unchanged floats, or codes with their
+/// scales.
 @safe struct RoundedInputs: ~Copyable {
-  /// What the product multiplies.
+  /// Format of the inputs in the product.
   enum Factors: Hashable {
     case floats
-    /// int8 codes, whose sums over so many neighbouring inputs are wanted too.
+    /// int8 codes, with their sums over groups of this many neighbouring inputs.
     case codes(group: Int)
   }
 
   let tokens: Int
   let columns: Int
-  /// `[t, k]`: the inputs, or with an activation scheme `code - zero` as floats, exactly; nil with
-  /// codes as factors.
+  /// `[t, k]`: the inputs, or with an activation scheme `code - zero` as exact floats; nil when the
+  /// factors are codes.
   private let values: UnsafePointer<Float>?
-  /// `[t, stride]` int8 codes, zeros from k on; nil with floats as factors.
+  /// `[t, stride]` int8 codes, zero from k on; nil when the factors are floats.
   let codes: UnsafePointer<Int8>?
   let stride: Int
   /// Sums of the codes, `[groups, step]`.
   let sums: UnsafePointer<Int32>?
-  /// What a code of zero stands for, in codes.
+  /// Zero point of the inputs, in codes.
   let zero: Int32
-  /// Neighbouring inputs that share a scale.
+  /// Neighbouring inputs per scale.
   let span: Int
   /// `[ceil(k / span), step]`, above zero.
   let scales: UnsafePointer<Float>?
-  /// From one group's scales and sums to the next group's: the tokens, and as many more as keep those of
-  /// 16 tokens, which one thread rounds, in cache lines of their own.
+  /// Distance between groups in `scales` and `sums`: the token count, padded so that the 16 tokens
+  /// which one thread rounds have their own cache lines.
   let step: Int
 
   var floats: UnsafePointer<Float> { unsafe values! }
 
-  /// Rounds half to even: dynamic scales are `absmax / 127` or `absmax / 448`, 1 where all is zero;
-  /// a static range is as ``InputRange`` says. What is not a number stays so: its scale is not a
-  /// number either. Sources: vLLM's per-token kernels, DeepSeek-V3 for groups.
+  /// Rounds half to even. Dynamic scales are `absmax / 127` or `absmax / 448`, 1 where all values
+  /// are zero; a static range is applied as ``InputRange`` says. A NaN input gives a NaN scale.
+  /// Sources: vLLM's per-token kernels, DeepSeek-V3 for groups.
   init(
     _ x: UnsafePointer<Float>, tokens t: Int, columns k: Int, as rounding: InputRounding?,
     factors: Factors = .floats, on compute: Compute
@@ -60,7 +61,7 @@ import CNibble
     let sumCount = group.map { (k + $0 - 1) / $0 * step } ?? 0
     let floatBytes = group == nil ? (t * k * 4 + 63) / 64 * 64 : 0
     let scaleBytes = (k + span - 1) / span * step * 4
-    // The codes of one row at a time when floats are wanted.
+    // When floats are wanted, the codes of one row at a time.
     let codeBytes = (group == nil ? compute.pool.threads : t) * stride
     let memory = unsafe compute.scratch.take(
       .rows, codeBytes + floatBytes + scaleBytes + sumCount * 4)
@@ -117,7 +118,7 @@ import CNibble
     unsafe scales = UnsafePointer(factorsOut)
   }
 
-  /// As the kernels over panels read them.
+  /// The inputs in the form that the panel kernels read.
   func panelInputs(groups: ProductGroups) -> nibble_inputs {
     if let codes = unsafe codes {
       return unsafe nibble_inputs(
@@ -133,7 +134,7 @@ import CNibble
     peak == 0 ? 1 : max(peak / (format == .int8 ? 127 : 448), .leastNormalMagnitude)
   }
 
-  /// Largest magnitude of all tokens; not a number when one of them is not.
+  /// Largest magnitude of all tokens; NaN when any input is NaN.
   private static func peak(
     _ x: UnsafePointer<Float>, tokens t: Int, columns k: Int, on compute: Compute
   ) -> Float {

@@ -1,6 +1,6 @@
 import CNibble
 
-/// Rounds one row of a weight, group by group.
+/// Quantizes one row of a weight, group by group.
 struct RowRounding {
   let scheme: WeightScheme
   let columns: Int
@@ -14,7 +14,7 @@ struct RowRounding {
     grid = scheme.grid(outputs: rows, inputs: columns)
   }
 
-  /// Whether a scale is shared by several rows, so that it must be known before any is rounded.
+  /// Whether several rows share a scale, which is then computed before any of them is rounded.
   var sharesScales: Bool {
     switch scheme.granularity {
     case .channel, .group: false
@@ -22,14 +22,14 @@ struct RowRounding {
     }
   }
 
-  /// Bytes of one row of codes.
+  /// Bytes per row of codes.
   var codeBytes: Int { columns * scheme.bits / 8 }
 
-  /// Raises each group's peak to the largest magnitude in this row.
+  /// Raises the peak of each group to the largest magnitude in this row.
   ///
   /// - Parameters:
   ///   - x: `[columns]`.
-  ///   - peaks: one a group.
+  ///   - peaks: one per group.
   /// - Returns: the index of the first value of a group that is not finite, or nil.
   func measure(_ x: UnsafePointer<Float>, into peaks: UnsafeMutablePointer<Float>) -> Int? {
     for group in 0..<grid.perRow {
@@ -46,8 +46,8 @@ struct RowRounding {
   /// - Parameters:
   ///   - x: `[columns]`.
   ///   - codes: `codeBytes`, overwritten.
-  ///   - scales: one a group; overwritten unless rows share scales.
-  ///   - zeros: one a group, overwritten; nil when symmetric.
+  ///   - scales: one per group; overwritten unless rows share scales.
+  ///   - zeros: one per group, overwritten; nil when symmetric.
   /// - Returns: the index of the first value of a group that is not finite, or nil.
   func round(
     _ x: UnsafePointer<Float>, into codes: UnsafeMutableRawPointer,
@@ -106,10 +106,10 @@ struct RowRounding {
     }
   }
 
-  /// The symmetric scale of values up to `peak`.
+  /// The symmetric scale for magnitudes up to `peak`.
   func scale(peak: Float) -> Float { Self.scale(peak / scheme.largestCode, scaleFormat) }
 
-  /// The scale as it will be stored: never zero, subnormal or infinite.
+  /// The scale as it is stored: never zero, subnormal or infinite.
   static func scale(_ exact: Float, _ format: FloatFormat) -> Float {
     guard exact > 0 else { return 1 }
     let smallest: Float = format == .f16 ? 0x1p-14 : .leastNormalMagnitude
@@ -125,7 +125,7 @@ struct RowRounding {
     low = min(low, 0)
     high = max(high, 0)
     let least = -Float(1 << (bits - 1))
-    // Halves first, so that the width of the widest range stays finite.
+    // Halved first, so that the width of the widest range stays finite.
     let scale = scale((high / 2 - low / 2) / Float((1 << bits) - 1) * 2, format)
     let zero = (least - low / scale).rounded(.toNearestOrEven)
     return (scale, Int32(min(max(zero, least), -least - 1)))

@@ -1,21 +1,22 @@
 import CNibble
 
-/// How the range of the values that share a scale is chosen.
+/// How the range that a scale covers is chosen.
 public enum ScaleSearch: Hashable, Sendable, Codable {
-  /// The extremes: nothing is cut off.
+  /// Minimum and maximum: nothing is clipped.
   case extremes
-  /// Both ends multiplied by `1, 1 - 1/50, ...`, `steps` of them; the least
-  /// `Σ importance · (w - ŵ)²` wins, the first on ties.
+  /// Both extremes multiplied by `1, 1 - 1/50, ...`, `steps` candidates in all. The candidate with
+  /// the least `Σ importance · (w - ŵ)²` wins, the first on ties.
   case shrink(steps: Int)
-  /// Values cut off at `absmax · (1 - i/20)`, i in 0..<10; the least squared error of the group's
-  /// share of the outputs, `d H dᵀ`, wins. Source: AWQ, arXiv 2306.00978, `auto_clip`.
+  /// Clipping at `absmax · (1 - i/20)`, i in 0..<10. The candidate with the least squared output
+  /// error of the group, `d H dᵀ` with `d = w - ŵ`, wins. Source: AWQ, arXiv 2306.00978,
+  /// `auto_clip`.
   case clip
 }
 
-/// How a weight becomes codes.
+/// How a weight is quantized: its scheme and how its scales are found.
 public struct WeightRounding: Hashable, Sendable {
   public var scheme: WeightScheme
-  /// What scales are rounded to before codes are computed.
+  /// Format to which scales are rounded before codes are computed.
   public var scaleFormat: FloatFormat
   public var search: ScaleSearch
 
@@ -26,7 +27,7 @@ public struct WeightRounding: Hashable, Sendable {
   }
 }
 
-/// Finds the scale of values that share one.
+/// Finds the scale of a group of values.
 struct ScaleFinder {
   let scheme: WeightScheme
   let scaleFormat: FloatFormat
@@ -94,7 +95,7 @@ struct ScaleFinder {
         w, importance, count, grid.scale, grid.zero, lowestCode, highestCode)
   }
 
-  /// The scale and zero point of a range that holds 0.
+  /// The scale and zero point of a range that contains 0.
   private func grid(_ low: Float, _ high: Float) -> (scale: Float, zero: Int32) {
     guard scheme.hasZeroPoints else {
       return (
@@ -102,7 +103,7 @@ struct ScaleFinder {
       )
     }
     let least = Float(lowestCode)
-    // Halves first, so that the width of the widest range stays finite.
+    // Halved first, so that the width of the widest range stays finite.
     let scale = RowRounding.scale(
       (high / 2 - low / 2) / Float((1 << scheme.bits) - 1) * 2, scaleFormat)
     let zero = (least - low / scale).rounded(.toNearestOrEven)

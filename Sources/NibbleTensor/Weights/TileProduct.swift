@@ -1,10 +1,10 @@
 import CNibble
 
-/// How values lie in the processor's tiles (AMX): a tile is 16 rows of 64 bytes.
+/// Layout of values in the processor's tiles (AMX): a tile is 16 rows of 64 bytes.
 enum TileLayout: Hashable, Sendable {
   /// int8 codes: products and sums are exact.
   case codes
-  /// Floats as bfloat16 parts that add up to them: one part rounds, three are exact.
+  /// Floats as a sum of bfloat16 parts: one part rounds, three are exact.
   case floats(parts: Int)
 
   /// Bytes of 16 rows of `k` values.
@@ -18,16 +18,15 @@ enum TileLayout: Hashable, Sendable {
   /// Bytes of `rows` rows of `k` values.
   func bytes(_ rows: Int, _ k: Int) -> Int { (rows + 15) / 16 * step(k) }
 
-  /// Rows of inputs whose products are computed together: few enough that their tiles stay in the
-  /// second-level cache, 2 MiB beside AMX and 1 MiB elsewhere, and so many that each tile of a weight is
-  /// worth loading.
+  /// Rows of inputs per slab: few enough that their tiles stay in the second-level cache (2 MiB on
+  /// processors with AMX, 1 MiB elsewhere), and enough to amortize loading each tile of a weight.
   func slab(_ k: Int) -> Int {
     guard Compute.tiles == .dots else { return step(k) <= 1 << 16 ? 256 : 128 }
     return min(128, max(32, (200 << 10) / step(k) / 2 * 32))
   }
 }
 
-/// Products on the processor's tiles: both factors are packed first.
+/// Products on the processor's tiles. Both factors are packed first.
 enum TileProduct {
   /// Packs inputs into scratch memory for `use`.
   static func pack(
@@ -69,10 +68,11 @@ enum TileProduct {
     }
   }
 
-  /// `y = x · Wᵀ` of packed factors with `k` inputs; with tiles of a gate `y = silu(x · Gᵀ) · (x · Wᵀ)`.
+  /// `y = x · Wᵀ` of packed factors with `k` inputs. With tiles of a gate: `y = silu(x · Gᵀ) · (x ·
+  /// Wᵀ)`.
   ///
-  /// Sums go through memory of the thread's own: a store across cache lines to memory that no cache
-  /// holds costs as much as the products.
+  /// Sums are first written to memory of the thread: storing across cache lines to uncached memory
+  /// would cost as much as the products.
   static func run(
     _ x: UnsafeRawPointer, _ layout: TileLayout, tokens t: Int, scales: UnsafePointer<Float>?,
     _ weights: UnsafeRawPointer, _ weightLayout: TileLayout, gate: UnsafeRawPointer? = nil,
@@ -81,7 +81,7 @@ enum TileProduct {
     let (step, weightStep) = (layout.step(k), weightLayout.step(k))
     let tokensAtOnce = layout.slab(k)
     let slabs = (t + tokensAtOnce - 1) / tokensAtOnce
-    // Outputs of a task go in chunks, whose sums stay in cache until they are copied.
+    // A task computes its outputs in chunks whose sums stay in cache until they are copied.
     let chunk = 128
     let chunks = (target.outputs + chunk - 1) / chunk
     let tasksASlab = min(chunks, max(1, (4 * compute.pool.threads + slabs - 1) / slabs))
@@ -127,7 +127,7 @@ enum TileProduct {
     }
   }
 
-  /// `out = silu(x · Gᵀ) · (x · Uᵀ)` as tiles, `outStep` bytes from 16 tokens to the next; `n` outputs.
+  /// `out = silu(x · Gᵀ) · (x · Uᵀ)` as tiles, with `n` outputs; 16 tokens take `outStep` bytes.
   static func gated(
     _ x: UnsafeRawPointer, tokens t: Int, gate: UnsafeRawPointer, up: UnsafeRawPointer,
     inputs k: Int, outputs n: Int, parts: Int, weightParts: Int,
@@ -148,7 +148,7 @@ enum TileProduct {
   }
 }
 
-/// Calls `body` with a pointer to an array's element, or nil without an array.
+/// Calls `body` with a pointer to the array's elements, or nil without an array.
 func withOptionalPointer(
   _ array: [Float]?, at index: Int, _ body: (UnsafePointer<Float>?) -> Void
 ) {

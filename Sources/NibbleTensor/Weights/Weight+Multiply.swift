@@ -4,12 +4,12 @@ import COneDNN
 extension Weight {
   /// `y = x · Wᵀ`: x `[t, k]`, y `[t, n]`, overwritten.
   ///
-  /// A float weight, or one whose activations stay float, multiplies in the precision of `compute`.
-  /// int8 and int4 codes with int8 activations multiply exactly in integers, group by group where
-  /// scales change along the inputs; other codes with rounded activations are exact in either
-  /// precision but for the float sum. The arithmetic of a row does not depend on the number of
-  /// threads, nor in integers on the number of tokens; float products of up to eight tokens sum in
-  /// another order than larger ones.
+  /// A float weight, or one with float activations, multiplies in the precision of `compute`. int8
+  /// and int4 codes with int8 activations multiply exactly in integers, group by group where scales
+  /// change along the inputs. Other codes with quantized activations are exact but for the float
+  /// sum, in either precision. The arithmetic of a row does not depend on the number of threads. In
+  /// integers it does not depend on the number of tokens either; float products of up to eight
+  /// tokens add in another order than larger ones.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     PreparedWeight(self).multiply(x, into: &y, on: compute)
   }
@@ -18,7 +18,7 @@ extension Weight {
     if case .quantized(_, let rounding) = self { rounding } else { nil }
   }
 
-  /// The groups of a product in integers; nil when it is one in float.
+  /// Groups of a product in integers; nil when the product is in float.
   var integerGroups: ProductGroups? {
     guard case .quantized(let matrix, let rounding?) = self,
       case .int(_, let isSymmetric) = matrix.scheme.format, rounding.scheme.format == .int8
@@ -30,7 +30,7 @@ extension Weight {
     return groups.width < limit ? groups : nil
   }
 
-  /// Whether codes are multiplied with int8 codes.
+  /// Whether the codes are multiplied with int8 activation codes.
   public var multipliesIntegers: Bool { integerGroups != nil }
 
   /// The float product of many tokens, when scales change along the inputs.
@@ -42,7 +42,7 @@ extension Weight {
     return groups.count > 1 ? GroupedProduct(matrix: matrix, groups: groups) : nil
   }
 
-  /// The scale of each row, when codes multiply without it and the end of the product brings it back.
+  /// The scale of each row, when it is applied after the product of the codes; nil otherwise.
   var scaledRows: [Float]? {
     guard case .quantized(let matrix, _?) = self, grouped == nil,
       integerGroups?.count ?? 1 == 1
@@ -51,7 +51,7 @@ extension Weight {
     return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
   }
 
-  /// How the inputs of more than eight tokens lie in tiles; nil without tiles.
+  /// Tile layout of the inputs for more than eight tokens; nil without tiles.
   func tileLayout(on compute: Compute) -> TileLayout? {
     if let groups = integerGroups {
       guard Compute.tiles == .amx, groups.count == 1, inputRounding?.range?.zero ?? 0 == 0,
@@ -63,7 +63,7 @@ extension Weight {
     return .floats(parts: compute.parts)
   }
 
-  /// How the weight lies in tiles beside such inputs: in no more parts than hold its values.
+  /// Tile layout of the weight for such inputs: as few parts as represent its values exactly.
   func packedLayout(for inputs: TileLayout) -> TileLayout {
     guard case .floats(let parts) = inputs, case .float(let matrix) = self else { return inputs }
     switch matrix.format {
@@ -73,7 +73,7 @@ extension Weight {
     }
   }
 
-  /// Rows that are widened or packed at a time, so that scratch stays near 16 MiB.
+  /// Ranges of rows that are widened or packed at a time, which keep scratch memory near 16 MiB.
   var chunks: [Range<Int>] {
     let size = min((rows + 31) / 32 * 32, max(32, (4 << 20) / columns / 32 * 32))
     return stride(from: 0, to: rows, by: size).map { $0..<min(rows, $0 + size) }
@@ -91,7 +91,7 @@ extension Weight {
 }
 
 extension QuantizedMatrix {
-  /// The groups of inputs in which all scales of a product are constant.
+  /// Groups of inputs in which all scales of a product are constant.
   func groups(with rounding: InputRounding?) -> ProductGroups {
     ProductGroups(
       columns: columns, inputSpan: rounding?.scheme.span(inputs: columns) ?? columns,
@@ -100,7 +100,7 @@ extension QuantizedMatrix {
 }
 
 extension PreparedWeight {
-  /// `Weight.multiply`, with the panels or tiles that are there.
+  /// `Weight.multiply`, with the packed panels or tiles if there are any.
   public func multiply(_ x: Span<Float>, into y: inout MutableSpan<Float>, on compute: Compute) {
     let t = tokens(x, y.count)
     guard t > 0 else { return }
@@ -112,8 +112,8 @@ extension PreparedWeight {
     }
   }
 
-  /// Products of one `x` with three weights, whose inputs are rounded and packed once when they can
-  /// be.
+  /// Products of one `x` with three weights. The inputs are rounded and packed once where the
+  /// weights allow it.
   public static func multiply(
     _ x: Span<Float>, by weights: (PreparedWeight, PreparedWeight, PreparedWeight),
     into first: inout MutableSpan<Float>, _ second: inout MutableSpan<Float>,
@@ -173,7 +173,7 @@ extension PreparedWeight {
     }
   }
 
-  /// Products with weights that read alike: one batch of tasks when all of them have panels.
+  /// Products with weights of the same input rounding: one batch of tasks when all have panels.
   private static func multiply(
     _ inputs: borrowing ProductInputs,
     _ weights: [(weight: PreparedWeight, y: UnsafeMutablePointer<Float>)], on compute: Compute
@@ -197,7 +197,7 @@ extension PreparedWeight {
       && panels?.groups == other.panels?.groups
   }
 
-  /// Rows of `x`; its count and that of the results are held against the shape.
+  /// Number of rows of `x`; checks its count and that of the results against the shape.
   func tokens(_ x: Span<Float>, _ results: Int) -> Int {
     let (n, k) = (weight.rows, weight.columns)
     precondition(x.count.isMultiple(of: k), "\(x.count) values are not rows of \(k)")
@@ -205,7 +205,7 @@ extension PreparedWeight {
     return n > 0 ? x.count / k : 0
   }
 
-  /// The product over panels, when they are there and suit the number of tokens.
+  /// The product over panels; nil when there are none or they do not suit the number of tokens.
   private func panelJob(
     for inputs: borrowing ProductInputs, _ part: Range<Int>, _ y: UnsafeMutablePointer<Float>,
     stride: Int
@@ -231,7 +231,8 @@ extension PreparedWeight {
     }
   }
 
-  /// The products of some rows, from a multiple of 16 on, of more than `Compute.stepTokens` tokens.
+  /// The products of some rows, which start at a multiple of 16, for more than `Compute.stepTokens`
+  /// tokens.
   func multiply(
     _ inputs: borrowing ProductInputs, _ part: Range<Int>, into y: UnsafeMutablePointer<Float>,
     stride: Int, on compute: Compute
@@ -245,7 +246,7 @@ extension PreparedWeight {
       columnScales: weight.scaledRows.map { Array($0[part]) })
     if let x = unsafe inputs.tiles, let layout = inputs.layout {
       let packed = weight.packedLayout(for: layout)
-      // The tiles of codes are their panels.
+      // For codes, tiles and panels have the same layout.
       let codes = layout == .codes ? panels ?? panels(of: part, on: compute) : nil
       let weights =
         unsafe codes.map {
@@ -266,7 +267,7 @@ extension PreparedWeight {
     }
   }
 
-  /// A product in integers with some rows of a weight that is not packed.
+  /// An integer product with some rows of a weight that is not packed.
   private func multiplyUnpacked(
     _ inputs: borrowing RoundedInputs, _ part: Range<Int>, _ target: ProductTarget,
     on compute: Compute
@@ -281,8 +282,8 @@ extension PreparedWeight {
     PanelProduct.run(inputs, [job], on: compute)
   }
 
-  /// Panels of some rows of a weight that multiplies in integers, for one product; nil when its groups
-  /// do not fit.
+  /// Panels of some rows of an integer weight, for one product; nil when panels cannot hold its
+  /// groups.
   private func panels(of part: Range<Int>, on compute: Compute) -> WeightPanels? {
     guard let groups = weight.integerGroups,
       WeightPanels.hold(groups, columns: weight.columns)
@@ -290,7 +291,8 @@ extension PreparedWeight {
     return weight.rows(part).panels(groups, on: compute)
   }
 
-  /// The tiles of some rows, from a multiple of 16 on: packed into scratch when they are not there.
+  /// The tiles of some rows, which start at a multiple of 16: packed into scratch memory when
+  /// needed.
   func tiles(
     of part: Range<Int>, _ layout: TileLayout, in use: Scratch.Use, on compute: Compute
   ) -> UnsafeRawPointer {
@@ -307,7 +309,7 @@ extension PreparedWeight {
 }
 
 extension Weight {
-  /// The product with codes or floats where they lie.
+  /// The product with codes or floats read in place.
   fileprivate func multiplyInPlace(
     _ inputs: borrowing RoundedInputs, into y: UnsafeMutablePointer<Float>, stride: Int? = nil,
     on compute: Compute
@@ -317,7 +319,7 @@ extension Weight {
     compute.ranges(of: n, grain: 64) { part, _ in
       switch self {
       case .float(let matrix):
-        // So few rows at a time that they stay in the first-level cache while all tokens read them.
+        // Few enough rows to stay in the first-level cache while all tokens read them.
         let rowsAtOnce = t == 1 ? part.count : max(1, 16384 / matrix.rowBytes)
         unsafe matrix.bytes.withUnsafeBytes { bytes in
           for row in Swift.stride(from: part.lowerBound, to: part.upperBound, by: rowsAtOnce) {
@@ -340,17 +342,17 @@ extension Weight {
   }
 }
 
-/// Where a product goes: `outputs` columns of rows that are `stride` floats apart.
+/// Destination of a product: `outputs` columns of rows that are `stride` floats apart.
 @safe struct ProductTarget {
   var y: UnsafeMutablePointer<Float>
   var stride: Int
   var outputs: Int
-  /// `[outputs]`, or nil for 1.
+  /// `[outputs]`; nil stands for 1.
   var columnScales: [Float]?
 }
 
-/// The inputs of products with weights that round them alike: after the activation scheme, and as
-/// tiles when there are more than eight tokens.
+/// The inputs of products with weights of the same input rounding: quantized as their scheme says,
+/// and packed as tiles for more than eight tokens.
 @safe struct ProductInputs: ~Copyable {
   let rounded: RoundedInputs
   let layout: TileLayout?

@@ -1,7 +1,7 @@
-/// The matrix of a linear layer, `[n, k]`, as it is stored: products read it in place.
+/// The matrix of a linear layer, `[n, k]`, as stored. Products read it in place.
 public enum Weight: Sendable {
   case float(FloatMatrix)
-  /// Codes, and how the inputs are rounded when the layer runs.
+  /// Codes, and the rounding of the layer's inputs at run time; nil inputs stay float.
   case quantized(QuantizedMatrix, inputs: InputRounding?)
 
   /// Outputs `n`.
@@ -33,7 +33,7 @@ public enum Weight: Sendable {
     }
   }
 
-  /// Some rows as floats; `unscaled` leaves one scale a row to the caller.
+  /// Some rows as floats. With `unscaled`, per-row scales are left to the caller.
   func widen(
     _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
   ) {
@@ -48,7 +48,7 @@ public enum Weight: Sendable {
     }
   }
 
-  /// Gives the mapped pages of one float row that was read by itself back to the system.
+  /// Gives the mapped pages of one float row, read by itself, back to the system.
   public func release(row: Int) {
     if case .float(let matrix) = self { matrix.release(row: row) }
   }

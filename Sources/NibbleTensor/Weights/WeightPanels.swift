@@ -1,10 +1,10 @@
 import CNibble
 
-/// A quantized weight as products read it: cut into panels of 16 outputs whose codes lie in the order
-/// in which a dot product of four int8 pairs takes them, scales and zero points beside them.
+/// A quantized weight packed for the kernels: panels of 16 outputs, with codes in the order in
+/// which a dot product of four int8 pairs reads them, and scales and zero points beside them.
 ///
-/// As large as the codes themselves, read from start to end once a product, and held by one kernel
-/// for each instruction set (CNibble/sets). What the codes were read from can be released.
+/// As large as the codes, read from start to end once per product. Every instruction set
+/// (CNibble/sets) has a kernel for them. The memory of the original codes can be released.
 @safe final class WeightPanels: @unchecked Sendable {
   // Sendable by hand: written only by init.
   let matrix: QuantizedMatrix
@@ -14,15 +14,15 @@ import CNibble
   private let zeros: [Int8]
   private let sums: [Int32]
 
-  /// Outputs of a panel.
+  /// Outputs per panel.
   static let height = 16
 
-  /// Whether a weight whose scales are constant in such groups can lie in panels.
+  /// Whether panels can hold a weight whose scales are constant in these groups.
   static func hold(_ groups: ProductGroups, columns: Int) -> Bool {
     groups.count == 1 || groups.width.isMultiple(of: 8)
   }
 
-  /// - Parameter inputZero: whether inputs have a zero point, which needs the sums of codes.
+  /// - Parameter inputZero: whether inputs have a zero point, so that sums of the codes are needed.
   init(_ matrix: QuantizedMatrix, _ groups: ProductGroups, inputZero: Bool, on compute: Compute) {
     let (n, k, height) = (matrix.rows, matrix.columns, Self.height)
     precondition(Self.hold(groups, columns: k), "panels of groups of \(groups.width)")
@@ -49,7 +49,7 @@ import CNibble
     let step = nibble_panel_bytes(1, k, format)
     let rowBytes = k * matrix.scheme.bits / 8
     let out = unsafe codes
-    // As many rows as are decompressed together where they are compressed.
+    // Compressed rows are read in the bands in which they are decompressed.
     compute.ranges(of: panels, grain: CompressedRows.band / height) { part, _ in
       let rows = part.lowerBound * height..<min(part.upperBound * height, n)
       let codes = matrix.codes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
@@ -99,7 +99,7 @@ import CNibble
     }
   }
 
-  /// Calls `body` with what the kernels read.
+  /// Calls `body` with the struct that the kernels read.
   func withPanels(_ body: (UnsafePointer<nibble_panels>) -> Void) {
     unsafe scales.withUnsafeBufferPointer { scales in
       unsafe zeros.withUnsafeBufferPointer { zeros in
@@ -116,7 +116,7 @@ import CNibble
     }
   }
 
-  /// Some rows as floats, `[rows, k]`; `unscaled` leaves the scales out.
+  /// Some rows as floats, `[rows, k]`. With `unscaled`, the scales are left out.
   func decode(_ part: Range<Int>, into out: UnsafeMutablePointer<Float>, unscaled: Bool) {
     unsafe withPanels {
       unsafe nibble_panels_decode($0, part.lowerBound, part.count, out, unscaled ? 1 : 0)
