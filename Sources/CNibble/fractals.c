@@ -62,7 +62,7 @@ static const uint8_t SIX_BITS[17] = {37, 21, 53, 13, 45, 29, 61, 3,  35,
 static const uint16_t NINE_BITS[15] = {23, 279, 151, 407, 87,  343, 215, 471,
                                        55, 311, 183, 439, 119, 375, 247};
 
-/// What a dictionary's entries are written as, entry 0 left out: it is written in runs.
+/// The code of each dictionary entry but entry 0, which is written in runs.
 static size_t entry_codes(int high, uint16_t *code, uint8_t *bits) {
   size_t entry = 1;
   if (high) {
@@ -85,7 +85,7 @@ static uint16_t literal_code(uint8_t byte) {
 typedef struct {
   uint8_t zero;
   int high;
-  /// Code of each byte; that of `zero` is a run of one.
+  /// Code of each byte; that of `zero` is for a run of one.
   uint16_t code[256];
   uint8_t bits[256];
 } coder;
@@ -98,7 +98,7 @@ static void fill_coder(coder *c, const uint8_t *dictionary, int high) {
     c->code[b] = literal_code((uint8_t)b);
     c->bits[b] = LITERAL_BITS;
   }
-  // From the last on: of a byte that stands twice the first counts.
+  // From the last entry to the first, so that the first counts when a byte stands twice.
   for (size_t e = entries; e-- > 1;) {
     c->code[dictionary[e]] = code[e];
     c->bits[dictionary[e]] = bits[e];
@@ -109,7 +109,8 @@ static void fill_coder(coder *c, const uint8_t *dictionary, int high) {
   c->high = high;
 }
 
-/// The exclusive or of the bytes at even positions in the low byte, of those at odd ones above it.
+/// The exclusive or of the bytes at even positions in the low byte, and of those at odd positions
+/// in the byte above it.
 static uint64_t exclusive_sum(const uint8_t *x, size_t length) {
   uint64_t folded = 0;
   for (size_t i = 0; i < length; i += 8) {
@@ -123,13 +124,13 @@ static uint64_t exclusive_sum(const uint8_t *x, size_t length) {
 
 // MARK: encoding
 
-/// A packet of at most `window` bytes; returns how many it holds, and its bits.
+/// Encodes one packet of at most `window` bytes; returns how many bytes it holds, and its bits.
 static inline size_t encode_low(const coder *c, const uint8_t *p, size_t window, uint64_t *packet,
                                 size_t *used) {
   uint64_t word = 0;
   size_t i = 0, at = 0;
   while (i < window) {
-    // Without a branch on the data, which no processor could foresee.
+    // Without a branch on the data, which no processor could predict.
     size_t pair = (p[i] == c->zero) & (i + 1 < window) & (p[i + 1] == c->zero);
     uint64_t code = pair ? 4 : c->code[p[i]];
     size_t bits = c->bits[p[i]];
@@ -143,7 +144,7 @@ static inline size_t encode_low(const coder *c, const uint8_t *p, size_t window,
   return i;
 }
 
-/// The same with longer runs: the longest code that is no longer than the run, and that fits.
+/// The same with longer runs: the largest run length that is no longer than the run and fits.
 static size_t encode_high(const coder *c, const uint8_t *p, size_t window, uint64_t *packet,
                           size_t *used) {
   static const uint8_t run_codes[5] = {0, 0, 4, 2, 6};
@@ -166,8 +167,8 @@ static size_t encode_high(const coder *c, const uint8_t *p, size_t window, uint6
   return i;
 }
 
-/// One engine's stream of `length` bytes, with one more to read behind them; returns its bytes, or 0
-/// when the block must bypass.
+/// Encodes `length` bytes as one engine's stream; one more byte must be readable behind them.
+/// Returns the stream's bytes, or 0 when the block must be stored uncompressed.
 static size_t encode_stream(const coder *c, const uint8_t *x, size_t length,
                             const uint8_t *dictionary, uint8_t *out) {
   size_t start = c->high ? 4 : 2;
@@ -202,7 +203,7 @@ static size_t encode_stream(const coder *c, const uint8_t *x, size_t length,
       memcpy(out + bytes, &packet, 8);
       return bytes + (used + 7) / 8;
     }
-    // What is left of a packet that ends early, or that END does not fit in, is ones.
+    // The unused bits of a packet that ends early, or that END does not fit in, are ones.
     if ((last || i < CHUNK) && used < 64) packet |= ~0ull << used;
     memcpy(out + bytes, &packet, 8);
     bytes += 8;
@@ -229,7 +230,7 @@ size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t 
     if (sizes[e] == 0) {
       for (size_t i = 0; i < length; i += UNIT * ENGINES)
         for (size_t f = 0; f < ENGINES; f++)
-          // Unit i of engine f: its share's bytes in the order of its chunks.
+          // Unit i of engine f: the bytes of its stream, in the order of its chunks.
           memcpy(out + i + f * UNIT,
                  block + (i / ENGINES) / CHUNK * CHUNK * ENGINES + f * CHUNK +
                      (i / ENGINES) % CHUNK,
@@ -250,13 +251,13 @@ size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t 
 // MARK: decoding
 
 typedef struct {
-  /// 64 and more where a code stands for nothing.
+  /// Bits of the code; 64 or more when it is not a valid code.
   uint8_t bits;
   uint8_t count;
   uint8_t value;
 } symbol;
 
-/// END, and what no code is: longer than any packet.
+/// Length that END and invalid codes have in the table: longer than any packet.
 enum { NO_CODE = 255 };
 
 static void put(symbol *table, uint32_t code, symbol s) {
@@ -280,7 +281,7 @@ static void fill_symbols(symbol *table, const uint8_t *dictionary, int high) {
   for (size_t e = 1; e < entries; e++) put(table, code[e], (symbol){bits[e], 1, dictionary[e]});
 }
 
-/// What a stream is read with: the codes of the dictionary that the last one had.
+/// Decoder state: the dictionary of the last stream and its decoding table.
 typedef struct {
   uint8_t dictionary[36];
   int filled;
@@ -303,7 +304,8 @@ static int read_header(reader *r, const uint8_t *stream, size_t length, int high
   return NIBBLE_BLOCK_WHOLE;
 }
 
-/// One engine's stream. The buffer holds 8 bytes beyond `bytes`, and `out` 8 beyond `length`.
+/// Decodes one engine's stream. The buffer holds 8 bytes beyond `bytes`, and `out` 8 beyond
+/// `length`.
 static int decode_stream(reader *r, const uint8_t *stream, size_t bytes, size_t length, int high,
                          uint8_t *out) {
   if (bytes < HEADER) return NIBBLE_BLOCK_TRUNCATED;
@@ -311,7 +313,7 @@ static int decode_stream(reader *r, const uint8_t *stream, size_t bytes, size_t 
   if (fault != NIBBLE_BLOCK_WHOLE) return fault;
   size_t at = HEADER, done = 0;
   while (done < length) {
-    // The last packet may be cut to whole bytes; what follows it in the buffer is not END.
+    // The last packet may be cut to whole bytes; the bytes behind it in the buffer are not END.
     if (at >= bytes) return NIBBLE_BLOCK_TRUNCATED;
     uint64_t packet;
     memcpy(&packet, stream + at, 8);
@@ -321,13 +323,13 @@ static int decode_stream(reader *r, const uint8_t *stream, size_t bytes, size_t 
     while (i < window) {
       symbol s = r->table[packet & 4095];
       if (s.bits > left) break;
-      // More than the code stands for; what follows overwrites it.
+      // Writes more bytes than the code stands for; the next codes overwrite the rest.
       memset(p + i, s.value, high ? 9 : 2);
       i += s.count;
       packet >>= s.bits;
       left -= s.bits;
     }
-    // It ends early where all that is left is ones, too few for a code.
+    // A packet may end early only if its remaining bits are ones, too few for a code.
     if (i > window || i == 0) return NIBBLE_BLOCK_CODE;
     if (i < window && (left >= LITERAL_BITS || packet != (1ull << left) - 1))
       return NIBBLE_BLOCK_CODE;
@@ -361,7 +363,7 @@ int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, i
                data + i + f * UNIT, UNIT);
     return NIBBLE_BLOCK_WHOLE;
   }
-  // A stream is shorter than its share but for its last packet and END.
+  // Only the last packet and END can make a stream longer than the bytes it decodes to.
   if (bytes > length + ENGINES * UNIT) return NIBBLE_BLOCK_HEADER;
   uint8_t stream[STREAM + 2 * UNIT + 8], output[STREAM + 9];
   reader r = {.filled = 0};

@@ -17,7 +17,7 @@ extern const nibble_kernels nibble_amx;
 extern const nibble_kernels nibble_neon;
 #endif
 
-/// Slowest first: the last that runs is the one to use.
+/// Slowest first: the last one that runs here is the best.
 static const nibble_kernels *const sets[] = {
     &nibble_plain,
 #if defined(__x86_64__)
@@ -55,7 +55,7 @@ static const nibble_kernels *choose(void) {
 }
 
 const nibble_kernels *nibble_kernels_here(void) {
-  // Threads that come first together choose the same.
+  // Threads that race here choose the same set.
   static _Atomic(const nibble_kernels *) chosen;
   const nibble_kernels *kernels = atomic_load_explicit(&chosen, memory_order_acquire);
   if (!kernels) {
@@ -90,7 +90,7 @@ double nibble_peak_f32(size_t rounds) { return nibble_kernels_here()->peak_f32(r
 double nibble_peak_bf16(size_t rounds) { return nibble_kernels_here()->peak_bf16(rounds); }
 double nibble_peak_int8(size_t rounds) { return nibble_kernels_here()->peak_int8(rounds); }
 
-// MARK: how data lie, the same for every set
+// MARK: data layout, the same for every set
 
 size_t nibble_panel_bytes(size_t rows, size_t columns, int format) {
   return (rows + PANEL - 1) / PANEL * panel_tiles(columns) * (format == NIBBLE_INT4 ? 512 : 1024);

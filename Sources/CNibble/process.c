@@ -23,7 +23,7 @@ void nibble_use_large_pages(void *memory, size_t bytes) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   const size_t first = ((size_t)memory + page - 1) / page * page;
   const size_t end = ((size_t)memory + bytes) / page * page;
-  // What is left is advice: where the system does not take it, pages stay small.
+  // Only advice: where the system ignores it, pages stay small.
   if (first < end) madvise((void *)first, end - first, MADV_HUGEPAGE);
 #else
   (void)memory, (void)bytes;

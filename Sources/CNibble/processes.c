@@ -6,7 +6,7 @@
 
 int nibble_processes_join(int *rank, int *count) {
   int level = 0;
-  // Only the thread that joins talks to the others.
+  // Only the thread that joins communicates with the other processes.
   if (MPI_Init_thread(0, 0, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS) return 0;
   return MPI_Comm_rank(MPI_COMM_WORLD, rank) == MPI_SUCCESS &&
          MPI_Comm_size(MPI_COMM_WORLD, count) == MPI_SUCCESS;

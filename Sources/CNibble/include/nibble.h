@@ -6,8 +6,8 @@
 
 /// The loops of Nibble. Buffers never overlap unless a comment says so, have any alignment, and are
 /// row-major. Every function gives the same bits on every instruction set, unless a comment says
-/// otherwise: sums run in sixteen lanes that are folded in a fixed order, and products are not fused into
-/// sums. Which set runs: nibble_kernels.h.
+/// otherwise: sums run in sixteen lanes that are folded in a fixed order, and products are not
+/// fused into sums. nibble_kernels.h chooses the instruction set.
 
 // MARK: number formats (loops/formats.h)
 
@@ -31,18 +31,18 @@ void nibble_minmax(const float *x, size_t count, float *low, float *high);
 /// codes[i] = clamp(round_half_even(x[i] / scale) + zero, low, high); |x / scale| < 2^22.
 void nibble_round_int(const float *x, int8_t *codes, size_t count, float scale, int zero, int low,
                       int high);
-/// int8 codes -127...127 of each `group` neighbouring values, with a scale of their own: absmax / 127, 1
-/// of zeros, NaN where one of them is. Scales, and sums of the codes unless null, are `step`
-/// apart.
+/// int8 codes -127...127 with one scale per group of `group` neighbouring values: absmax / 127, 1
+/// for a group of zeros, NaN if the group holds a NaN. `step` is the distance between the scales of
+/// two groups, and between the sums of their codes unless `sums` is null.
 void nibble_round_groups(const float *x, size_t count, size_t group, int8_t *codes, float *scales,
                          int32_t *sums, size_t step);
 /// codes[i] = e4m3(x[i] / scale), clamped.
 void nibble_round_e4m3(const float *x, uint8_t *codes, size_t count, float scale);
 /// out[i] = (codes[i] - zero) * scale
 void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale, int zero);
-/// Two codes a byte, the first in the low nibble, stored as code + 8; count is even.
+/// Two codes per byte, the first in the low nibble, stored as code + 8; count is even.
 void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale, int zero);
-/// Rounds the columns of one row in order, each error passed on to the later ones: for j in order
+/// Rounds the columns of one row in order, each error carried to the later ones: for j in order
 ///   target = w[j] + carry[j] / r[j, j];  code = clamp(round_half_even(target / scale[j]) + zero[j])
 ///   error[j] = w[j] - (code - zero[j]) * scale[j];  carry[l] += error[j] * r[j, l] for l > j
 /// r is upper triangular, rows of r_stride floats; zero may be null. codes in low...high.
@@ -52,7 +52,7 @@ void nibble_round_feedback_int(const float *w, float *carry, const float *r, siz
 /// The same with E4M3 codes.
 void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r, size_t r_stride,
                                 size_t count, const float *scale, uint8_t *codes, float *error);
-/// The targets of the loop above when nothing is rounded: out[j] = w[j] + carry[j] / r[j, j]. Changes
+/// The targets of the loop above without rounding: out[j] = w[j] + carry[j] / r[j, j]. Changes
 /// carry.
 void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t r_stride,
                             size_t count, float *out);
@@ -65,7 +65,7 @@ float nibble_grid_error_e4m3(const float *w, const float *importance, size_t cou
 ///   d [count]  overwritten with rounded w - w
 float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,
                              float scale, int zero, int low, int high, float *d);
-/// out[i] = the code, -8...7, of those two a byte; count is even.
+/// Unpacks codes -8...7 that are stored two per byte; count is even.
 void nibble_unpack_int4(const uint8_t *codes, int8_t *out, size_t count);
 /// Sum of (a - b)^2 and of a^2, in double.
 void nibble_error_energy(const float *a, const float *b, size_t count, double *error,
@@ -73,14 +73,14 @@ void nibble_error_energy(const float *a, const float *b, size_t count, double *e
 
 // MARK: statistics (loops/statistics.h)
 
-/// Of columns first...first+count of x [tokens, stride]: smallest and largest value, sum of |x| and of
-/// x^2, merged into what the arrays [count] hold. Sums run in float over 32 tokens, then in double.
+/// For columns first...first+count of x [tokens, stride]: minimum, maximum, sum of |x| and of x^2,
+/// merged into the arrays [count]. Sums run in float over 32 tokens, then in double.
 void nibble_column_statistics(const float *x, size_t tokens, size_t stride, size_t count, float *low,
                               float *high, double *magnitude, double *energy);
 /// max over i of |x[i]| * factor[i]
 float nibble_scaled_peak(const float *x, const float *factor, size_t count);
 /// sum of weight[j] * e[j]^2, where e is the error of x[j] * factor[j] rounded to the codes
-/// -largest...largest of the row's own scale.
+/// -largest...largest with the row's own scale.
 double nibble_rounding_energy(const float *x, const float *factor, const float *weight,
                               size_t count, float largest);
 /// y[i] *= factor[i]
@@ -88,11 +88,11 @@ void nibble_multiply(float *y, const float *factor, size_t count);
 
 // MARK: products with one row (loops/dot.h)
 
-/// y[r] = sum over k of x[k] * w[r * columns + k], for rows of w. w as named.
+/// y[r] = sum over k of x[k] * w[r * columns + k]; w in the format that the name says.
 void nibble_matvec_f32(const float *x, const void *w, float *y, size_t columns, size_t rows);
 void nibble_matvec_f16(const float *x, const void *w, float *y, size_t columns, size_t rows);
 void nibble_matvec_bf16(const float *x, const void *w, float *y, size_t columns, size_t rows);
-/// One row in groups of `group` columns, the last perhaps shorter: sums[g] = sum over k in g of
+/// One row in groups of `group` columns; the last may be shorter: sums[g] = sum over k in g of
 /// (x[k] - zero) * w[k], exactly. group < 131072, or 65536 with a zero.
 void nibble_group_sums_s8(const int8_t *x, const int8_t *w, int32_t *sums, size_t columns,
                           size_t group, int zero);
@@ -103,9 +103,9 @@ float nibble_dot_f32(const float *a, const float *b, size_t count);
 
 enum {
   NIBBLE_TILES_DOTS = 1,  // AVX-512's dot product of bfloat16: floats in one part, no integers
-  NIBBLE_TILES_AMX = 2,   // AMX, which the kernel is asked for once
+  NIBBLE_TILES_AMX = 2,   // AMX, for which the system's kernel is asked once
 };
-/// On what this processor and kernel multiply tiles; 0 when they do not.
+/// The instructions for tile products here: NIBBLE_TILES_DOTS, NIBBLE_TILES_AMX, or 0 for none.
 int nibble_tile_products(void);
 /// Bytes that pack_a or pack_b writes for `rows` rows of `row_bytes` bytes: whole tiles of 16 rows
 /// by 64 bytes, missing rows and bytes zero.
@@ -115,23 +115,24 @@ void nibble_pack_a(const void *in, void *out, size_t rows, size_t row_bytes);
 /// The same tiles with their 4-byte units transposed, as the second operand of a tile product.
 void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes);
 /// Floats as bfloat16 tiles of 32 columns, in 1 to 3 parts, one tile after the other: the nearest
-/// bfloat16, the nearest of what is left, and again. Three parts hold a float exactly, from 2^-110 to
-/// the largest bfloat16. `parts` times the packed bytes of 2 * columns; rows of `in` are `stride`
-/// floats apart.
+/// bfloat16, the nearest of the remainder, and again. Three parts hold a float exactly, from 2^-110
+/// to the largest bfloat16. Writes `parts` times the packed bytes of 2 * columns; rows of `in` are
+/// `stride` floats apart.
 void nibble_pack_a_floats(const float *in, void *out, size_t rows, size_t columns, size_t stride,
                           int parts);
 void nibble_pack_b_floats(const float *in, void *out, size_t rows, size_t columns, int parts);
-/// As pack_b_floats of the transpose: in [depth, columns]; out_step bytes from 16 columns to the next.
+/// pack_b_floats of the transpose: in [depth, columns]; each 16 columns take out_step bytes.
 void nibble_pack_b_columns(const float *in, void *out, size_t depth, size_t columns,
                            size_t out_step, int parts);
-/// Transposes the 4-byte units of each of `bytes` bytes of tiles: packed b becomes packed a.
+/// Transposes the 4-byte units of each tile in `bytes` bytes: packed b becomes packed a.
 void nibble_turn_tiles(const void *in, void *out, size_t bytes);
 /// y[m, n] = row_scale[m] * column_scale[n] * sum over k of a[m, k] * b[n, k]; a null scale is 1.
-/// a, b packed by pack_a and pack_b, `depth` values a row before padding; y has y_stride floats a
-/// row. b_step is the bytes from 16 rows of b to the next 16, more than depth needs when b was packed
-/// longer. floats: a in 1 or 3 parts, b in 1 to as many; products of one part are exact, of three
-/// within 2^-24 of the product; pairs accumulate in float; subnormals count as zero. Without AMX one
-/// part only. s8: exact in int32, depth < 131072; AMX only.
+/// a, b are packed by pack_a and pack_b, `depth` values per row before padding; y has y_stride
+/// floats per row. b_step is the distance in bytes between groups of 16 rows of b, more than depth
+/// needs when b was packed longer. floats: a in 1 or 3 parts, b in 1 to as many. Products of one
+/// part are exact, those of three within 2^-24 of the product; pairs accumulate in float;
+/// subnormals count as zero. Without AMX one part only. s8: exact in int32, depth < 131072; AMX
+/// only.
 void nibble_tiles_floats(const void *a, const void *b, float *y, size_t m, size_t n, size_t depth,
                          int a_parts, int b_parts, size_t b_step, size_t y_stride,
                          const float *row_scale, const float *column_scale);
@@ -139,22 +140,22 @@ void nibble_tiles_s8(const void *a, const void *b, float *y, size_t m, size_t n,
                      size_t b_step, size_t y_stride, const float *row_scale,
                      const float *column_scale);
 /// out[m, n] = silu(sum over k of a[m, k] * gate[n, k]) * sum over k of a[m, k] * up[n, k], written
-/// as pack_a_floats would in a_parts: `out` stands at the tile of the first column, out_step bytes
-/// from 16 rows to the next 16.
+/// as by pack_a_floats in a_parts. `out` points at the tile of the first column; each 16 rows take
+/// out_step bytes.
 void nibble_tiles_gated(const void *a, const void *gate, const void *up, void *out, size_t m,
                         size_t n, size_t depth, int a_parts, int b_parts, size_t b_step,
                         size_t out_step);
-/// out[i, c] = exp(scale * (scores[i, c] - max)) as pack_a_floats would write [m, columns], where row
-/// i sees the last `window` of its first seen + i columns and is zero elsewhere; factors[i] = 1 / sum
-/// of the row. scores aligned to 64 bytes, stride and columns multiples of 32.
+/// out[i, c] = exp(scale * (scores[i, c] - max)), written as by pack_a_floats for [m, columns]. Row
+/// i sees the last `window` of its first seen + i columns and is zero elsewhere; factors[i] = 1 /
+/// sum of the row. scores aligned to 64 bytes, stride and columns multiples of 32.
 void nibble_tiles_softmax(const float *scores, size_t stride, void *out, float *factors, size_t m,
                           size_t columns, size_t seen, size_t window, float scale, int parts);
 
-/// The scales of a tile product whose rows are cut in groups of whole tiles.
+/// The scales of a tile product whose rows are cut into groups of whole tiles.
 typedef struct {
-  size_t bytes;               // of a row in a group, a multiple of 64; the last group may have fewer
+  size_t bytes;               // bytes of a row per group, a multiple of 64; the last may have fewer
   const float *row_scale;     // [groups / row_span, row_step]
-  size_t row_span, row_step;  // groups that share a scale; floats from one's scales to the next's
+  size_t row_span, row_step;  // groups per scale; floats between the scales of two groups
   const float *column_scale;  // [groups / column_span, column_step]
   size_t column_span, column_step;
 } nibble_groups;
@@ -172,59 +173,60 @@ enum { NIBBLE_INT8 = 0, NIBBLE_INT4 = 1, NIBBLE_E4M3 = 2 };
 
 /// A quantized weight [n, k] cut into panels of 16 outputs. value = (code - zero) * scale.
 typedef struct {
-  /// For each panel, for each 4 inputs, 16 outputs x 4 codes; inputs padded to 64 and outputs to 16.
-  /// int4: two codes a byte, stored as code + 8, those of 4 inputs in the low nibbles of 64 bytes and
-  /// those of the next 4 in the high ones.
+  /// For each panel, for each 4 inputs, 16 outputs x 4 codes; inputs padded to 64 and outputs to
+  /// 16. int4: two codes per byte, stored as code + 8: 4 inputs in the low nibbles of 64 bytes and
+  /// the next 4 in the high ones.
   const uint8_t *codes;
   size_t outputs, columns;
-  /// Inputs of a group: a multiple of 8, or all of them. scale_span groups share a scale.
+  /// Inputs per group: a multiple of 8, or all of them. scale_span groups share a scale.
   size_t group, scale_span;
   const float *scales;  // [panels, scales, 16]
   const int8_t *zeros;  // [panels, scales, 16], or null for zeros
-  const int32_t *sums;  // [panels, groups, 16]: of code - zero over a group; null without inputs' zero
+  const int32_t *sums;  // [panels, groups, 16]: of code - zero per group; null without inputs' zero
   int format;
 } nibble_panels;
 
-/// Rows that multiply such a weight. value = (code - zero) * scale, or a float.
+/// The inputs of a product with such a weight. value = (code - zero) * scale, or a float.
 typedef struct {
-  const void *values;  // [tokens, stride] int8 codes or floats; zeros from columns to a multiple of 8
+  const void *values;  // [tokens, stride] int8 codes or floats; zero-padded to a multiple of 8
   size_t stride, tokens;
-  const float *scales;  // [groups / scale_span, step]; null for ones, of floats only
+  const float *scales;  // [groups / scale_span, step]; null for 1, with floats only
   size_t scale_span;
-  const int32_t *sums;  // [groups, step]: of the codes of a group; of int8 only
+  const int32_t *sums;  // [groups, step]: sums of each group's codes, int8 only
   size_t step;          // at least tokens
   int32_t zero;
 } nibble_inputs;
 
 /// Bytes of the codes of `rows` rows of `columns` values.
 size_t nibble_panel_bytes(size_t rows, size_t columns, int format);
-/// Lays out codes: rows [rows, columns], of int4 [rows, columns / 2], as in QuantizedMatrix.
+/// Packs codes into panels: rows [rows, columns], int4 [rows, columns / 2], as in QuantizedMatrix.
 void nibble_pack_panels(const uint8_t *codes, uint8_t *out, size_t rows, size_t columns, int format);
-/// out[r, c] = (code - zero) * scale, or without the scale, of rows from a multiple of 16 on.
+/// out[r, c] = (code - zero) * scale, or without the scale, for rows that start at a multiple of
+/// 16.
 void nibble_panels_decode(const nibble_panels *w, size_t first, size_t rows, float *out,
                           int unscaled);
 /// sums[g] = sum of x over each `group` values.
 void nibble_sums_s8(const int8_t *x, int32_t *sums, size_t count, size_t group, size_t stride);
-/// y[t, n] = sum over groups g, in order, of float(sum over k in g of (x[t, k] - x.zero) *
-/// (code[n, k] - zero[n, g])) * x.scale[g, t] * scale[n, g]; int8 inputs, int8 or int4 codes. Sums of
-/// a group are exact: 255 * 127 * group < 2^31. Panels first..<first + count; y as for n = 0.
-/// scratch: nibble_panels_scratch(k) bytes, aligned to 64, unless that is 0.
+/// y[t, n] = sum over groups g, in order, of float(sum over k in g of (x[t, k] - x.zero) * (code[n,
+/// k] - zero[n, g])) * x.scale[g, t] * scale[n, g]; int8 inputs, int8 or int4 codes. Sums of a
+/// group are exact: 255 * 127 * group < 2^31. Computes panels first..<first + count; y points at n
+/// = 0. scratch: nibble_panels_scratch(k) bytes, aligned to 64, unless that is 0.
 void nibble_panels_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
                             size_t count, float *y, size_t y_stride, void *scratch);
-/// The same of float inputs, in float, the order within a group free; NaN codes count as 480.
+/// The same for float inputs, in float, with the order within a group free; NaN codes count as 480.
 void nibble_panels_floats(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
                           float *y, size_t y_stride);
 size_t nibble_panels_scratch(size_t columns);
 
-// MARK: the other parts of a block (loops/block.h)
+// MARK: other parts of a transformer block (loops/block.h)
 
 /// y[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]; the sum in float lanes.
 void nibble_rms_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
 /// y[i] = (x[i] - mean) / sqrt(mean((x - mean)^2) + epsilon) * weight[i]; sums in float lanes.
 void nibble_layer_norm(const float *x, const float *weight, float *y, size_t count, float epsilon);
 enum { NIBBLE_SILU, NIBBLE_RELU, NIBBLE_GELU, NIBBLE_GELU_TANH };
-/// In place: silu(x) = x / (1 + exp(-x)); max(x, 0); gelu(x) = x (1 + erf(x / sqrt 2)) / 2; or with
-/// tanh(sqrt(2 / pi) (x + 0.044715 x^3)) for the error function.
+/// In place: silu(x) = x / (1 + exp(-x)); max(x, 0); gelu(x) = x (1 + erf(x / sqrt 2)) / 2; or gelu
+/// with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) instead of erf.
 void nibble_activate(float *x, size_t count, int activation);
 /// gate[i] = silu(gate[i]) * up[i]
 void nibble_silu_multiply(float *restrict gate, const float *restrict up, size_t count);
@@ -247,21 +249,21 @@ double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, siz
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);
 
-// MARK: keys and values that are kept (loops/cache.h)
+// MARK: KV cache (loops/cache.h)
 
 enum { NIBBLE_CACHE_F32, NIBBLE_CACHE_F16, NIBBLE_CACHE_INT8, NIBBLE_CACHE_INT4, NIBBLE_CACHE_E4M3 };
-/// Tokens of a page. A page holds the keys or the values of one head.
+/// Tokens per page. A page holds the keys or the values of one head.
 #define NIBBLE_CACHE_PAGE 64
 
-/// Bytes of a page of heads of `head` elements, an even number: codes, then with int8 and E4M3 a scale
-/// a token, with int4 a scale and an offset. value = code * scale + offset.
+/// Bytes of a page for heads of `head` elements, an even number: the codes, then one scale per
+/// token with int8 and E4M3, or a scale and an offset with int4. value = code * scale + offset.
 size_t nibble_cache_bytes(int format, size_t head);
-/// Rounds one token's row [head] into its page. Scales are absmax / 127, absmax / 448, or
-/// (max - min) / 15 with the minimum as offset; `fixed` above zero is the scale instead, and then the
-/// offset of int4 is -8 scales.
+/// Quantizes one token's row [head] into its page. Scales are absmax / 127, absmax / 448, or (max -
+/// min) / 15 with the minimum as offset. `fixed`, when above zero, is the scale instead; the offset
+/// of int4 is then -8 scales.
 void nibble_cache_store(const float *row, void *page, int format, size_t token, size_t head,
                         int is_key, float fixed);
-/// The values of a page: keys as [head, 64 tokens], values as [64 tokens, head].
+/// Dequantizes a page: keys as [head, 64 tokens], values as [64 tokens, head].
 void nibble_cache_load(const void *page, float *out, int format, size_t head, int is_key);
 /// scores[t] = sum over i of query[i] * keys[i, t], for the 64 tokens of a loaded page.
 void nibble_cache_scores(const float *keys, const float *query, float *scores, size_t head);
@@ -269,29 +271,29 @@ void nibble_cache_scores(const float *keys, const float *query, float *scores, s
 void nibble_cache_mix(const float *values, const float *weights, float *out, size_t count,
                       size_t head);
 
-/// scores[i] = exp(scale * scores[i] - peak), with peak their largest times scale; returns their sum.
-/// count > 0.
+/// scores[i] = exp(scale * scores[i] - peak), where peak is the largest score times scale; returns
+/// their sum. count > 0.
 float nibble_cache_weights(float *scores, size_t count, float scale, float *peak);
 
 // MARK: compressed blocks of int8 weights (fractals.c)
 
-/// Bytes of a whole block: 8 x 8 fractals of 16 outputs x 32 inputs.
+/// Bytes of a full block: 8 x 8 fractals of 16 outputs x 32 inputs.
 #define NIBBLE_BLOCK_BYTES 32768
 
-/// What is wrong with a compressed block.
+/// Result of decompressing a block: whole, or what is wrong with it.
 enum {
   NIBBLE_BLOCK_WHOLE = 0,
-  /// The data end before the block does, or are not what a block that bypasses has.
+  /// The data end before the block does, or an uncompressed block has another length.
   NIBBLE_BLOCK_TRUNCATED,
   /// A stream's first two bytes are not those of its kind and length.
   NIBBLE_BLOCK_HEADER,
   /// The dictionary names a byte twice.
   NIBBLE_BLOCK_DICTIONARY,
-  /// A code that stands for nothing, or for more bytes than are left.
+  /// An invalid code, or one for more bytes than are left.
   NIBBLE_BLOCK_CODE,
-  /// The END mark does not stand where the data are complete.
+  /// The END mark is not where the data are complete.
   NIBBLE_BLOCK_END,
-  /// The bytes' exclusive sums are not the header's.
+  /// The exclusive sums of the bytes differ from the header's.
   NIBBLE_BLOCK_SUM,
 };
 
@@ -300,64 +302,65 @@ enum {
 ///   block [k_fractals][n_fractals][16][32], overwritten. No overlap.
 void nibble_pack_fractals(const int8_t *codes, size_t n, size_t k, size_t n_start, size_t k_start,
                           size_t n_fractals, size_t k_fractals, uint8_t *block);
-/// The inverse, inside [n, k]. Rows before `known_rows` are there already and are compared.
-/// Returns how much is wrong: bytes beyond [n, k] that are not zero, and rows that differ.
+/// The inverse, inside [n, k]. Rows before `known_rows` are present already and are compared.
+/// Returns the number of errors: nonzero bytes beyond [n, k], and rows that differ.
 size_t nibble_unpack_fractals(const uint8_t *block, int8_t *codes, size_t n, size_t k,
                               size_t n_start, size_t k_start, size_t n_fractals,
                               size_t k_fractals, size_t known_rows);
-/// counts[b] += how often byte b stands in bytes [count]; counts is [256].
+/// counts[b] += occurrences of byte b in bytes [count]; counts is [256].
 void nibble_count_bytes(const uint8_t *bytes, size_t count, uint64_t *counts);
 /// Compresses a block of `length` bytes, a multiple of 512 up to NIBBLE_BLOCK_BYTES, with a
 /// dictionary of 36 distinct bytes (`high`: 34), the most frequent first.
 ///   out [length + 512], overwritten
-/// Returns the bytes written, a multiple of 128; 0 when the block bypasses: out then holds `length`
-/// bytes. Bits are exact.
+/// Returns the bytes written, a multiple of 128; 0 when the block is better uncompressed: out then
+/// holds its `length` bytes. Bits are exact.
 size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t *dictionary,
                              int high, uint8_t *out);
-/// The inverse: block [length]. Reads data [bytes] and nothing else, whatever it holds.
-/// Returns NIBBLE_BLOCK_WHOLE, or what is wrong; block is then not to be used.
+/// The inverse: block [length]. Reads only data [bytes], whatever it holds. Returns
+/// NIBBLE_BLOCK_WHOLE, or the fault; block must not be used then.
 int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, int high,
                             size_t length, uint8_t *block);
 
 // MARK: the process (process.c)
 
-/// Makes the allocator give every freed buffer of 1 MiB or more back to the system at once, where it
-/// is glibc's. It would otherwise come to keep buffers of up to 32 MiB.
+/// Makes glibc's allocator return every freed buffer of 1 MiB or more to the system at once; no
+/// effect with other allocators. By default it keeps buffers of up to 32 MiB.
 void nibble_return_freed_buffers(void);
 
-/// Asks for large pages in memory that will be read from start to end and has not been written yet: a
-/// stream then waits less often for the address of its next page.
+/// Asks for large pages in memory that has not been written yet and will be read from start to end:
+/// fewer address translations while it is streamed.
 void nibble_use_large_pages(void *memory, size_t bytes);
 
-/// Makes a library that uses OpenMP run on the calling thread alone, from this thread on.
+/// Limits libraries that use OpenMP to the calling thread, when called from that thread.
 void nibble_use_one_openmp_thread(void);
 
-// MARK: processes that were started together (processes.c)
+// MARK: MPI processes (processes.c)
 
-/// Joins them: this one's number and how many there are. 0 when that fails, or in a build without MPI.
+/// Joins the processes: rank and count. Returns 0 when that fails, or in a build without MPI.
 int nibble_processes_join(int *rank, int *count);
-/// Each value becomes its sum over all processes.
+/// Replaces each value by its sum over all processes.
 void nibble_processes_add(double *values, int count);
 void nibble_processes_leave(void);
 
 // MARK: limits of this machine (sets/)
 
-/// Exclusive or of the words, all of which are read, in order, once.
+/// Exclusive or of `words` 64-bit words, each read once, in order.
 uint64_t nibble_read_stream(const void *data, size_t words);
-/// Products and sums in registers, `rounds` of them as fast as they go on one thread: returns how many
-/// operations that was, a product and a sum being two; 0 where the processor has no such instruction.
-/// bf16 and int8 go through tiles where there is AMX.
+/// Multiply-adds in registers, `rounds` of them, as fast as one thread can. Returns the number of
+/// operations, two per multiply-add; 0 on a processor without the instruction. bf16 and int8 use
+/// AMX tiles where there are any.
 double nibble_peak_f32(size_t rounds);
 double nibble_peak_bf16(size_t rounds);
 double nibble_peak_int8(size_t rounds);
 
 // MARK: mapped files that shrink (mapped.c)
 
-/// Remembers that `bytes` bytes from `first` are of the file at `path`; returns a slot to forget them by.
-/// Any thread may call it. When all slots are taken, the mapping is unknown and nothing else changes.
+/// Remembers that `bytes` bytes from `first` belong to the file at `path`; returns the slot to pass
+/// when it is forgotten. Any thread may call it. When all slots are taken, the mapping is not
+/// watched.
 size_t nibble_mapping_add(const void *first, size_t bytes, const char *path);
 void nibble_mapping_remove(size_t slot);
-/// From now on a read past the end of a remembered file, which became shorter, ends the process with a
+/// From now on, reading past the end of a remembered file that has shrunk ends the process with a
 /// message that names the file, and with `status`. Other bus errors end it as before.
 void nibble_mapping_watch(int status);
 

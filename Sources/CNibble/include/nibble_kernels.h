@@ -3,11 +3,11 @@
 
 #include "nibble.h"
 
-/// One table of functions for each instruction set. The functions of nibble.h call those of the set that
-/// was chosen when the first of them ran.
+/// One table of functions per instruction set. The functions of nibble.h call the set that was
+/// chosen at the first call of any of them.
 
-/// X(result, name, parameters, arguments) of the loops that every set compiles from one source (loops/).
-/// `name` stands for nibble_`name` of nibble.h.
+/// X(result, name, parameters, arguments) for the loops that every set compiles from one source
+/// (loops/). `name` stands for nibble_`name` of nibble.h.
 #define NIBBLE_LOOPS(X)                                                                            \
   X(void, f16_to_f32, (const void *in, float *out, size_t count), (in, out, count))                \
   X(void, bf16_to_f32, (const void *in, float *out, size_t count), (in, out, count))               \
@@ -99,13 +99,13 @@
   X(uint64_t, read_stream, (const void *data, size_t words), (data, words))
 
 typedef struct nibble_kernels {
-  /// What NIBBLE_ISA calls the set.
+  /// Name of the set in NIBBLE_ISA.
   const char *name;
-  /// Whether this processor and kernel have its instructions.
+  /// Whether this processor and system support its instructions.
   int (*runs_here)(void);
-  /// NIBBLE_TILES_DOTS, NIBBLE_TILES_AMX or 0: on what the set multiplies tiles here.
+  /// Instructions of its tile products here: NIBBLE_TILES_DOTS, NIBBLE_TILES_AMX or 0.
   int (*tile_products)(void);
-  /// By hand where a set has its own way: see nibble_panels_integers and its neighbours.
+  /// Written by hand for some sets: see nibble_panels_integers and its neighbours.
   void (*panels_integers)(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
                           float *y, size_t y_stride, void *scratch);
   void (*panels_floats)(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
@@ -119,13 +119,13 @@ typedef struct nibble_kernels {
 #undef NIBBLE_FIELD
 } nibble_kernels;
 
-/// The sets that run here, slowest first; plain C, which is the specification, is number 0. Null after
-/// the last.
+/// The sets that run here, slowest first. Number 0 is plain C, the specification. Null after the
+/// last.
 const nibble_kernels *nibble_kernels_at(size_t index);
 /// The set of this name; null when there is none or it does not run here.
 const nibble_kernels *nibble_kernels_named(const char *name);
-/// The set that is used: the one that NIBBLE_ISA names, or else the last that runs here. Chosen once.
-/// A name that means nothing here counts as none; nibble_kernels_named tells.
+/// The set in use: the one that NIBBLE_ISA names, or else the fastest that runs here. Chosen once.
+/// An unknown name is ignored; nibble_kernels_named detects it.
 const nibble_kernels *nibble_kernels_here(void);
 
 #endif

@@ -115,8 +115,8 @@ static double log_sum_exp(const float *x, size_t count) {
   return (double)peak + log(fold_double(lane));
 }
 
-/// p * (d - 1 + exp(-d)) with p = exp(a - base) and d = log p - log q, q = exp(b - base - shift): at
-/// least 0 whatever the rounding. Small d take the series, where the difference would cancel.
+/// p * (d - 1 + exp(-d)) with p = exp(a - base) and d = log p - log q, q = exp(b - base - shift):
+/// never negative, whatever the rounding. For small d a series avoids the cancellation.
 static inline __attribute__((always_inline)) double divergence_lane(float a, float b, float base,
                                                                     double shift) {
   const double d = (double)a - (double)b + shift;

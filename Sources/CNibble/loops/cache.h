@@ -13,7 +13,7 @@ static float clamped_even(float x, float low, float high) {
 
 static void cache_store(const float *row, void *page, int format, size_t token, size_t head,
                         int is_key, float fixed) {
-  // Keys lie across: element i of all tokens side by side.
+  // Keys are transposed: element i of all tokens is contiguous.
   const size_t step = is_key ? PAGE : 1, first = is_key ? token : token * head;
   float *scales = (float *)((char *)page + code_bytes(format, head));
   if (format == NIBBLE_CACHE_F32) {

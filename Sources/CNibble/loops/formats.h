@@ -9,7 +9,7 @@ typedef float float_lanes __attribute__((vector_size(4 * LANES)));
 static void f16_to_f32(const void *in, float *out, size_t count) {
   const char *bytes = in;
   size_t i = 0;
-  // As vectors, because compilers convert one _Float16 of a plain loop at a time.
+  // With explicit vectors: compilers convert one _Float16 at a time in a plain loop.
   for (; i + LANES <= count; i += LANES) {
     half_lanes halves;
     memcpy(&halves, bytes + 2 * i, sizeof halves);

@@ -1,8 +1,8 @@
 #ifndef NIBBLE_LANES_H
 #define NIBBLE_LANES_H
 
-/// What the loops share. Each file of loops/ is compiled once for every instruction set, by the set's own
-/// file; the loops keep sixteen running lanes, so the vectors' width does not change the sums.
+/// Shared by all loops. Each file of loops/ is compiled once per instruction set, by the set's own
+/// file. The loops keep sixteen running lanes, so the vector width does not change the sums.
 
 #pragma STDC FP_CONTRACT OFF
 

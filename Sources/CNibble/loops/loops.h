@@ -1,4 +1,5 @@
-/// All loops, formats and rounding first since others call them; for a file of sets/ that has set the instructions they are compiled for.
+/// All loops; formats and rounding come first since the others call them. Included by each file of
+/// sets/ after it has set the target instructions.
 #include "formats.h"
 #include "quantize.h"
 #include "block.h"

@@ -18,7 +18,8 @@ static void pack_panels(const uint8_t *codes, uint8_t *out, size_t rows, size_t 
     }
     const uint8_t *row = codes + r * (columns / 2);
     for (size_t k = 0; k + 8 <= columns; k += 8) {
-      // Eight nibbles in order become four bytes, inputs 0...3 low and 4...7 high.
+      // Eight nibbles in order become four bytes: inputs 0...3 in the low nibbles, 4...7 in the
+      // high ones.
       uint32_t n;
       memcpy(&n, row + k / 2, 4);
       uint32_t low = n & 0xFFFF, high = n >> 16;
@@ -36,7 +37,7 @@ static void pack_panels(const uint8_t *codes, uint8_t *out, size_t rows, size_t 
   }
 }
 
-/// The code of one output and input as an integer, or an E4M3 value's bits.
+/// The code of one output and input as an integer, or the bits of an E4M3 value.
 static inline __attribute__((always_inline)) int code_at(const uint8_t *panel, size_t output,
                                                          size_t k, int format) {
   if (format == NIBBLE_INT4)
@@ -52,7 +53,7 @@ static inline __attribute__((always_inline)) float e4m3_value(int code) {
   return value * 0x1p120f;
 }
 
-/// `count` values, a multiple of 8, of one output, whose first unit is at `unit`.
+/// Decodes `count` values, a multiple of 8, of one output, starting at `unit`.
 static inline __attribute__((always_inline)) void decode_units(const uint8_t *unit, size_t count,
                                                                float *out, int zero, float scale,
                                                                int format) {

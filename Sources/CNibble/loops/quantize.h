@@ -4,7 +4,7 @@
 #include <float.h>
 #include <string.h>
 
-/// The largest magnitude of the values: on the bits, so that NaN and infinity compare as larger than
+/// The largest magnitude of the values. It compares bits, so that NaN and infinity are larger than
 /// every finite value.
 static inline __attribute__((always_inline)) float largest_magnitude(const float *x, size_t count) {
   uint32_t lane[LANES] = {0};
@@ -54,7 +54,7 @@ static void minmax(const float *x, size_t count, float *low, float *high) {
   *high = most[0];
 }
 
-/// x / scale as an integer of least...most, half to even; NaN becomes the least.
+/// x / scale rounded half to even and clamped to least...most; NaN becomes least.
 static inline __attribute__((always_inline)) int rounded(float x, float scale, float least,
                                                          float most) {
   const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
@@ -71,7 +71,7 @@ static void round_int(const float *x, int8_t *codes, size_t count, float scale, 
     codes[i] = (int8_t)(rounded(x[i], scale, least, most) + zero);
 }
 
-/// The sum of one group's codes; its size is known to the compiler where that pays.
+/// The sum of one group's codes. Common sizes are compile-time constants.
 static inline __attribute__((always_inline)) int32_t round_group(const float *restrict x,
                                                                  size_t count,
                                                                  int8_t *restrict codes,
@@ -120,7 +120,8 @@ static void decode_int4(const uint8_t *codes, float *out, size_t count, float sc
 
 static void unpack_int4(const uint8_t *codes, int8_t *out, size_t count) {
   for (size_t i = 0; i < count / 2; i++) {
-    // Both codes in the bytes of one word, of which 8 is taken without a borrow between them.
+    // Both codes in the two bytes of one word; subtracting 8 from each never borrows from the
+    // other.
     uint16_t pair = codes[i];
     pair = (pair | pair << 4) & 0x0F0F;
     pair = ((pair | 0x8080) - 0x0808) ^ 0x8080;

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-/// Up to 32 columns; 32 are known to the compiler, which keeps them in registers.
+/// Statistics of up to 32 columns. For 32 the count is a compile-time constant, which keeps the
+/// sums in registers.
 static inline __attribute__((always_inline)) void watch_columns(const float *x, size_t tokens,
                                                                 size_t stride, size_t width,
                                                                 float *low, float *high,

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/// AVX-512 with the tiles of AMX beside it: Sapphire Rapids and later. What multiplies tiles is tiles/amx.c.
+/// AVX-512 with AMX: Sapphire Rapids and later. The tile products are in tiles/amx.c.
 
 double nibble_amx_peak_bf16(size_t rounds);
 double nibble_amx_peak_int8(size_t rounds);

@@ -17,11 +17,12 @@ INLINE __m256i broadcast4(const void *x) {
 }
 
 /// The sums of x * code of one group, one token and half a panel become those of (x - zero) *
+/// Turns the sums of x * code of one group, one token and half a panel into those of (x - zero) *
 /// (code - zero), scaled.
 ///
 /// - Parameters:
-///   - scale_at: where the weight's scales and zeros of half the panel and group are.
-///   - sum_at: where its sums of codes are.
+///   - scale_at: index of the weight's scales and zeros for this half panel and group.
+///   - sum_at: index of its sums of codes.
 INLINE __m256 scaled(__m256i sum, const nibble_inputs *x, const nibble_panels *w, int is_symmetric,
                      size_t scale_at, size_t sum_at, int32_t inputs, float scale) {
   if (!is_symmetric && w->zeros) {
@@ -47,17 +48,19 @@ INLINE void store_half(float *out, size_t left, __m256 total) {
   memcpy(out, values, left * sizeof(float));
 }
 
-/// Outputs of half `h` of a panel that there are.
+/// Outputs from half `h` of a panel on; 0 when there are none.
 INLINE size_t outputs_of(const nibble_panels *w, size_t panel, int h) {
   const size_t first = panel * PANEL + (size_t)h * HALF;
   return w->outputs > first ? w->outputs - first : 0;
 }
 
-/// Bytes ahead of a step's loads that are asked for, where the codes are read once: the processor
-/// foresees a stream, but not far enough for codes that take it several instructions a line.
+/// Prefetch distance in bytes for a step's loads, where codes are read once. The processor
+/// prefetches a stream by itself, but not far enough ahead when each line takes several
+/// instructions.
 #define AHEAD 4096
 
-/// Rows of the next block of `left`, in as few and as equal blocks of at most `most` as there can be.
+/// Rows of the next block when `left` rows are split into the fewest blocks of at most `most`, as
+/// equal as possible.
 INLINE size_t rows_of(size_t left, size_t most) {
   const size_t blocks = (left + most - 1) / most;
   return (left + blocks - 1) / blocks;
@@ -65,11 +68,12 @@ INLINE size_t rows_of(size_t left, size_t most) {
 
 // MARK: int8 codes
 
-/// Rows that multiply a line of codes while it is in registers.
+/// Rows multiplied with a line of codes while it is in registers.
 #define ROWS 6
 
-/// Widens units of x to 16 bits, whose products of int8 codes the processor adds in pairs exactly:
-/// elements 0 and 2 of a unit side by side, then 1 and 3, as the codes below come out of their bytes.
+/// Widens units of x to 16 bits, so that the processor adds products with int8 codes in pairs
+/// exactly: elements 0 and 2 of a unit side by side, then 1 and 3, in the order in which the codes
+/// below are unpacked from their bytes.
 INLINE void widen_row(const int8_t *x, int16_t *out, size_t count) {
   const __m128i order =
       _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
@@ -84,8 +88,8 @@ INLINE void widen_row(const int8_t *x, int16_t *out, size_t count) {
   }
 }
 
-/// Products of `rows` rows of wide x from `token` on with one panel; codes `ahead` bytes further on are
-/// asked for.
+/// Products of `rows` rows of widened x, from `token` on, with one panel; prefetches codes `ahead`
+/// bytes further on.
 INLINE void int8_block(const nibble_inputs *x, const int16_t *wide, size_t step,
                        const nibble_panels *w, size_t panel, size_t token, int rows,
                        int is_symmetric, size_t ahead, float *y, size_t y_stride) {
@@ -127,7 +131,7 @@ INLINE void int8_block(const nibble_inputs *x, const int16_t *wide, size_t step,
                  outputs_of(w, panel, h), total[r][h]);
 }
 
-/// Tokens whose wide inputs stay in the second-level cache.
+/// Tokens whose widened inputs stay in the second-level cache.
 #define WIDE_TOKENS 48
 
 NARROW static void int8_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
@@ -159,8 +163,9 @@ NARROW static void int8_integers(const nibble_inputs *x, const nibble_panels *w,
 
 // MARK: int4 codes
 
-/// Products of `rows` rows of x with one panel. Codes are 0...15 as they lie, so that two products with
-/// int8 are -3840...3810 and eight such sums, those of 32 inputs, still fit 16 bits.
+/// Products of `rows` rows of x with one panel. Codes are used as stored, 0...15, so that a sum of
+/// two products with int8 is in -3840...3810 and eight such sums, those of 32 inputs, still fit 16
+/// bits.
 INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t token,
                        int rows, int is_symmetric, size_t ahead, float *y, size_t y_stride) {
   const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);
@@ -172,7 +177,7 @@ INLINE void int4_block(const nibble_inputs *x, const nibble_panels *w, size_t pa
   for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
     const int32_t *inputs = x->sums + g.group * x->step + token;
     __m256i sums[4][2];
-    // What unsigned codes add too much is taken away before.
+    // Subtracts in advance what the stored offset of 8 adds to the sums.
     for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm256_set1_epi32(-8 * inputs[r]);
     for (size_t u = g.from; u < g.to; u += 8) {
       const size_t end = g.to - u < 8 ? g.to : u + 8;
@@ -252,10 +257,11 @@ static void integers(const nibble_inputs *x, const nibble_panels *w, size_t firs
 
 // MARK: float inputs
 
-/// The values of 8 codes, those at byte `j` of each unit's four.
+/// Decodes 8 codes: byte `j` of each unit's four.
 INLINE __m256 codes_as_floats(__m256i line, int format, int j, int high, const __m256i *zeros) {
   if (format == NIBBLE_E4M3) {
-    // The sign stays; exponent and mantissa go where a float has them, 120 powers of two too small.
+    // The sign stays; exponent and mantissa move to their place in a float, too small by a factor
+    // of 2^120.
     const __m256i top = _mm256_slli_epi32(line, 24 - 8 * j);
     const __m256i bits =
         _mm256_and_si256(_mm256_srai_epi32(top, 4), _mm256_set1_epi32((int)0x87F00000));
@@ -274,7 +280,7 @@ INLINE void few_floats(const nibble_inputs *x, const nibble_panels *w, size_t p,
   const size_t groups = panel_groups(w), first_scale = p * panel_scales(w, groups);
   const float *rows = (const float *)x->values + token * x->stride;
   const char *codes = (const char *)w->codes + p * panel_step(w) + half * 32;
-  // int4 codes are stored with 8 added, which as the nibble's sign is one bit.
+  // int4 codes are stored with 8 added, which flips the nibble's sign bit.
   const __m256i flip = _mm256_set1_epi8((char)0x88);
   __m256 total[4];
   for (int t = 0; t < tokens; t++) total[t] = _mm256_set1_ps(-0.0f);
@@ -349,8 +355,8 @@ NARROW void nibble_avx2_floats(const nibble_inputs *x, const nibble_panels *w, s
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
 #include "../loops/loops.h"
 PEAK(peak_f32, __m256, _mm256_setzero_ps(), _mm256_fmadd_ps(a, b, sum[c]), 8)
-// No instruction multiplies more codes at once, though its sums hold only int4 codes exactly; int8
-// codes as 16 bits go at half of it.
+// The instruction that multiplies the most codes at once. Its sums are exact for int4 codes only;
+// int8 codes widened to 16 bits run at half its speed.
 PEAK(peak_int8, __m256i, _mm256_setzero_si256(),
      _mm256_add_epi16(sum[c], _mm256_maddubs_epi16(a, b)), 32)
 #pragma clang attribute pop

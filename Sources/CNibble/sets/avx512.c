@@ -20,11 +20,11 @@ INLINE __mmask16 outputs_of(const nibble_panels *w, size_t panel) {
   return rest >= PANEL ? 0xFFFF : (__mmask16)((1u << rest) - 1);
 }
 
-/// The sum of x * code of one group and one token becomes that of (x - zero) * (code - zero).
+/// Turns the sum of x * code of one group and one token into that of (x - zero) * (code - zero).
 ///
 /// - Parameters:
-///   - scale_at: where the weight's scale and zero of the panel and group are.
-///   - sum_at: where its sum of codes is.
+///   - scale_at: index of the weight's scale and zero for this panel and group.
+///   - sum_at: index of its sum of codes.
 INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_panels *w,
                              size_t scale_at, size_t sum_at, int32_t inputs) {
   if (w->zeros) {
@@ -40,9 +40,9 @@ INLINE __m512i without_zeros(__m512i sum, const nibble_inputs *x, const nibble_p
 
 // MARK: few tokens, each code read once
 
-/// Bytes ahead of an int4 step's loads that are asked for. The processor foresees a stream by itself, but
-/// not far enough for codes that take it several instructions a line: from memory one thread reads 30 GB/s
-/// without and 52 with. Int8 codes gain nothing.
+/// Prefetch distance in bytes for the loads of an int4 step. The processor prefetches a stream by
+/// itself, but not far enough ahead when each line takes several instructions: from memory one
+/// thread reads 30 GB/s without and 52 with. Int8 codes gain nothing.
 #define AHEAD 12288
 
 /// Adds the products of the units from..<to with `tokens` rows to `sums`.
@@ -80,14 +80,14 @@ INLINE void few_integers(const nibble_inputs *x, const nibble_panels *w, size_t 
   const char *codes = (const char *)w->codes + p * panel_step(w);
   const int32_t offset = is_int4 ? 8 : 128;
   __m512 total[4];
-  // What added to any number leaves it, its sign too.
+  // Adding -0 leaves every number unchanged, the sign of zero included.
   for (int t = 0; t < tokens; t++) total[t] = _mm512_set1_ps(-0.0f);
   for (group_walk g = first_group(x, w); g.group < groups; next_group(&g, x, w)) {
     const int32_t *inputs = x->sums + g.group * x->step + token;
     const float *input_scales = x->scales + g.input_scale * x->step + token;
     const size_t at = (first_scale + g.weight_scale) * PANEL;
     __m512i sums[4];
-    // What unsigned codes add too much is taken away before.
+    // Subtracts in advance what the offset of unsigned codes adds to the sums.
     for (int t = 0; t < tokens; t++) sums[t] = _mm512_set1_epi32(-offset * inputs[t]);
     add_units(codes, rows, x->stride, tokens, is_int4, g.from, g.to, sums);
     const __m512 scales = _mm512_loadu_ps(w->scales + at);
@@ -105,12 +105,12 @@ INLINE void few_integers(const nibble_inputs *x, const nibble_panels *w, size_t 
 
 // MARK: many tokens
 
-/// Rows and panels whose sums are held in registers, those of a group and those of all groups: with more
-/// rows the latter would go to memory after each group, which costs more than the loads saved.
+/// Rows and panels whose sums are held in registers, per group and over all groups. With more rows
+/// the latter would go to memory after each group, which costs more than the loads saved.
 #define ROWS 4
 #define PANELS 3
 
-/// Unsigned codes of one panel, a line a unit.
+/// Unpacks one panel to unsigned codes, one line per unit.
 INLINE void widen_panel(const nibble_panels *w, size_t panel, char *out) {
   const size_t units = panel_tiles(w->columns) * UNITS_A_TILE;
   const char *codes = (const char *)w->codes + panel * panel_step(w);
@@ -171,14 +171,15 @@ INLINE void block_integers(const nibble_inputs *x, const nibble_panels *w, size_
                             outputs_of(w, panel + p), total[r][p]);
 }
 
-/// The products of all rows, ROWS at least, with `panels` panels, whose unsigned codes lie in `codes`.
+/// The products of all rows, at least ROWS, with `panels` panels, whose unsigned codes are in
+/// `codes`.
 INLINE void row_blocks(const nibble_inputs *x, const nibble_panels *w, size_t panel, int panels,
                        int is_symmetric, const char *codes, size_t step, float *y,
                        size_t y_stride) {
   size_t t = 0;
   for (; t + ROWS <= x->tokens; t += ROWS)
     block_integers(x, w, t, ROWS, panel, panels, is_symmetric, codes, step, y, y_stride);
-  // A few rows alone take as long as ROWS: some that are done are done again.
+  // The last block overlaps the one before it: fewer rows would take as long.
   if (t < x->tokens)
     block_integers(x, w, x->tokens - ROWS, ROWS, panel, panels, is_symmetric, codes, step, y,
                    y_stride);
@@ -234,7 +235,7 @@ WIDE void nibble_avx512_integers(const nibble_inputs *x, const nibble_panels *w,
 
 // MARK: float inputs
 
-/// The values of 16 codes, those at byte `j` of each unit's four.
+/// Decodes 16 codes: byte `j` of each unit's four.
 INLINE __m512 codes_as_floats(__m512i line, int format, int j, int high, __m512i zeros) {
   if (format == NIBBLE_INT4) {
     const __m512i code =
@@ -244,7 +245,8 @@ INLINE __m512 codes_as_floats(__m512i line, int format, int j, int high, __m512i
   const __m512i top = _mm512_slli_epi32(line, 24 - 8 * j);
   if (format == NIBBLE_INT8)
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_srai_epi32(top, 24), zeros));
-  // The sign stays; exponent and mantissa go where a float has them, 120 powers of two too small.
+  // The sign stays; exponent and mantissa move to their place in a float, too small by a factor of
+  // 2^120.
   const __m512i bits =
       _mm512_and_si512(_mm512_srai_epi32(top, 4), _mm512_set1_epi32((int)0x87F00000));
   return _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1p120f));

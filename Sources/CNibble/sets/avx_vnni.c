@@ -16,7 +16,7 @@ INLINE __m256i broadcast4(const int8_t *x) {
   return _mm256_set1_epi32(unit);
 }
 
-/// The products of 8 outputs, those from `half` on, with `tokens` rows.
+/// The products of 8 outputs, starting at `half`, with `tokens` rows.
 INLINE void half_panel(const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t half,
                        size_t token, int tokens, int is_int4, float *y, size_t y_stride) {
   const size_t groups = panel_groups(w), scale_count = panel_scales(w, groups);

@@ -1,7 +1,8 @@
 #ifndef NIBBLE_SETS_KERNELS_H
 #define NIBBLE_SETS_KERNELS_H
 
-/// What the file of a set starts with: headers whose functions must not be compiled for the set alone.
+/// Included first by the file of each set: headers whose functions must not be compiled for that
+/// set.
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -11,8 +12,8 @@
 #include "nibble_kernels.h"
 #include "panels.h"
 
-// Chains of sums that do not wait for each other: more than latency times units of any processor, and
-// no more than sixteen registers hold beside the factors.
+// Independent chains of sums: more than latency times units of any processor, and no more than
+// sixteen registers hold beside the factors.
 #define CHAINS 12
 
 static inline int no_tiles(void) { return 0; }
@@ -22,10 +23,11 @@ static inline double no_peak(size_t rounds) { return (void)rounds, 0; }
 
 #include <immintrin.h>
 
-/// Keeps a compiler from working the products out by itself.
+/// Keeps the compiler from computing the products at compile time.
 #define KEEP(value) __asm__ volatile("" : "+v"(value))
 
-/// A peak: `rounds` products of each chain, STEP being `sum[c] += a * b` of `products` products.
+/// Defines a peak measurement: `rounds` steps of each chain. STEP is `sum[c] += a * b` and computes
+/// `products` products.
 #define PEAK(NAME, VECTOR, ZERO, STEP, products)                                                   \
   static double NAME(size_t rounds) {                                                              \
     VECTOR sum[CHAINS], a = ZERO, b = ZERO;                                                        \

@@ -12,7 +12,7 @@
 /// Outputs of a quarter of a panel.
 #define QUARTER 4
 
-/// The products of 4 outputs, those from `quarter` on, with `tokens` rows.
+/// The products of 4 outputs, starting at `quarter`, with `tokens` rows.
 static inline __attribute__((always_inline)) void quarter_panel(
     const nibble_inputs *x, const nibble_panels *w, size_t panel, size_t quarter, size_t token,
     int tokens, int is_int4, float *y, size_t y_stride) {

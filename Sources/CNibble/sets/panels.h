@@ -3,10 +3,11 @@
 
 #include "nibble.h"
 
-/// How the lines of a panel lie, for the kernels of each instruction set.
+/// Layout of a panel, for the kernels of each instruction set.
 ///
-/// A unit is 4 neighbouring inputs of 16 outputs: 64 codes, 16 times the 4 of one output. A line is
-/// 64 bytes: one unit of int8 or E4M3 codes, or two units of int4, the first in the low nibbles.
+/// A unit is 4 neighbouring inputs of 16 outputs: 64 codes, the 4 of one output side by side. A
+/// line is 64 bytes: one unit of int8 or E4M3 codes, or two units of int4, the first in the low
+/// nibbles.
 
 #define PANEL 16
 #define UNIT 4
@@ -14,7 +15,7 @@
 
 static inline size_t panel_tiles(size_t columns) { return (columns + 63) / 64; }
 
-/// Bytes from one panel to the next.
+/// Bytes per panel.
 static inline size_t panel_step(const nibble_panels *w) {
   return panel_tiles(w->columns) * (w->format == NIBBLE_INT4 ? 512 : 1024);
 }
@@ -23,14 +24,15 @@ static inline size_t panel_groups(const nibble_panels *w) {
   return (w->columns + w->group - 1) / w->group;
 }
 
-/// Scales of one output, of `groups` groups.
+/// Scales per output for `groups` groups.
 static inline size_t panel_scales(const nibble_panels *w, size_t groups) {
   return (groups + w->scale_span - 1) / w->scale_span;
 }
 
-/// A walk along the groups of a row: a division at each would take as long as the products of a group.
+/// Iterates over the groups of a row without a division per group, which would take as long as the
+/// group's products.
 typedef struct {
-  /// The group, its units and where the scales of weight and inputs for it are counted.
+  /// The group, its range of units, and the indices of its scales for weight and inputs.
   size_t group, from, to, weight_scale, input_scale;
   size_t units, end, weight_left, input_left;
 } group_walk;
@@ -58,10 +60,10 @@ static inline void next_group(group_walk *walk, const nibble_inputs *x, const ni
   }
 }
 
-/// What every code of a format has too much when it is read as an unsigned byte.
+/// Offset that each code of a format has when it is read as an unsigned byte.
 static inline int code_offset(const nibble_panels *w) { return w->format == NIBBLE_INT4 ? 8 : 128; }
 
-/// Of the set avx512, which amx uses too, and of avx2, whose floats avx_vnni uses.
+/// Kernels of avx512, which amx uses too, and of avx2, whose float kernel avx_vnni uses.
 void nibble_avx512_integers(const nibble_inputs *x, const nibble_panels *w, size_t first,
                             size_t count, float *y, size_t y_stride, void *scratch);
 void nibble_avx512_floats(const nibble_inputs *x, const nibble_panels *w, size_t first,

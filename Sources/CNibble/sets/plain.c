@@ -3,7 +3,7 @@
 #include "../loops/loops.h"
 #include "specification.h"
 
-/// Plain C for the least processor of its kind: the specification of every other set.
+/// Plain C for the baseline processor of the architecture: the specification of every other set.
 
 static int runs_here(void) { return 1; }
 static size_t no_scratch(size_t columns) { return (void)columns, 0; }

@@ -1,8 +1,8 @@
-/// The products over panels in plain C: what every set equals, and what one without its own uses.
+/// The products over panels in plain C. Every set must match them; sets without their own use them.
 
 // MARK: the specification
 
-/// Calls of the two functions below name the format, so that the loops are compiled for it.
+/// Callers pass the format as a constant, so that the loops are compiled for each format.
 static inline __attribute__((always_inline)) void plain_integers(
     const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count, float *y,
     size_t y_stride, int format) {

@@ -39,8 +39,8 @@ TARGET static inline void end(void) { _tile_release(); }
   PRODUCT(2, 5, 6);                                                                                \
   PRODUCT(3, 5, 7);
 
-/// Of floats in parts the products above 2^-24 of the first are taken: those whose places add up to 2
-/// at most, the larger first, so that one value times 1 stays itself.
+/// For floats in parts, takes the products of parts i and j with i + j <= 2; the others are below
+/// 2^-24 of the first. Larger ones come first, so that a value times 1 is exact.
 TARGET static inline __attribute__((always_inline)) void block_sums(
     const char *a0, const char *a1, const char *b0, const char *b1, size_t depth, int a_parts,
     int b_parts, int is_integer, void *s0, void *s1, void *s2, void *s3, size_t stride) {
@@ -89,7 +89,8 @@ TARGET void nibble_amx_s8(const void *a, const void *b, float *y, size_t m, size
 
 // MARK: limits of this machine
 
-/// Four tiles of sums, as many as two inputs and two weights leave: `rounds` products of each.
+/// Uses four tiles of sums, as many as two input and two weight tiles leave free, with `rounds`
+/// products each.
 #define PEAK(NAME, DOT, products)                                                                  \
   TARGET double NAME(size_t rounds) {                                                              \
     begin();                                                                                       \

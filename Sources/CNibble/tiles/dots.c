@@ -3,7 +3,7 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
-/// Tile products on AVX-512's dot product of bfloat16 pairs, for processors without AMX: floats in
+/// Tile products by AVX-512's dot product of bfloat16 pairs, for processors without AMX. Floats in
 /// one part only.
 #define TARGET                                                                                     \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"),                      \

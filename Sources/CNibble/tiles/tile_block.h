@@ -1,7 +1,7 @@
 #ifndef NIBBLE_TILE_BLOCK_H
 #define NIBBLE_TILE_BLOCK_H
 
-/// What the products on tiles share: a tile is 16 rows of 64 bytes.
+/// Shared by all tile products. A tile is 16 rows of 64 bytes.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +26,7 @@ INLINE __mmask16 lanes(size_t count) {
   return count >= 16 ? 0xFFFF : (__mmask16)((1u << count) - 1);
 }
 
-/// The nearest bfloat16 of each float, half to even, in the lower halves; NaN stays NaN.
+/// Rounds floats to bfloat16, half to even, in the lower halves; NaN stays NaN.
 INLINE __m512i bfloats(__m512 x) {
   __m512i bits = _mm512_castps_si512(x);
   __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -54,7 +54,8 @@ INLINE void write_block(const void *sums, int is_integer, float *y, size_t m, si
   }
 }
 
-/// The parts of silu(gate) * up, of one 16 x 16 block, into one half of the lines of a tile.
+/// Writes silu(gate) * up of one 16 x 16 block, split into parts, to one half of the lines of a
+/// tile.
 INLINE void write_gated(const float *gate, const float *up, char *out, int parts) {
   _Alignas(64) float values[TILE / 4];
   for (int i = 0; i < TILE / 4; i++) values[i] = gate[i] / (1.0f + exp_lane(-gate[i])) * up[i];
@@ -70,7 +71,7 @@ INLINE void write_gated(const float *gate, const float *up, char *out, int parts
 }
 
 /// Adds one 16 x 16 block of a group's sums, scaled, to a panel of 32 columns; the first group
-/// overwrites. Rows beyond m are left alone; columns beyond n get zeros.
+/// overwrites. Rows beyond m are not written; columns beyond n get zeros.
 INLINE void add_block(const float *sums, float *panel, size_t m, size_t n, const float *row_scale,
                       const float *column_scale, int is_first) {
   const __m512 columns = _mm512_maskz_loadu_ps(lanes(n), column_scale);

@@ -72,7 +72,7 @@ TARGET static inline __attribute__((always_inline)) void multiply_groups(
   const size_t step = up_to(row_bytes, TILE_BYTES) * TILE;
   const size_t width = groups->bytes / TILE_BYTES * TILE;
   _Alignas(64) char sums[4][TILE];
-  // Groups add up here: rows of y may be a power of two apart and share a cache set.
+  // Groups are summed here: rows of y may be a power of two apart and share a cache set.
   _Alignas(64) float panel[32 * 32];
   begin();
   for (size_t c = 0; c < n; c += 32) {

@@ -69,7 +69,7 @@ WIDE void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes
 
 // MARK: floats as bfloat16 parts
 
-/// The next part of 32 floats, which keep what it leaves over.
+/// Splits off the next bfloat16 part of 32 floats, which keep the remainder.
 INLINE __m512i next_part(__m512 *low, __m512 *high, int last) {
   __m512i a = bfloats(*low), b = bfloats(*high);
   if (!last) {
@@ -80,7 +80,7 @@ INLINE __m512i next_part(__m512 *low, __m512 *high, int last) {
                             _mm512_cvtepi32_epi16(b), 1);
 }
 
-/// 32 floats, those from `count` on zero.
+/// Loads 32 floats; those from `count` on are zero.
 INLINE void load_floats(const float *in, size_t count, __m512 *low, __m512 *high) {
   *low = _mm512_maskz_loadu_ps(lanes(count), in);
   *high = count > 16 ? _mm512_maskz_loadu_ps(lanes(count - 16), in + 16) : _mm512_setzero_ps();
@@ -166,7 +166,7 @@ INLINE __m512 power_of_two(__m512 x) {
   return _mm512_scalef_ps(sum, whole);
 }
 
-/// Which of 16 columns from c on lie in start..<end.
+/// Mask of the 16 columns from c on that lie in start..<end.
 INLINE __mmask16 between(size_t c, size_t start, size_t end) {
   __mmask16 before_end = c < end ? lanes(end - c) : 0;
   __mmask16 before_start = c < start ? lanes(start - c) : 0;
@@ -266,7 +266,7 @@ void nibble_turn_tiles(const void *in, void *out, size_t bytes) {
   (void)in, (void)out, (void)bytes;
 }
 
-// The rest is never called: nibble_tile_products says so.
+// Never called, since nibble_tile_products returns 0.
 
 void nibble_pack_b(const void *in, void *out, size_t rows, size_t row_bytes) {
   (void)in, (void)out, (void)rows, (void)row_bytes;
