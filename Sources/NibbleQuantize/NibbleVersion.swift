@@ -1,4 +1,4 @@
-/// The version that reports and journals name.
+/// The version written to reports and journals.
 public enum NibbleVersion {
   public static let current = "0.1.0"
 }

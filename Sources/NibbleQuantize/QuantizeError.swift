@@ -2,7 +2,7 @@ public import NibbleFormats
 public import NibbleModel
 import NibbleTensor
 
-/// Why a model was not quantized. Says where, what, and what to do next.
+/// Reasons why a model was not quantized. Each says where, what, and what to do next.
 public enum QuantizeError: Error, Hashable, Sendable {
   case model(ModelError)
   case format(FormatError)
@@ -11,18 +11,18 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case recipeOption(recipe: String, option: String, reason: String)
   case unsoundRecipe(recipe: String, reason: String)
   case recipeFile(path: String, reason: String)
-  /// `layers` are some that there are.
+  /// `layers` are examples of existing layers.
   case patternMatchedNothing(String, layers: [String])
   case nothingToQuantize(path: String)
   case alreadyQuantized(path: String, method: String)
   case nonFinite(tensor: String, index: Int)
-  /// What text makes of the model is infinite or not a number where it enters a site's linears, or after
-  /// the block where `site` is nil.
+  /// NaN or infinity in the activation that enters a site's linears, or after the block when `site`
+  /// is nil.
   case nonFiniteActivation(block: Int, site: Site?)
   case folder(RunFolderError)
-  /// What is finished is kept in the folder.
+  /// Finished work is kept in the folder.
   case interrupted(String)
-  /// Work that is kept only when all of it is done.
+  /// Work that is kept only when it is complete.
   case interruptedWithoutTrace(work: String)
   case damagedOutput(file: String, unit: String)
   case unmeasurable(String)

@@ -1,4 +1,4 @@
-/// How often an activation takes which values, in 2048 bins of equal width.
+/// Histogram of an activation's values in 2048 bins of equal width.
 struct ActivationHistogram {
   private static let bins = 2048
   private static let codes = 256.0
@@ -22,10 +22,11 @@ struct ActivationHistogram {
     }
   }
 
-  /// The range of bins with the least squared error under 256 codes, values uniform in their bins.
+  /// The range of bins whose quantization to 256 codes has the least squared error, with values
+  /// uniform within their bins.
   ///
-  /// Ends move in by quantiles of 1e-5, the one that passes more bins first, until the error grows.
-  /// Source: PyTorch 2.13, `HistogramObserver._non_linear_param_search`.
+  /// Both ends move inwards by quantiles of 1e-5 until the error grows; each time the end that
+  /// skips more bins moves. Source: PyTorch 2.13, `HistogramObserver._non_linear_param_search`.
   func leastLoss() -> (low: Float, high: Float) {
     let total = counts.reduce(0, +)
     guard total > 0 else { return (low, high) }
@@ -61,7 +62,7 @@ struct ActivationHistogram {
   private func loss(_ first: Int, _ last: Int) -> Double {
     let code = width * Double(last - first + 1) / Self.codes
     guard code > 0 else { return 0 }
-    /// `∫ x² dx` between two distances from a code's value.
+    /// `∫ x² dx` over the distances `from...to` from a code's value.
     func energy(_ from: Double, _ to: Double) -> Double { (to * to * to - from * from * from) / 3 }
     let whole = energy(-code / 2, code / 2)
     var loss = 0.0

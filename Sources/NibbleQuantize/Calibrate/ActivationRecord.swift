@@ -1,15 +1,15 @@
 import NibbleTensor
 
-/// What calibration saw of one activation, as it is kept: the records of two sets of windows merge to
+/// Calibration statistics of one activation, as stored. The records of two sets of windows merge to
 /// that of both, bit for bit, in any order.
 struct ActivationRecord: Sendable, Hashable {
-  /// Tokens of the uniform sample, and tokens kept for their large values.
+  /// Number of tokens in the uniform sample, and in the sample with the largest values.
   static let sampled = 512
   static let loudest = 32
 
   let channels: Int
   private(set) var tokens = 0
-  /// Smallest and largest value of each channel, `[k]`; infinite when nothing was seen.
+  /// Minimum and maximum of each channel, `[k]`; infinite when no token was seen.
   private(set) var low: [Float]
   private(set) var high: [Float]
   /// `Σ|x|` and `Σx²`, `[k]`.
@@ -28,7 +28,7 @@ struct ActivationRecord: Sendable, Hashable {
     loudest = TokenSample(channels: channels, capacity: Self.loudest, keeps: .loudest)
   }
 
-  /// A record that was kept; nil when its parts do not belong together.
+  /// Restores a stored record; nil when its parts are inconsistent.
   init?(
     tokens: Int, low: [Float], high: [Float], magnitude: [OrderFreeSum], energy: [OrderFreeSum],
     sample: TokenSample, loudest: TokenSample
@@ -53,7 +53,7 @@ struct ActivationRecord: Sendable, Hashable {
 
   /// Adds the activation `[t, k]` of a whole window.
   ///
-  /// - Parameter bound: the uniform sample does not look at tokens of a higher priority.
+  /// - Parameter bound: the uniform sample skips tokens of a higher priority.
   mutating func add(
     _ x: [Float], window: WindowIdentity, samplingUpTo bound: UInt64 = .max, on compute: Compute
   ) {

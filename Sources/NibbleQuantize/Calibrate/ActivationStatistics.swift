@@ -1,20 +1,21 @@
 import NibbleModel
 import NibbleTensor
 
-/// What steps know of the activation at one site.
+/// Statistics of the activation at one site, as steps use them.
 struct ActivationStatistics: Sendable {
   let channels: Int
   let tokens: Int
   private(set) var columns: ColumnStatistics
-  /// Activations `[r, k]` of a uniform sample of the tokens, and of those with the largest values.
+  /// Activations `[r, k]` of a uniform sample of the tokens, and of the tokens with the largest
+  /// values.
   private(set) var sample: FloatRows
   private(set) var loudest: FloatRows
   /// Σ x xᵀ, over all tokens or over the sample; nil when no step needs it.
   private(set) var moments: GramMatrix?
-  /// Of each calibration window; empty when no range is found from them.
+  /// Statistics per calibration window; empty when no range is computed from them.
   private(set) var windows: [ColumnStatistics]
 
-  /// - Parameter moments: over all tokens; nil when they were not gathered.
+  /// - Parameter moments: over all tokens; nil when they were not computed.
   init(
     _ record: ActivationRecord, moments: GramMatrix?, windows: [ColumnStatistics] = []
   ) {
@@ -29,7 +30,7 @@ struct ActivationStatistics: Sendable {
     self.moments = moments
   }
 
-  /// Takes the second moments of the sample for those of all tokens.
+  /// Uses the second moments of the sample instead of those of all tokens.
   mutating func estimateMoments(on compute: Compute) {
     var moments = GramMatrix(channels: channels)
     moments.add(sample.values, on: compute)
@@ -37,10 +38,10 @@ struct ActivationStatistics: Sendable {
     self.moments = moments
   }
 
-  /// Gives their memory back, once no step needs them.
+  /// Frees the moments when no further step needs them.
   mutating func forgetMoments() { moments = nil }
 
-  /// Makes these the statistics of the activation divided by `factors`.
+  /// Changes these to the statistics of the activation divided by `factors`.
   mutating func divide(by factors: [Float], on compute: Compute) {
     let inverse = factors.map { 1 / $0 }
     columns = columns.divided(by: factors)
@@ -50,7 +51,8 @@ struct ActivationStatistics: Sendable {
     moments = moments?.divided(by: factors)
   }
 
-  /// The statistics of the activation less `centers`: sums and moments are estimated from the sample.
+  /// The statistics of the activation minus `centers`. Sums and moments are estimated from the
+  /// sample.
   func shifted(by centers: [Float], on compute: Compute) -> Self {
     var shifted = self
     shifted.sample.subtract(centers)
@@ -68,12 +70,12 @@ struct ActivationStatistics: Sendable {
     return shifted
   }
 
-  /// Mean of |x| and of x² of each channel.
+  /// Mean of |x|, and mean of x², of each channel.
   var meanMagnitude: [Float] { columns.magnitude.map { Float($0 / Double(max(1, tokens))) } }
   var meanSquare: [Double] { columns.energy.map { $0 / Double(max(1, tokens)) } }
 }
 
-/// What names a window of tokens, the same in every run: a hash of its tokens.
+/// Identifies a window of tokens in every run: a hash of its tokens.
 public struct WindowIdentity: Sendable, Hashable {
   public let hash: UInt64
 
@@ -87,7 +89,7 @@ public struct WindowIdentity: Sendable, Hashable {
 
   init(hash: UInt64) { self.hash = hash }
 
-  /// A number that looks random for each position of the window. Source: splitmix64.
+  /// A pseudo-random number for each position of the window. Source: splitmix64.
   func priority(_ position: Int) -> UInt64 {
     Self.mixed(hash &+ UInt64(truncatingIfNeeded: position) &* 0x9e37_79b9_7f4a_7c15)
   }

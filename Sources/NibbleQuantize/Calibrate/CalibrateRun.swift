@@ -2,22 +2,22 @@ import Foundation
 public import NibbleModel
 public import NibbleTensor
 
-/// Runs text through a model once and keeps what its activations looked like, for every later recipe.
+/// Runs text through a model once and stores statistics of its activations, for every later recipe.
 public struct CalibrateRun {
-  /// What the statistics themselves say about the calibration.
+  /// Checks of the calibration, computed from the statistics of one site.
   public struct Audit: Sendable, Hashable, Codable {
     public var block: Int
     public var site: Site
-    /// Tokens that reached it: all, but of an expert those that were sent to it.
+    /// Tokens that reached the site: all, or for an expert those that were routed to it.
     public var tokens: Int
-    /// Largest magnitude; 0 where no token came.
+    /// Largest magnitude; 0 without tokens.
     public var peak: Float
-    /// Channels that were zero in every token.
+    /// Channels that are zero for every token.
     public var deadChannels: Int
     /// Channels whose largest magnitude is over 20 times that of the median channel.
     public var outlierChannels: Int
-    /// Share of channels whose largest magnitude grew by more than a tenth in the second half of the
-    /// windows: high when more text is needed. Nil with one window.
+    /// Share of channels whose largest magnitude grew by more than a tenth in the second half of
+    /// the windows. A high share means that more text is needed. Nil with one window.
     public var stillGrowing: Double?
   }
 
@@ -31,7 +31,7 @@ public struct CalibrateRun {
     self.compute = compute
   }
 
-  /// Writes the statistics of `windows` to `path`; returns one audit for each block and site.
+  /// Writes the statistics of `windows` to `path`; returns one audit per block and site.
   public func run(
     to path: String, progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> [Audit] {
@@ -70,7 +70,7 @@ public struct CalibrateRun {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// Writes the statistics of all windows of several files of one model.
+  /// Merges several statistics files of one model into one.
   public static func merge(
     _ files: [StatisticsFile], of checkpoint: Checkpoint, to path: String
   ) throws(QuantizeError) {
@@ -132,7 +132,7 @@ extension CalibrateRun.Audit {
 
 extension StateStreams {
   /// The records of a block's activations, and the largest magnitudes after the first half of the
-  /// windows; the states move on.
+  /// windows. Advances the states.
   ///
   /// - Throws: when an activation is not finite.
   mutating func recordsInHalves(

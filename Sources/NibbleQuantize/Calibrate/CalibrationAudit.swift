@@ -1,8 +1,8 @@
 public import NibbleText
 
-/// What calibration windows are made of: the evidence behind statistics, for whoever reads a report.
+/// Contents of the calibration windows, for reports.
 public struct CalibrationAudit: Hashable, Sendable, Codable {
-  /// Documents that the windows come from.
+  /// Number of documents that the windows come from.
   public var documents: Int
   public var windows: Int
   public var tokens: Int
@@ -20,7 +20,7 @@ public struct CalibrationAudit: Hashable, Sendable, Codable {
     }
   }
 
-  /// Each kind's share of the characters, largest first; of equal ones the earlier in `TextScript`.
+  /// Each kind's share of the characters, largest first; equal shares in the order of `TextScript`.
   public var shares: [(script: TextScript, share: Double)] {
     let total = characters.values.reduce(0, +)
     let present = TextScript.allCases.filter { characters[$0] != nil }
@@ -34,7 +34,7 @@ public struct CalibrationAudit: Hashable, Sendable, Codable {
 }
 
 extension CalibrationAudit: CustomStringConvertible {
-  /// One line: counts, and the shares that round to 1 % or more.
+  /// One line: the counts, and the shares that round to 1 % or more.
   public var description: String {
     let shares = shares.filter { $0.share >= 0.005 }
       .map { "\($0.script.rawValue) \(Int((100 * $0.share).rounded())) %" }

@@ -1,22 +1,22 @@
 public import NibbleText
 
-/// How many windows of tokens calibration takes from a text, and which.
+/// Number and choice of the token windows that calibration takes from a text.
 public struct CalibrationSampling: Hashable, Sendable, Codable {
   public var windows = 4
-  /// Tokens in a window.
+  /// Tokens per window.
   public var length = 256
-  /// 0 takes windows at even distances; any other number shuffles documents and windows, the same
-  /// way each time.
+  /// 0 takes evenly spaced windows. Any other number seeds a reproducible shuffle of documents and
+  /// windows.
   public var seed: UInt64 = 0
-  /// Takes fewer windows, or one shorter window of at least two tokens, when the text is short.
+  /// Whether a short text may give fewer windows, or one shorter window of at least two tokens.
   public var allowsFewer = false
 
   public init() {}
 
   /// Joins the documents with the tokenizer's end-of-text token between them (two line feeds when
-  /// it has none), cuts the tokens into windows that follow one another, and takes some.
+  /// it has none), cuts the tokens into consecutive windows, and takes some.
   ///
-  /// With fewer windows than the text holds, the rest of it is left out.
+  /// Text beyond the requested windows is left out.
   ///
   /// - Parameter beginning: tokens before the text of each window, as part of its length.
   public func cut(
@@ -69,19 +69,20 @@ public struct CalibrationSampling: Hashable, Sendable, Codable {
   }
 }
 
-/// Windows of token ids for calibration, and what they are made of.
+/// Windows of token ids for calibration, with a description of their contents.
 public struct CalibrationWindows: Sendable {
   public let windows: [[Int]]
   public let audit: CalibrationAudit
 
-  /// - Parameter documents: how many documents the windows come from.
+  /// - Parameter documents: number of documents that the windows come from.
   public init(windows: [[Int]], documents: Int, tokenizer: Tokenizer) {
     self.windows = windows
     audit = CalibrationAudit(windows, documents: documents, tokenizer: tokenizer)
   }
 }
 
-/// Steele, Lea and Flood's SplitMix64, with a shuffle that does not depend on the standard library.
+/// SplitMix64 by Steele, Lea and Flood, with a shuffle that does not depend on the standard
+/// library.
 private struct SplitMix64 {
   var state: UInt64
 
@@ -93,7 +94,7 @@ private struct SplitMix64 {
     return z ^ (z >> 31)
   }
 
-  /// `0..<count`, in order or by Fisher and Yates's shuffle.
+  /// `0..<count`, in order or after a Fisher-Yates shuffle.
   mutating func order(of count: Int, shuffled: Bool) -> [Int] {
     var order = Array(0..<count)
     guard shuffled, count > 1 else { return order }

@@ -5,11 +5,11 @@ public import NibbleText
 ///
 /// One plain text, or the records of a JSON file: `RecordText` says which fields are read.
 public struct CalibrationText: Sendable {
-  /// Where the text comes from, for errors.
+  /// Origin of the text, for errors.
   public let path: String
-  /// None is empty.
+  /// The documents; none is empty.
   public private(set) var documents: [String] = []
-  /// Records whose fields were all empty; they give no document.
+  /// Number of records whose fields were all empty; they give no document.
   public private(set) var emptyRecords = 0
 
   /// One plain text.
@@ -18,7 +18,7 @@ public struct CalibrationText: Sendable {
     documents = text.isEmpty ? [] : [text]
   }
 
-  /// Whether a file holds records, by its name.
+  /// Whether a file holds records, according to its name.
   public static func holdsRecords(path: String) throws(CalibrationTextError) -> Bool {
     try RecordFile.Kind(path: path) != .text
   }
@@ -26,8 +26,9 @@ public struct CalibrationText: Sendable {
   /// The records of a `.jsonl`, `.ndjson` or `.json` file.
   ///
   /// - Parameters:
-  ///   - fields: what to read of each record, in this order, joined by line feeds; empty to detect.
-  ///   - template: makes text of conversations.
+  ///   - fields: the fields to read of each record, in this order, joined by line feeds; empty to
+  ///     detect.
+  ///   - template: renders conversations as text.
   public init(
     records path: String, fields: [String] = [], template: ChatTemplate?, tokenizer: Tokenizer
   ) throws(CalibrationTextError) {

@@ -5,30 +5,30 @@ public import NibbleText
 /// Why calibration text cannot be used. Says where, what, and what to do next.
 public enum CalibrationTextError: Error, Hashable, Sendable {
   case file(FileError)
-  /// A kind of file that is not read, by its name.
+  /// A kind of file that cannot be read, according to its name.
   case format(path: String, kind: String)
   case tooLarge(path: String, bytes: Int, limit: Int)
   /// The file holds no list of records.
   case noRecords(path: String, found: String)
   case record(path: String, RecordPlace, RecordFault)
-  /// Every record was empty, or there was none.
+  /// Every record was empty, or there were none.
   case empty(path: String)
-  /// Names of fields were given for text that has none.
+  /// Field names were given for text without fields.
   case noFields(path: String, field: String)
   case tooFewTokens(path: String, tokens: Int, windows: Int, length: Int)
 }
 
-/// Where a record stands in its file, counted from 1.
+/// Position of a record in its file, counted from 1.
 public enum RecordPlace: Hashable, Sendable {
   case line(Int)
   case record(Int)
 }
 
-/// What is wrong with a record.
+/// A fault in a record.
 public enum RecordFault: Error, Hashable, Sendable {
   case json(JSONError)
   case notAnObject(found: String)
-  /// No set of fields that is known; the payload is the names that are there.
+  /// No known set of fields; the payload is the names of the record's fields.
   case unknownFields([String])
   case missingField(String, found: [String])
   case notText(field: String, found: String)

@@ -1,18 +1,19 @@
 import NibbleTensor
 
-/// How the static range of a site's activation is found.
+/// How the static quantization range of a site's activation is found.
 public enum InputRangeMethod: String, Hashable, Sendable, Codable, CaseIterable {
-  /// Both ends drawn in while that makes the outputs' error smaller: ours.
+  /// Both ends move inwards while the output error falls. Ours: see ``InputRangeSearch``.
   case searched
-  /// The mean of the windows' smallest values and of their largest: msmodelslim's act_method 1.
+  /// The mean of the windows' minima and the mean of their maxima: msmodelslim's act_method 1.
   case mean
-  /// The part of a histogram that loses least: its act_method 2, as torch's `HistogramObserver` does.
+  /// The part of a histogram with the least quantization error: msmodelslim's act_method 2, as
+  /// torch's `HistogramObserver`.
   case histogram
-  /// `histogram` where the largest magnitude is at most 50 standard deviations, else `mean`: its
-  /// act_method 3.
+  /// `histogram` where the largest magnitude is at most 50 standard deviations, else `mean`:
+  /// msmodelslim's act_method 3.
   case mixed
 
-  /// The method that msmodelslim counts as 1, 2 or 3.
+  /// The method of msmodelslim's act_method 1, 2 or 3.
   public init?(actMethod: Int) {
     switch actMethod {
     case 1: self = .mean
@@ -50,7 +51,7 @@ public enum InputRangeMethod: String, Hashable, Sendable, Codable, CaseIterable 
     return Self.range(Float(low), Float(high), scheme)
   }
 
-  /// Widened to hold 0; an end that is not a number, of an activation that overflowed, is 0.
+  /// Widened to contain 0. An end that is NaN, from an activation that overflowed, becomes 0.
   private static func range(
     _ low: Float, _ high: Float, _ scheme: ActivationScheme
   ) -> InputRange {
@@ -73,7 +74,7 @@ public enum InputRangeMethod: String, Hashable, Sendable, Codable, CaseIterable 
 }
 
 extension ActivationStatistics {
-  /// Of all values of the sampled tokens together.
+  /// Standard deviation of all values of the sampled tokens.
   var sampledDeviation: Float {
     let count = Double(max(1, sample.values.count))
     let mean = sample.values.reduce(0.0) { $0 + Double($1) } / count

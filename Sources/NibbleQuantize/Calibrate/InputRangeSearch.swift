@@ -1,12 +1,12 @@
 import NibbleModel
 import NibbleTensor
 
-/// Chooses the static range of a site's activation.
+/// Searches the static range of a site's activation.
 ///
-/// Both ends are drawn in step by step, together for a symmetric format; the least
-/// `Σ_tokens Σ_c |W_:,c|² (x_c - x̂_c)²` wins, the widest range on ties. The tokens are the uniform
-/// sample, weighted to stand for all, and those with the largest values, which a sample would miss and
-/// a model may hang on.
+/// Both ends shrink step by step, together for a symmetric format. The range with the least
+/// `Σ_tokens Σ_c |W_:,c|² (x_c - x̂_c)²` wins, the widest on ties. The tokens are the uniform
+/// sample, weighted to stand for all, and those with the largest values, which a uniform sample
+/// would miss and which can decide a model's output.
 struct InputRangeSearch {
   private static let shares: [Float] = [
     1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02,
@@ -44,7 +44,7 @@ struct InputRangeSearch {
     return best
   }
 
-  /// The range from `low` to `high`, which holds 0; of an activation that overflowed, the widest.
+  /// The range from `low` to `high`, which contains 0; the widest one if the activation overflowed.
   static func range(_ low: Float, _ high: Float, _ scheme: ActivationScheme) -> InputRange {
     let (smallest, largest) = (Float.leastNormalMagnitude, Float.greatestFiniteMagnitude)
     let (low, high) = (max(low, -largest), min(high, largest))

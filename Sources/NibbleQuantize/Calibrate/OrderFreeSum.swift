@@ -1,12 +1,11 @@
 /// A sum of floating-point numbers that does not depend on the order of its terms.
 ///
-/// Terms are cut to whole multiples of 2^-72 and added in integers: two 64-bit words, the upper one in
-/// units of 2^-20. A term is below 2^42 in magnitude; what is larger, or no number, counts
-/// as 2^42.
+/// Terms are rounded down to multiples of 2^-72 and added in integers: two 64-bit words, the upper
+/// one in units of 2^-20. Terms are clamped to ±2^42; NaN counts as 2^42.
 struct OrderFreeSum: Sendable, Hashable {
-  /// In units of 2^-20.
+  /// Upper part of the sum, in units of 2^-20.
   private(set) var high: Int64 = 0
-  /// In units of 2^-72, 0..<2^52.
+  /// Lower part, in units of 2^-72, 0..<2^52.
   private(set) var low: Int64 = 0
 
   private static let lowBits: Int64 = 52

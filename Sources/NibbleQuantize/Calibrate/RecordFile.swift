@@ -1,14 +1,14 @@
 import NibbleFormats
 import NibbleTensor
 
-/// The records of a JSON file, in order: one a line, or an array of them.
+/// The records of a JSON file, in order: one per line, or an array of them.
 struct RecordFile {
   enum Kind {
     case text
     case lines
     case document
 
-    /// By the name's ending; refuses endings of files that are neither text nor JSON.
+    /// Chosen by file extension; refuses extensions of files that are neither text nor JSON.
     init(path: String) throws(CalibrationTextError) {
       let binary = ["parquet", "arrow", "gz", "zst", "zip", "xz", "bz2"]
       switch path.lowercased().split(separator: ".").last.map(String.init) {
@@ -20,7 +20,8 @@ struct RecordFile {
     }
   }
 
-  /// Bytes of JSON lines, and of one JSON document, which is held in memory as values.
+  /// Size limits in bytes: of JSON lines, and of one JSON document, which is held in memory as
+  /// values.
   static let lineLimit = 1 << 30
   static let documentLimit = 256 << 20
 
@@ -29,7 +30,7 @@ struct RecordFile {
   private let bytes: [UInt8]
   private let isRecord: (JSON) -> Bool
 
-  /// - Parameter isRecord: whether an object that stands alone is a record rather than a holder.
+  /// - Parameter isRecord: whether a single object is a record; otherwise it holds a list of them.
   init(path: String, isRecord: @escaping (JSON) -> Bool) throws(CalibrationTextError) {
     self.path = path
     self.isRecord = isRecord

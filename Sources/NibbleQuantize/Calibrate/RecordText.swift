@@ -3,12 +3,13 @@ import NibbleFormats
 import NibbleModel
 import NibbleText
 
-/// Makes a document of a record: joins its fields, or runs its conversation through a chat template.
+/// Turns a record into a document: joins its fields, or renders its conversation with a chat
+/// template.
 struct RecordText {
-  /// What to read of each record, in this order; empty to detect.
+  /// The fields to read of each record, in this order; empty to detect.
   let fields: [String]
   let template: ChatTemplate?
-  /// What the template sees beside the messages.
+  /// Variables of the template besides the messages.
   let variables: [String: JSON]
 
   /// Empty when the fields are.
@@ -32,11 +33,11 @@ struct RecordText {
       : fields.allSatisfy { object[$0] != nil }
   }
 
-  /// Fields that are known, in the order they are looked for.
+  /// Known sets of fields, in the order in which they are tried.
   private enum Shape {
     /// A passage and a question that it answers.
     case boolQ
-    /// Fields joined by line feeds; the first must be there.
+    /// Fields joined by line feeds; the first is required.
     case pair([String])
 
     static let allCases: [Shape] = [
@@ -53,8 +54,8 @@ struct RecordText {
     }
   }
 
-  /// `title -- passage`, then the question and a start of its answer: the prompt that the BoolQ task
-  /// of common evaluation harnesses has.
+  /// `title -- passage`, then the question and the start of its answer: the prompt of the BoolQ
+  /// task in common evaluation harnesses.
   private static func boolQ(_ object: JSONObject) throws(RecordFault) -> String {
     let passage = try text("passage", of: object)
     let question = try text("question", of: object)
@@ -78,7 +79,7 @@ struct RecordText {
     return parts.filter { !$0.isEmpty }.joined(separator: "\n")
   }
 
-  /// Null is an empty text.
+  /// The field's text; null is empty.
   private static func text(_ name: String, of object: JSONObject) throws(RecordFault) -> String {
     let value = object[name] ?? .null
     guard let text = value.isNull ? "" : value.string else {
@@ -100,7 +101,7 @@ struct RecordText {
     } catch { throw .chatTemplate(error) }
   }
 
-  /// A message as templates know it: `from` and `value` become `role` and `content`.
+  /// A message in the form of chat templates: `from` and `value` become `role` and `content`.
   private func turn(_ message: JSON, _ number: Int) throws(RecordFault) -> JSON {
     guard message.object != nil else { throw .message(number, reason: "is \(message.kind)") }
     if message["role"] != nil {
@@ -116,7 +117,7 @@ struct RecordText {
     return ["role": .string(roles[speaker] ?? speaker), "content": .string(text)]
   }
 
-  /// What templates that ask for today's date are told, so that a text is the same every day:
-  /// 26 July 2024, the date that Llama 3's own template falls back to.
+  /// The date given to templates that ask for today's, so that the text is the same every day: 26
+  /// July 2024, the fallback of Llama 3's own template.
   private static let date = Date(timeIntervalSince1970: 1_721_991_600)
 }

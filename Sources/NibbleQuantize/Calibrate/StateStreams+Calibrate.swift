@@ -2,8 +2,8 @@ import NibbleModel
 import NibbleTensor
 
 extension StateStreams {
-  /// Watches the activations of the source's block over the calibration windows; the states move on,
-  /// but past the last block, where nobody needs them.
+  /// Statistics of the activations of the source's block over the calibration windows. Advances the
+  /// states, except after the last block.
   mutating func statistics(
     of block: Block, isLast: Bool = false, keepsMoments: Bool, keepsWindows: Bool = false
   ) -> [Site: ActivationStatistics] {
@@ -26,7 +26,7 @@ extension StateStreams {
     }
   }
 
-  /// The records of a block's activations; `watch` sees each as well.
+  /// The records of a block's activations; `watch` is called with each activation too.
   mutating func records(
     of block: Block, isLast: Bool = false,
     watch: (Site, _ activation: [Float], _ channels: Int) -> Void = { _, _, _ in }
@@ -42,7 +42,7 @@ extension StateStreams {
       let (compute, bound) = (pass.compute, sampleBound)
       pass.run(block, on: &source[index], isLast: isLast) { site, activation in
         let channels = widths[site] ?? 0
-        // The bound counts on all tokens.
+        // The bound assumes that all tokens reach the site; an expert sees only some.
         records[site, default: ActivationRecord(channels: channels)].add(
           activation, window: identity, samplingUpTo: site.isOfExpert ? .max : bound, on: compute)
         watch(site, activation, channels)
@@ -52,20 +52,20 @@ extension StateStreams {
     return records
   }
 
-  /// Goes through the sites of a block in order, over the calibration windows of the quantized model:
-  /// gathers what enters a site, lets `round` turn its linears into codes, and runs those.
+  /// Quantizes a block site by site, over the calibration windows of the quantized model: computes
+  /// the moments of the site's inputs, lets `round` quantize its linears, and runs those.
   ///
   /// - Parameters:
-  ///   - block: the float block that becomes the quantized one.
-  ///   - inputs: how the layers round what enters; those of a site alike.
-  ///   - round: the weights of a site's linears, from its moments `Σ x̂ x̂ᵀ`.
+  ///   - block: the float block, replaced by the quantized one.
+  ///   - inputs: input rounding of each layer; equal for the layers of a site.
+  ///   - round: returns the quantized weights of a site's linears, from its moments `Σ x̂ x̂ᵀ`.
   mutating func roundInOrder(
     _ block: inout Block, inputs: [LinearID: InputRounding],
     _ round: (SiteShape, GramMatrix) -> [LinearID: Weight]
   ) {
     let compute = pass.compute
     keyValues = KeyValueRecord()
-    // Branches in parallel all read the states that enter the block.
+    // Parallel branches all read the states that enter the block.
     let moves = block.shape.residual == .sequential
     for site in block.shape.sites {
       let channels = site.width
@@ -101,7 +101,7 @@ extension StateStreams {
     for index in calibration { pass.run(block, on: &quantized[index]) { _, _ in } }
   }
 
-  /// Adds the keys and values of the window that was attended to last.
+  /// Adds the keys and values of the window that was processed last.
   private mutating func watchKeysAndValues(of block: Block) {
     let (keys, values) = pass.keysAndValues
     keyValues.add(
@@ -109,6 +109,6 @@ extension StateStreams {
       on: pass.compute)
   }
 
-  /// Bytes of activations that are kept rather than computed twice.
+  /// Largest size in bytes of activations that are kept instead of computed twice.
   static let keptBytes = 256 << 20
 }

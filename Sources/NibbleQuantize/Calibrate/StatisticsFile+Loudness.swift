@@ -1,19 +1,19 @@
 public import NibbleModel
 
-/// What makes a layer's inputs hard to round to one range.
+/// How the inputs of layers are ranked by the difficulty of quantizing them with one range.
 public enum InputLoudness: Sendable, Hashable {
-  /// The largest magnitude.
+  /// By largest magnitude.
   case peak
-  /// The largest magnitude in root mean squares.
+  /// By largest magnitude divided by the root mean square.
   case spread
 }
 
 extension StatisticsFile {
-  /// Paths of the `count` linear layers whose inputs are loudest, loudest first; those that share their
-  /// inputs in the order of the block.
+  /// Paths of the `count` linear layers whose inputs rank highest, highest first; layers that share
+  /// inputs stay in the order of the block.
   ///
-  /// Source: msmodelslim's `disable_level`, by `peak` for its lowbit rule and by `spread` otherwise.
-  /// Ours: over all tokens that were seen, not the first batch.
+  /// Source: msmodelslim's `disable_level`, by `peak` for its lowbit rule and by `spread`
+  /// otherwise. Ours: over all tokens seen, not just the first batch.
   public func loudestLinears(
     _ count: Int, by loudness: InputLoudness, of checkpoint: Checkpoint
   ) throws(QuantizeError) -> [String] {

@@ -3,19 +3,20 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// Statistics of a model's activations on disk: a safetensors file with one record for each block and
+/// Statistics of a model's activations on disk: a safetensors file with one record per block and
 /// site.
 ///
-/// For site `s` of block `i`, `block.i.s.` and: `low`, `high` F32 `[k]`; `magnitude`, `energy` I64
-/// `[k, 2]`, the words of an order-free sum; `sample`, `loudest` F32 `[r, k]` with `sample.keys`,
-/// `loudest.keys` U64 `[r]`. The down of an expert has `tokens` I64 `[1]`, those that reached it, and its
-/// samples are padded with zeros to what all tokens would fill. For each block, `block.i.` and `keys.low`, `keys.high`, `values.low`,
-/// `values.high` F32 `[keyHeads · d]`. `windows` U64 `[w]` names the windows that were seen, ascending. The
-/// metadata holds the number of tokens and what identifies the model.
+/// A record of site `s` of block `i` has tensors `block.i.s.` and: `low`, `high` F32 `[k]`;
+/// `magnitude`, `energy` I64 `[k, 2]`, the two words of an order-free sum; `sample`, `loudest` F32
+/// `[r, k]` with `sample.keys`, `loudest.keys` U64 `[r]`. The down projection of an expert has
+/// `tokens` I64 `[1]`, the tokens that reached it; its samples are padded with zeros to the size
+/// that all tokens would fill. Each block has `block.i.` and `keys.low`, `keys.high`, `values.low`,
+/// `values.high` F32 `[keyHeads · d]`. `windows` U64 `[w]` identifies the windows seen, ascending.
+/// The metadata holds the number of tokens and the model's fingerprint.
 public struct StatisticsFile: Sendable {
   public let path: String
   public let tokens: Int
-  /// The windows that were seen.
+  /// The windows seen.
   public let windows: Set<WindowIdentity>
   let model: String
   private let file: SafetensorsFile
@@ -33,10 +34,10 @@ public struct StatisticsFile: Sendable {
     windows = Set(Self.words(bytes).map(WindowIdentity.init(hash:)))
   }
 
-  /// Not under `format`, which every safetensors file keeps for itself.
+  /// The key is not `format`, which is reserved in every safetensors file.
   static let kind = "nibble-statistics-1"
 
-  /// SHA-256 of the file's content that decides a run's bytes.
+  /// SHA-256 of the content that affects the result of a run.
   func digest() throws(FileError) -> String {
     let file = try MappedFile(path: path)
     return Bytes(file, 0..<file.count).sha256()
@@ -49,10 +50,10 @@ public struct StatisticsFile: Sendable {
     }
   }
 
-  /// What identifies a model's weights: names, shapes, sizes, and the config.
+  /// Identifies a model's weights: names, shapes, sizes, and the config.
   static func fingerprint(of checkpoint: Checkpoint) -> String {
     var lines = checkpoint.tensors.map { "\($0.name) \($0.dtype) \($0.shape)" }
-    // Not the files' dates: a copy of the model is the same model.
+    // The dates of files are left out: a copy of the model is the same model.
     lines.append(checkpoint.config.text())
     return Bytes(Array(lines.joined(separator: "\n").utf8)).sha256()
   }
@@ -96,7 +97,7 @@ public struct StatisticsFile: Sendable {
     return record
   }
 
-  /// How many tokens reached a site: all of them, where no other number is stored.
+  /// Number of tokens that reached a site: all of them unless the file stores another number.
   private func reached(_ name: String) -> Int {
     guard let entry = file.entry(name), entry.dtype == .i64, let bytes = file.bytes(of: name),
       let word = Self.words(bytes).first, word <= UInt64(tokens)
@@ -150,7 +151,7 @@ public struct StatisticsFile: Sendable {
   }
 }
 
-/// Writes a statistics file record by record; it appears under its name when it is whole.
+/// Writes a statistics file record by record; the file gets its name when it is complete.
 final class StatisticsWriter {
   private var output: OutputFile
   private let writer: SafetensorsWriter
@@ -201,7 +202,7 @@ final class StatisticsWriter {
   private let windows: Set<WindowIdentity>
   private static let cacheParts = ["keys.low", "keys.high", "values.low", "values.high"]
 
-  /// Before the records of the block's sites.
+  /// Must be called before the records of the block's sites.
   func append(_ record: KeyValueRecord, _ block: Int) throws(QuantizeError) {
     let parts = [record.keys.low, record.keys.high, record.values.low, record.values.high]
     do {
@@ -216,7 +217,7 @@ final class StatisticsWriter {
     _ record: ActivationRecord, _ block: Int, _ shape: SiteShape
   ) throws(QuantizeError) {
     let prefix = "block.\(block).\(shape.site.rawValue)."
-    // An expert may have been reached by fewer tokens than a sample takes, or by none.
+    // An expert may have been reached by fewer tokens than a sample holds, or by none.
     func filled<Element>(_ values: [Element], _ count: Int, _ zero: Element) -> [Element] {
       values + [Element](repeating: zero, count: max(0, count - values.count))
     }

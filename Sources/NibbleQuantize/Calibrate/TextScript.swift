@@ -1,13 +1,14 @@
-/// Kinds of characters, coarse enough to say what languages a text is in and how much of it is code.
+/// Kinds of characters, coarse enough to show which languages a text is in and how much of it is
+/// code.
 ///
-/// Letters go by the Unicode block they stand in, which is their script but for a few borrowed ones.
+/// Letters are classified by Unicode block, which matches their script but for a few shared ones.
 public enum TextScript: String, Hashable, Sendable, Codable, CodingKeyRepresentable, CaseIterable {
   case latin = "Latin"
   case greek = "Greek"
   case cyrillic = "Cyrillic"
   case hebrew = "Hebrew"
   case arabic = "Arabic"
-  /// Devanagari, Bengali, Tamil and their neighbours, U+0900 to U+0DFF.
+  /// Devanagari, Bengali, Tamil and related scripts, U+0900 to U+0DFF.
   case indic = "Indic"
   case thai = "Thai"
   case hangul = "Hangul"
@@ -16,11 +17,11 @@ public enum TextScript: String, Hashable, Sendable, Codable, CodingKeyRepresenta
   case otherLetters = "other letters"
   case digits = "digits"
   case punctuation = "punctuation"
-  /// ASCII signs that stand in code more than in prose, such as braces and the underscore.
+  /// ASCII signs that are more frequent in code than in prose, such as braces and the underscore.
   case code = "code signs"
   case symbols = "symbols"
 
-  /// Nil for white space, control characters and marks that stand on another letter.
+  /// Nil for white space, control characters and combining marks.
   public init?(_ scalar: Unicode.Scalar) {
     if let script = Self.letters.first(where: { $0.0.contains(scalar.value) })?.1,
       scalar.properties.isAlphabetic || Self.isMark(scalar)

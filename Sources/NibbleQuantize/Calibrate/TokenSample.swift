@@ -1,19 +1,20 @@
 import NibbleTensor
 
-/// Rows of an activation for some of its tokens: a uniform sample, or those with the largest values.
+/// Rows of an activation for some of its tokens: a uniform sample, or those with the largest
+/// values.
 ///
-/// Which ones does not depend on the order in which windows came, nor on how they were divided.
+/// The choice does not depend on the order of the windows, nor on how they were divided.
 struct TokenSample: Sendable, Hashable {
   enum Choice: Sendable, Hashable {
-    /// The tokens with the lowest priorities, which are as good as random.
+    /// The tokens with the lowest priorities, which are pseudo-random.
     case any
-    /// The tokens whose largest magnitude is largest.
+    /// The tokens with the largest magnitudes.
     case loudest
   }
 
-  /// What the kept tokens are ordered by, ascending.
+  /// Sort key of the kept tokens, ascending.
   private struct Key: Sendable, Hashable, Comparable {
-    /// Falling loudness, or nothing.
+    /// Negated largest magnitude, or 0 for a uniform sample.
     var quietness: Float
     var priority: UInt64
 
@@ -34,7 +35,7 @@ struct TokenSample: Sendable, Hashable {
     self.keeps = keeps
   }
 
-  /// A sample that was kept: rows with the priorities of their tokens.
+  /// Restores a stored sample: rows with the priorities of their tokens.
   init(
     channels: Int, capacity: Int, keeps: Choice, rows: FloatRows, priorities: [UInt64]
   ) {
@@ -51,7 +52,7 @@ struct TokenSample: Sendable, Hashable {
 
   /// Adds the activation `[t, channels]` of a whole window.
   ///
-  /// - Parameter bound: tokens of a higher priority are not looked at; of a uniform sample.
+  /// - Parameter bound: for a uniform sample; tokens of a higher priority are skipped.
   mutating func add(
     _ x: [Float], window: WindowIdentity, upTo bound: UInt64 = .max, on compute: Compute
   ) {
@@ -64,8 +65,8 @@ struct TokenSample: Sendable, Hashable {
     }
   }
 
-  /// The highest priority that a uniform sample of all tokens of some windows keeps: whoever knows the
-  /// windows beforehand need not keep tokens that others push out.
+  /// The highest priority in a uniform sample of all tokens of these windows. A caller that knows
+  /// the windows beforehand can skip tokens that others would push out.
   static func bound(of windows: some Sequence<[Int]>, capacity: Int) -> UInt64 {
     let priorities = windows.flatMap { window in
       let identity = WindowIdentity(window)

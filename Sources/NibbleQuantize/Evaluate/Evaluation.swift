@@ -1,9 +1,9 @@
 public import NibbleModel
 public import NibbleTensor
 
-/// How perplexity is defined: which tokens are scored, and after what.
+/// Definition of perplexity: which tokens are scored, and with which context.
 public enum PerplexityDefinition: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Non-overlapping windows, each on its own; every token but a window's first is scored.
+  /// Non-overlapping, independent windows; every token but a window's first is scored.
   case windows
   /// llama.cpp's `perplexity`: the first token of each window is replaced by the beginning-of-text
   /// token if the tokenizer adds one, and only the second half of each window is scored.
@@ -25,19 +25,19 @@ public enum PerplexityDefinition: String, Sendable, Hashable, Codable, CaseItera
   }
 }
 
-/// Which part of a text is scored.
+/// The part of a text that is scored.
 public struct EvaluationWindows: Sendable, Hashable {
-  /// Tokens in a window, at least 2.
+  /// Tokens per window, at least 2.
   public var length = 2048
-  /// How many windows at most; nil for all.
+  /// Maximum number of windows; nil for all.
   public var count: Int?
-  /// Windows passed over at the start.
+  /// Number of windows skipped at the start.
   public var skip = 0
   public var definition = PerplexityDefinition.windows
-  /// The token that `llama.cpp` puts first.
+  /// The first token of each window under `llama.cpp`.
   public var beginningOfText: Int?
-  /// Tokens before each window by the definition `windows`: they are read, not scored, and not part of its
-  /// length, so that the same tokens are scored with and without them.
+  /// Tokens before each window under the definition `windows`. They are read but not scored, and do
+  /// not count in its length, so the same tokens are scored with and without them.
   public var beginning: [Int] = []
 
   public init() {}
@@ -62,10 +62,10 @@ public struct EvaluationWindows: Sendable, Hashable {
     }
   }
 
-  /// What stands before each window.
+  /// Tokens before each window.
   private var before: [Int] { definition == .windows ? beginning : [] }
 
-  /// Tokens that a window has with what stands before it.
+  /// Tokens per window, those before it included.
   var capacity: Int { before.count + length }
 
   /// Positions whose next token is scored.
@@ -74,35 +74,35 @@ public struct EvaluationWindows: Sendable, Hashable {
   }
 }
 
-/// The measured quality of a model on a text, alone or against another.
+/// Measured quality of a model on a text, by itself or against another model.
 public struct Evaluation: Sendable, Hashable {
   public var definition: PerplexityDefinition
-  /// Whether the beginning-of-text token stood before each window.
+  /// Whether a beginning-of-text token stood before each window.
   public var beginning: Bool
   public var windowLength: Int
   public var windows: Int
   public var skipped: Int
-  /// Tokens whose prediction was scored.
+  /// Number of tokens whose prediction was scored.
   public var scoredTokens: Int
   public var perplexity: Double
   public var comparison: Comparison?
 
-  /// Against the base model, means over the scored tokens.
+  /// Comparison with the base model: means over the scored tokens.
   public struct Comparison: Sendable, Hashable, Codable {
-    /// Kullback-Leibler divergence from the base, nats a token.
+    /// Kullback-Leibler divergence from the base, nats per token.
     public var kl: Double
-    /// The share of tokens on which both rank the same token first.
+    /// Share of tokens on which both models rank the same token first.
     public var top1: Double
     public var basePerplexity: Double
   }
 }
 
 extension Evaluation {
-  /// Scores `tokens` with a model, and with `base` beside it when given.
+  /// Scores `tokens` with a model, and compares it with `base` when given.
   ///
   /// - Parameters:
-  ///   - format: how the model, not `base`, keeps keys and values.
-  ///   - scales: the calibrated ones of a cache, for each block; used when they are of `format`.
+  ///   - format: format of the KV cache of the model; `base` is not affected.
+  ///   - scales: calibrated scales of the cache, per block; used when they are for `format`.
   public init(
     _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
     keeping format: CacheFormat = .f32, scales: [KeyValueScales]? = nil, on compute: Compute,
@@ -150,7 +150,7 @@ extension Evaluation {
   }
 }
 
-/// Rows of logits held at once.
+/// Rows of logits held in memory at once.
 let logitRows = 256
 /// Rows whose losses are computed at once.
 private let lossRows = 4096

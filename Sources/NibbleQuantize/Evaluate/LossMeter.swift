@@ -1,7 +1,7 @@
 import Foundation
 import NibbleTensor
 
-/// Sums what positions say, in the order they are given.
+/// Sums losses and comparisons over positions, in the order in which they are given.
 struct LossMeter {
   private(set) var count = 0
   private var loss = 0.0
@@ -24,7 +24,7 @@ struct LossMeter {
     }
   }
 
-  /// Whether every model said something of every position.
+  /// Whether all sums are finite: no model gave NaN or infinity at any position.
   var isFinite: Bool { loss.isFinite && baseLoss.isFinite && divergence.isFinite }
 
   var perplexity: Double { exp(loss / Double(max(1, count))) }

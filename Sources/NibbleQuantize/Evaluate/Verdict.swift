@@ -1,15 +1,15 @@
 public import NibbleFormats
 
-/// What quantization cost, measured against the source on held-out text.
+/// Quality lost by quantization, measured against the source on held-out text.
 public struct Verdict: Sendable, Hashable, Codable {
-  /// Mean Kullback-Leibler divergence of the quantized model from the source, nats a token.
+  /// Mean Kullback-Leibler divergence of the quantized model from the source, nats per token.
   public var kl: Double
-  /// The share of tokens on which both rank the same token first.
+  /// Share of tokens on which both models rank the same token first.
   public var top1: Double
   /// exp of the mean of -log p over the scored tokens.
   public var perplexity: Double
   public var sourcePerplexity: Double
-  /// Tokens scored.
+  /// Number of tokens scored.
   public var tokens: Int
 
   init?(_ meter: LossMeter) {

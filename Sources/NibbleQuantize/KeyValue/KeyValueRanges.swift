@@ -1,6 +1,7 @@
 public import NibbleModel
 
-/// The extremes of each key head of one block's keys and values: where the scales of a cache come from.
+/// Minimum and maximum of each key head's keys and values in one block, from which cache scales are
+/// computed.
 public struct KeyValueRanges: Hashable, Sendable, Codable {
   /// `[keyHeads]`.
   public struct Heads: Hashable, Sendable, Codable {
@@ -12,17 +13,17 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
       self.high = high
     }
 
-    /// The largest magnitude of each head.
+    /// Largest magnitude of each head.
     public var peaks: [Float] { zip(low, high).map { max(-$0, $1) } }
   }
 
   public var keys: Heads
   public var values: Heads
-  /// The largest magnitude of each channel, `[keyHeads · d]`.
+  /// Largest magnitude of each channel, `[keyHeads · d]`.
   public var keyChannels: [Float]
   public var valueChannels: [Float]
 
-  /// - Throws: when a head said nothing: a scale that was not measured is no scale.
+  /// - Throws: when a head was never measured or was always zero, which gives no scale.
   init(_ record: KeyValueRecord, keyHeads: Int, block: Int) throws(QuantizeError) {
     func heads(
       _ range: KeyValueRecord.ChannelRange, _ what: String
@@ -47,7 +48,7 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
     valueChannels = record.values.peaks
   }
 
-  /// `scale = absmax / largest code`, of all heads or of each.
+  /// `scale = absmax / largest code`, one for all heads or one per head, as `format` says.
   ///
   /// No scale is subnormal. Source: AutoFP8 for fp8, lmdeploy 0.2.6 `kv_qparams` for int8.
   public func scales(_ format: KeyValueFormat) -> KeyValueScales? {
@@ -58,7 +59,8 @@ public struct KeyValueRanges: Hashable, Sendable, Codable {
     return KeyValueScales(format, keys: scales(keys.peaks), values: scales(values.peaks))
   }
 
-  /// The heads of one of `ranks` tensor-parallel ranks; ranks share heads when there are more of them.
+  /// The heads of one of `ranks` tensor-parallel ranks. With more ranks than heads, ranks share
+  /// heads.
   public func heads(ofRank rank: Int, of ranks: Int) -> Range<Int> {
     let count = keys.low.count
     guard ranks <= count else {

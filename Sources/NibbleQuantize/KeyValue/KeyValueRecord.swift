@@ -1,19 +1,19 @@
 import NibbleTensor
 
-/// The extremes of each channel of a block's keys, after rotation, and of its values: what calibration
-/// keeps of a cache. Merges in any order, bit for bit.
+/// Calibration record of the KV cache: minimum and maximum of each channel of a block's keys, after
+/// rotation, and of its values. Merges in any order, bit for bit.
 struct KeyValueRecord: Sendable, Hashable {
   private(set) var tokens = 0
-  /// `[keyHeads · d]`; empty until something was seen.
+  /// `[keyHeads · d]`; empty until a token was seen.
   private(set) var keys = ChannelRange()
   private(set) var values = ChannelRange()
 
-  /// Smallest and largest value of each channel.
+  /// Minimum and maximum of each channel.
   struct ChannelRange: Sendable, Hashable {
     var low: [Float] = []
     var high: [Float] = []
 
-    /// The largest magnitude of each channel.
+    /// Largest magnitude of each channel.
     var peaks: [Float] { zip(low, high).map { max(-$0, $1) } }
 
     mutating func include(_ other: ChannelRange) {
@@ -31,7 +31,7 @@ struct KeyValueRecord: Sendable, Hashable {
 
   init() {}
 
-  /// A record that was kept; nil when its parts do not belong together.
+  /// Restores a stored record; nil when its parts are inconsistent.
   init?(tokens: Int, keys: ChannelRange, values: ChannelRange) {
     let ranges = [keys, values]
     guard tokens > 0, keys.low.count == values.low.count,
@@ -63,7 +63,7 @@ struct KeyValueRecord: Sendable, Hashable {
     values.include(other.values)
   }
 
-  /// The record of values divided by `factors`, above zero, one a channel.
+  /// The record with values divided by `factors`, one per channel, above zero.
   func dividingValues(by factors: [Float]) -> KeyValueRecord {
     var divided = self
     for channel in factors.indices where channel < values.low.count {

@@ -1,10 +1,10 @@
 public import NibbleModel
 
-/// What a recipe makes of the cache of keys and values.
+/// Quantization of the KV cache in a recipe.
 public struct KeyValueScheme: Hashable, Sendable, Codable {
   public var format: KeyValueFormat
-  /// Tensor-parallel ranks of an old engine that reads scales from files beside the weights; nil
-  /// writes none.
+  /// Number of tensor-parallel ranks to write scale files for, beside the weights, for an old
+  /// engine that reads them; nil writes none.
   public var ranks: Int?
 
   public init(_ format: KeyValueFormat, ranks: Int? = nil) {
@@ -12,7 +12,7 @@ public struct KeyValueScheme: Hashable, Sendable, Codable {
     self.ranks = ranks
   }
 
-  /// Why the files for `ranks` cannot be written, if they cannot.
+  /// The reason why the files for `ranks` cannot be written; nil when they can.
   func fault(keyHeads: Int) -> String? {
     guard let ranks else { return nil }
     guard format != .int4 else {

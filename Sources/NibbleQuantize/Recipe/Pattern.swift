@@ -1,4 +1,4 @@
-/// A module path in which `*` stands for any characters, none included.
+/// A module path in which `*` matches any number of characters, including none.
 struct Pattern: Hashable, Sendable {
   let text: String
 
@@ -8,7 +8,7 @@ struct Pattern: Hashable, Sendable {
     let (pattern, path) = (Array(text.utf8), Array(path.utf8))
     let star = UInt8(ascii: "*")
     var (p, c) = (0, 0)
-    // Where the last star stands, and how far it has been stretched.
+    // Position of the last star, and of the path after what it has matched so far.
     var retry: (pattern: Int, path: Int)?
     while c < path.count {
       if p < pattern.count, pattern[p] == star {

@@ -13,19 +13,19 @@ extension Recipe {
     scheme: LinearScheme(weights: int(8, .channel), activations: .dynamicPerToken(.int8)),
     maxKL: 0.1)
 
-  /// SmoothQuant with a strength searched for each site.
+  /// SmoothQuant with the strength searched per site.
   public static let w8a8Smooth = Recipe(
     name: "w8a8-smooth",
     summary: "w8a8 smoothed, from calibration text; the quick way to a good one",
     scheme: w8a8.scheme, steps: [.smooth(Smooth()), .round(Round(search: .shrink(steps: 10)))],
     maxKL: 0.05)
 
-  /// SmoothQuant with a strength searched for each site, then GPTQ.
+  /// SmoothQuant with the strength searched per site, then GPTQ.
   public static let w8a8Best = Recipe(
     name: "w8a8-best", summary: "w8a8 smoothed and rounded by GPTQ; closest to the source",
     scheme: w8a8.scheme, steps: [.smooth(Smooth()), .gptq(GPTQ())], maxKL: 0.05)
 
-  /// Static activations with searched ranges, smoothed for them.
+  /// Static activations with searched ranges, and smoothing for them.
   public static let w8a8Static = Recipe(
     name: "w8a8-static",
     summary: "int8 with one fixed range for the inputs of a layer, as static engines need",
@@ -76,7 +76,8 @@ extension Recipe {
     name: "w4a16", summary: "int4 weights in groups, float activations; a quarter of the size",
     scheme: LinearScheme(weights: int(4, .group(128))), maxKL: 0.6)
 
-  /// Scales drawn in while that lowers the squared error, each input weighted by its mean square.
+  /// Scales searched by shrinking the range to lower the squared error, each input weighted by its
+  /// mean square.
   public static let w4a16Searched = Recipe(
     name: "w4a16-searched",
     summary: "w4a16 with scales searched on calibration text; the quick way to a good one",
@@ -102,7 +103,7 @@ extension Recipe {
     name: "fp8", summary: "FP8 E4M3 weights and activations; half the size, for GPUs with FP8",
     scheme: LinearScheme(weights: fp8Channel, activations: .dynamicPerToken(.e4m3)), maxKL: 0.15)
 
-  /// One FP8 scale a weight and one for its inputs, from calibration.
+  /// One FP8 scale per weight and one for its inputs, from calibration.
   public static let fp8Static = Recipe(
     name: "fp8-static", summary: "fp8 with one scale a weight and a fixed one for its inputs",
     scheme: LinearScheme(
@@ -148,8 +149,8 @@ extension Recipe {
   /// The preset called `name`, changed by options.
   ///
   /// - Parameters:
-  ///   - group: inputs that share a scale; weight-only recipes only.
-  ///   - symmetric: zero points or not; weight-only integer recipes only.
+  ///   - group: inputs per scale; weight-only recipes only.
+  ///   - symmetric: whether to leave out zero points; weight-only integer recipes only.
   public static func preset(
     _ name: String, group: Int? = nil, symmetric: Bool? = nil
   ) throws(QuantizeError) -> Recipe {

@@ -1,41 +1,42 @@
 public import NibbleTensor
 
-/// What to do to a model: the scheme of its linear layers, and how much worse it may get.
+/// The quantization of a model: the scheme of its linear layers, the steps, and the quality limit.
 public struct Recipe: Hashable, Sendable, Codable {
   public var name: String
   public var summary: String
   public var scheme: LinearScheme
-  /// In order; the last one rounds.
+  /// Run in order; the last one rounds.
   public var steps: [Step] = [.round(Round())]
-  /// The head too, untied from the embedding if it must be; embeddings always stay float.
+  /// Whether the head is quantized too, untied from the embedding if necessary; embeddings stay
+  /// float.
   public var quantizesHead = false
-  /// How the cache of keys and values is scaled; nil: not at all.
+  /// Quantization of the KV cache; nil: none.
   public var cache: KeyValueScheme?
-  /// Largest mean KL divergence from the source on held-out text, nats a token.
+  /// Largest allowed mean KL divergence from the source on held-out text, nats per token.
   public var maxKL: Double
 
   /// How static ranges of inputs are found.
   public var inputRange = InputRangeMethod.searched
 
-  /// Which calibration tokens an expert learns from; nil: those that its router sends to it.
+  /// The calibration tokens used for an expert; nil: those that its router sends to it.
   public var expertTokens: ExpertTokens?
 
-  /// Which calibration tokens an expert learns from. The model's own states are routed either way.
+  /// The calibration tokens used for an expert. The model's own states are routed either way.
   public enum ExpertTokens: String, Hashable, Sendable, Codable, CaseIterable {
-    /// Those that its router sends to it; an expert without any is rounded by its weights alone.
+    /// Those that its router sends to it. An expert without any is rounded from its weights alone.
     case routed
-    /// All of them.
+    /// All tokens.
     case all
   }
 
-  /// Layers that differ from `scheme`; the first whose pattern matches counts.
+  /// Layers whose scheme differs from `scheme`; the first pattern that matches counts.
   public var exceptions: [Exception] = []
 
-  /// What layers become whose path matches a pattern.
+  /// The scheme of the layers whose path matches a pattern.
   public struct Exception: Hashable, Sendable, Codable {
-    /// A module path in which `*` stands for any characters.
+    /// A module path in which `*` matches any characters.
     public var pattern: String
-    /// Nil: they stay float.
+    /// Nil: the layers stay float.
     public var scheme: LinearScheme?
 
     public init(pattern: String, scheme: LinearScheme?) {
@@ -63,8 +64,9 @@ public struct Recipe: Hashable, Sendable, Codable {
     return scheme
   }
 
-  /// The scheme of the head, when it is quantized: eight bits in the layers' format, a scale a channel,
-  /// and if theirs are rounded, inputs with a scale a token. The head is where rounding shows most.
+  /// The scheme of the head when it is quantized: eight bits in the layers' format with one scale
+  /// per channel and, if the layers' activations are quantized, dynamic per-token inputs. The head
+  /// is the most sensitive to rounding.
   func headScheme(of path: String) -> LinearScheme? {
     for exception in exceptions where exception.matches(path) { return exception.scheme }
     let format: WeightScheme.Format =
@@ -80,25 +82,25 @@ public struct Recipe: Hashable, Sendable, Codable {
     let isStatic = schemes.contains { $0.activations?.isStatic ?? false }
     var needs: Step.Needs = isStatic ? [.statistics] : []
     for step in steps { needs.formUnion(step.needs) }
-    // Keys and values are watched in the quantized model where it runs, else in the source.
+    // Ranges of the KV cache come from the quantized model if it runs, otherwise from the source.
     if cache != nil, !needs.contains(.quantized) { needs.insert(.statistics) }
     return needs
   }
 
-  /// Whether a step learns from calibration text.
+  /// Whether a step needs calibration data.
   public var needsCalibration: Bool { !needs.isEmpty }
 
-  /// Whether kept statistics are not enough for it.
+  /// Whether calibration text is needed: stored statistics are not enough.
   public var needsText: Bool {
     needs.contains(.quantized) || needsCalibration && inputRange != .searched
   }
 
-  /// Whether the codes are made to be compressed.
+  /// Whether the codes are rounded for compression.
   public var isSparse: Bool {
     if case .outlierRound(let round)? = steps.last { round.rule != .none } else { false }
   }
 
-  /// Its first step that smooths. Setting it changes that step; a recipe without one stays as it is.
+  /// Its first smoothing step. Setting it replaces that step; a recipe without one does not change.
   public var smoothing: Smooth? {
     get {
       for case .smooth(let smooth) in steps { return smooth }
@@ -112,14 +114,15 @@ public struct Recipe: Hashable, Sendable, Codable {
     }
   }
 
-  /// Whether norms are written with a bias, as shifting needs and msmodelslim's smoothing does.
+  /// Whether norms are written with a bias: shifting needs one, and msmodelslim's smoothing adds
+  /// one.
   public var biasesNorms: Bool {
     steps.contains { step in
       if case .smooth(let smooth) = step { smooth.shifts || smooth.biasesNorms } else { false }
     }
   }
 
-  /// Why the steps do not make sense together, if they do not.
+  /// The reason why the steps do not fit together; nil when they do.
   var fault: String? {
     guard let last = steps.last, last.rounds else {
       return "its last step must round: use round or gptq"

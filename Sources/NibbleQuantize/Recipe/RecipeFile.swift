@@ -22,7 +22,7 @@ extension Recipe {
   /// max_kl: 0.3
   /// ```
   ///
-  /// - Throws: `QuantizeError.recipeFile`, which names the field and what may stand there.
+  /// - Throws: `QuantizeError.recipeFile`, which names the field and its allowed values.
   public init(path: String) throws(QuantizeError) {
     let file: MappedFile
     do { file = try MappedFile(path: path) } catch { throw .format(.file(error)) }
@@ -33,7 +33,7 @@ extension Recipe {
       guard let text = String(bytes: Bytes(file, 0..<file.count).array, encoding: .utf8) else {
         throw RecipeFault("it is not UTF-8")
       }
-      // Anchors and aliases could grow without bound.
+      // Refuses anchors and aliases: they could expand without bound.
       guard !Self.mayHoldAnchors(text) else {
         throw RecipeFault("anchors and aliases are not read")
       }
@@ -99,14 +99,14 @@ extension Recipe {
   }
 }
 
-/// What is wrong with a recipe file.
+/// A fault in a recipe file.
 struct RecipeFault: Error {
   let reason: String
 
   init(_ reason: String) { self.reason = reason }
 }
 
-/// A mapping of a recipe file, whose every field is known.
+/// A mapping of a recipe file; unknown fields are refused.
 struct RecipeFields {
   private let mapping: Node.Mapping
   private let place: String

@@ -1,25 +1,26 @@
 public import NibbleFormats
 public import NibbleModel
 
-/// What rounding costs the model where it is done: one group of layers after the other.
+/// The effect of quantizing each group of layers by itself on the model's output.
 public struct Sensitivity: Hashable, Sendable {
-  /// Layers that read one input and that engines fuse: they stay float together or not at all.
+  /// Layers that read one input and that engines fuse: they must stay float together.
   public struct Group: Hashable, Sendable {
     public var block: Int
     public var site: Site
     /// Module paths.
     public var paths: [String]
-    /// Values in their weights.
+    /// Number of values in their weights.
     public var weights: Int
-    /// Mean KL divergence from the source when these layers alone are rounded to nearest, nats a token.
+    /// Mean KL divergence from the source when only these layers are rounded to nearest, nats per
+    /// token.
     public var kl: Double
-    /// Signal to quantization noise of the least exact weight, dB; nil when nothing was lost.
+    /// Lowest signal-to-quantization-noise of their weights, dB; nil when rounding is exact.
     public var signalToNoise: Double?
   }
 
-  /// By falling KL, the earlier block first among equals.
+  /// By falling KL; equal groups in the order of blocks.
   public let groups: [Group]
-  /// Tokens that the KL is a mean over.
+  /// Number of tokens that the KL is averaged over.
   public let tokens: Int
 
   public init(_ groups: [Group], tokens: Int) {
@@ -29,11 +30,11 @@ public struct Sensitivity: Hashable, Sendable {
     self.tokens = tokens
   }
 
-  /// The sum of all effects: an estimate of the KL of rounding everything, which holds while errors are
-  /// small and independent.
+  /// The sum of all KLs. It estimates the KL of quantizing everything, as long as errors are small
+  /// and independent.
   public var estimate: Double { groups.reduce(0) { $0 + max(0, $1.kl) } }
 
-  /// Groups in the order in which they should stay float: by falling KL a weight.
+  /// Groups in the order in which they should stay float: by falling KL per weight.
   private var byValue: [Group] {
     groups.enumerated().sorted { a, b in
       let (x, y) = (a.element, b.element)
@@ -42,7 +43,8 @@ public struct Sensitivity: Hashable, Sendable {
     }.map(\.element)
   }
 
-  /// The groups that buy most for at most `share` of all weights of the linear layers, 0...1.
+  /// The groups with the largest KL reduction per weight, up to `share` (0...1) of all weights of
+  /// the linear layers.
   public func kept(share: Double) -> [Group] {
     let total = groups.reduce(0) { $0 + $1.weights }
     var room = share * Double(total)
@@ -63,7 +65,7 @@ public struct Sensitivity: Hashable, Sendable {
     }
   }
 
-  /// What their weights are of all, 0...1.
+  /// Share of the weights of `kept` in all weights, 0...1.
   public func share(of kept: [Group]) -> Double {
     Double(kept.reduce(0) { $0 + $1.weights })
       / Double(max(1, groups.reduce(0) { $0 + $1.weights }))

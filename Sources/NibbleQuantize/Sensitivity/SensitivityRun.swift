@@ -5,17 +5,17 @@ public import NibbleTensor
 /// Rounds each group of layers by itself, to nearest, and measures how the model's output distribution
 /// changes.
 ///
-/// A group costs the blocks from its own to the last one, so all of them cost about
-/// `2 · blocks` passes over the windows. One block is in memory at a time, and the states of the windows
-/// before the block at hand, after the last one, and of the rounded model: none of them grows with the
-/// number of blocks. Static activations are measured with a range for each window.
+/// A group is run through the blocks from its own to the last one, about `2 · blocks` passes over
+/// the windows for all. Memory holds one block and three states of the windows: before the current
+/// block, after the last block, and of the rounded model. None grows with the number of blocks.
+/// Static activations are measured with one range per window.
 public struct SensitivityRun {
   private let checkpoint: Checkpoint
   private let plan: Plan
   private let windows: [[Int]]
   private let compute: Compute
 
-  /// - Parameter windows: tokens; must not be those of the verdict.
+  /// - Parameter windows: token ids; must differ from the held-out windows of the verdict.
   public init(
     _ checkpoint: Checkpoint, _ plan: Plan, windows: [[Int]], on compute: Compute
   ) {
@@ -26,9 +26,9 @@ public struct SensitivityRun {
   }
 
   /// - Parameters:
-  ///   - scratch: a folder for states that are too many for memory, in files without a name; nil for the
+  ///   - scratch: folder for states that do not fit in memory, in files without a name; nil for the
   ///     system's temporary folder.
-  ///   - shouldStop: asked before each block that runs.
+  ///   - shouldStop: called before each block that runs.
   public func run(
     scratch: String? = nil,
     progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
@@ -82,7 +82,8 @@ public struct SensitivityRun {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// Layers that share an input, by block; the last layers of all experts of a block together.
+  /// Layers that share an input, per block; the down projections of all experts of a block
+  /// together.
   private func groups() -> [Int: [(site: Site, layers: [Plan.Layer])]] {
     var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
     for unit in plan.units {
@@ -99,7 +100,7 @@ public struct SensitivityRun {
     return groups
   }
 
-  /// Runs one of the source's blocks, which is in memory only meanwhile.
+  /// Runs one of the source's blocks, which is in memory only during the call.
   private func advance(
     _ states: inout WindowStates, by shape: BlockShape,
     _ pass: inout ForwardPass, _ shouldStop: () -> Bool
@@ -146,8 +147,8 @@ public struct SensitivityRun {
     return block
   }
 
-  /// Mean KL divergence over all positions but the last of each window. Logits exist for some rows at a
-  /// time.
+  /// Mean KL divergence over all positions but the last of each window. Logits are computed for
+  /// some rows at a time.
   private func divergence(
     of states: WindowStates, from source: WindowStates, _ ends: DecoderEnds,
     _ pass: inout ForwardPass

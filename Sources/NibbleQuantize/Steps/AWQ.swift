@@ -2,15 +2,16 @@ import Foundation
 import NibbleModel
 import NibbleTensor
 
-/// Scales the channels that speak loudest up before rounding, so that their weights keep more of their
-/// precision: `s = mean|x|^r`, or divided by the weights' own statistic, `r` searched.
+/// Scales up the channels with the largest activations before rounding, so that their weights keep
+/// more precision: `s = mean|x|^r`, optionally divided by the same statistic of the weights, with
+/// `r` searched.
 ///
-/// Source: AWQ, arXiv 2306.00978, and AutoAWQ 0.2.9 `_search_best_scale`. Ours: the loss is
-/// `tr(ΔW H ΔWᵀ)` over the linears of a site, with every token counted and at most 512 outputs
-/// of each; no scaling at all is a candidate; value feeds output under grouped queries too.
+/// Source: AWQ, arXiv 2306.00978, and AutoAWQ 0.2.9 `_search_best_scale`. Ours: the loss is `tr(ΔW
+/// H ΔWᵀ)` over the linears of a site, over all tokens and at most 512 outputs of each; no scaling
+/// is a candidate too; value channels that feed output are scaled under grouped queries too.
 public struct AWQ: Hashable, Sendable, Codable {
-  /// Ratios tried are multiples of `1 / steps` in 0...1: every other one, then the neighbours of the
-  /// best.
+  /// Candidate ratios `r` are multiples of `1 / steps` in 0...1: every other one, then the
+  /// neighbours of the best.
   public var steps = 20
 
   public init() {}
@@ -56,15 +57,15 @@ public struct AWQ: Hashable, Sendable, Codable {
   }
 }
 
-/// What rounding a site's linears costs their outputs, `Σ tr(ΔW H ΔWᵀ)`, for candidate factors.
+/// Output error of a site's linears after rounding, `Σ tr(ΔW H ΔWᵀ)`, for candidate factors.
 struct ScalingLoss {
   private let factorIndex: [Int]
-  /// Some outputs of each linear, and how many each of them stands for.
+  /// Some outputs of each linear, and how many outputs each of them represents.
   private let weights: [(part: FloatRows, share: Double)]
   private let activation: [Float]
   private let weightShare: [Float]
   private let moments: PreparedWeight
-  /// Outputs of each linear that are rounded for each candidate.
+  /// Largest number of outputs of each linear that are rounded per candidate.
   static let lossRows = 512
   private let scheme: WeightScheme
   private let scaleFormat: FloatFormat

@@ -5,7 +5,7 @@ import NibbleTensor
 extension SiteShape {
   var ids: [LinearID] { linears.map(\.id) }
 
-  /// Whether a fold here changes nothing but norms and layers that become codes.
+  /// Whether folding factors here changes only norms and layers that will be quantized.
   func folds(into layers: [LinearID: Plan.Layer]) -> Bool {
     guard ids.allSatisfy({ layers[$0] != nil }) else { return false }
     return switch feeder {
@@ -15,12 +15,12 @@ extension SiteShape {
     }
   }
 
-  /// Whether a norm feeds it.
+  /// Whether a norm produces this activation.
   var followsNorm: Bool {
     if case .norm = feeder { true } else { false }
   }
 
-  /// Which factor of a fold each channel takes: query heads that share keys and values share factors,
+  /// Index of the factor of each channel: query heads that share keys and values share factors,
   /// other channels have their own.
   var factorIndex: [Int] {
     guard case .rows(_, _, let size, let shared) = feeder, shared > 1 else {
@@ -35,13 +35,13 @@ struct FloatBlock {
   let index: Int
   /// `[n, k]` of each linear.
   private(set) var weights: [LinearID: FloatRows]
-  /// What runs beside the weights, norms and biases as they stand; its weights are the source's.
+  /// Norms, biases and other vectors in their current state. The weights in it are the source's.
   private(set) var parameters: Block
-  /// How vectors are stored, by tensor name below the block.
+  /// Storage format of each vector, by tensor name within the block.
   private let formats: [String: FloatFormat]
-  /// What the channels of value were divided by, `[keyHeads · d]`; nil when by nothing.
+  /// Divisor of each channel of value, `[keyHeads · d]`; nil when there is none.
   private(set) var valueFactors: [Float]?
-  /// Vectors that differ from the source's, by tensor name below the block.
+  /// Vectors that differ from the source's, by tensor name within the block.
   private var changed: Set<String> = []
 
   var shape: BlockShape { parameters.shape }
@@ -62,7 +62,7 @@ struct FloatBlock {
       })
   }
 
-  /// The block as it stands, to run.
+  /// The block in its current state, to run.
   var runnable: Block {
     var block = parameters
     for (id, weight) in weights { block.linears[id]?.weight = .float(weight.matrix) }
@@ -76,8 +76,8 @@ struct FloatBlock {
     parameters.norms.values.first { shape.path(of: $0.shape) == path }
   }
 
-  /// The vectors that changed, as they are stored, by full name; biases that norms gained are not among
-  /// them.
+  /// The changed vectors in their storage format, by full name. Biases that norms gained are not
+  /// included.
   var changedTensors: [String: Bytes] {
     var tensors: [String: Bytes] = [:]
     for name in changed {
@@ -96,18 +96,19 @@ struct FloatBlock {
     return tensors
   }
 
-  /// Divides a site's activation by `factors` and multiplies the columns of its linears: the block's
-  /// function stays what it was.
+  /// Divides a site's activation by `factors` and multiplies the columns of its linears. The
+  /// block's function does not change.
   ///
-  /// The division goes into what feeds the site: the norm's weight, rounded as it is stored; the rows
-  /// of value, exact because each head's weights sum to one; the rows of up, in which the gated unit
-  /// is linear. A factor that the norm's or the bias's format cannot express becomes 1. Columns of
-  /// linears that stay float are multiplied too, and rounded as they are stored.
+  /// The division is folded into the producer of the activation: the norm's weight, rounded to its
+  /// storage format; the rows of value, exact because the attention weights of a head sum to one;
+  /// or the rows of up, in which the gated unit is linear. A factor that the format of the norm or
+  /// the bias cannot express becomes 1. Columns of linears that stay float are multiplied too, and
+  /// rounded to their storage format.
   ///
   /// - Parameters:
-  ///   - factors: above zero, one for each value in the site's `factorIndex`.
+  ///   - factors: above zero, one per value in the site's `factorIndex`.
   ///   - seen: statistics of the block's activations; the site's are divided too.
-  /// - Returns: what each channel of the site was divided by.
+  /// - Returns: the divisor of each channel of the site.
   @discardableResult
   mutating func fold(
     _ factors: [Float], into site: SiteShape, _ seen: inout [Site: ActivationStatistics],
@@ -130,7 +131,7 @@ struct FloatBlock {
     return perChannel
   }
 
-  /// Multiplies the columns of a linear that is written float.
+  /// Multiplies the columns of a linear that stays float.
   private mutating func scaleFloat(
     _ linear: LinearShape, by factors: [Float], on compute: Compute
   ) {
@@ -144,13 +145,13 @@ struct FloatBlock {
     changed.insert(name)
   }
 
-  /// Subtracts `centers` from the activation that a norm feeds, through a bias of the norm, and adds
-  /// what they would have given to the biases of its linears: the block's function stays what it was.
+  /// Subtracts `centers` from the activation that a norm produces, through a bias of the norm, and
+  /// adds the difference to the biases of its linears. The block's function does not change.
   ///
-  /// The bias is rounded as the norm is stored, and what is subtracted is what that leaves.
+  /// The bias is rounded to the norm's storage format, and the rounded value is what is subtracted.
   ///
   /// - Parameters:
-  ///   - centers: one for each channel.
+  ///   - centers: one per channel.
   ///   - site: one that follows a norm.
   ///   - seen: statistics of the block's activations; the site's are shifted too.
   mutating func shift(
@@ -179,7 +180,8 @@ struct FloatBlock {
     seen[site.site] = seen[site.site]?.shifted(by: moved, on: compute)
   }
 
-  /// Divides the weight that multiplies, `w` or `offset + w`, as its stored form can express it.
+  /// Divides the norm's multiplier, `w` or `offset + w`, as far as its storage format can express
+  /// it.
   private mutating func foldNorm(_ shape: NormShape, _ factors: inout [Float]) {
     guard var norm = parameters.norms[shape.path] else { return }
     precondition(

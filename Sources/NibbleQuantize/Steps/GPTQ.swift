@@ -1,23 +1,23 @@
 import NibbleModel
 public import NibbleTensor
 
-/// Rounds a linear's columns in order, each to the nearest code of what makes up for the errors before
-/// it, with the second moments of its inputs as the measure.
+/// Rounds a linear's columns in order, each to the nearest code after compensating the errors of
+/// earlier columns. Errors are weighted with the second moments (Hessian) of the inputs.
 ///
-/// Source: GPTQ, arXiv 2210.17323. Ours: the inputs are those of the quantized model, rounded as the
-/// layer rounds them; a channel that never speaks keeps its weights.
+/// Source: GPTQ, arXiv 2210.17323. Ours: the inputs are those of the quantized model, quantized as
+/// the layer quantizes them; a channel whose inputs are always zero keeps its weights.
 public struct GPTQ: Hashable, Sendable, Codable {
-  /// Share of the mean of diag(H) that is added to it.
+  /// Added to diag(H), as a share of its mean.
   public var damping: Float = 0.01
-  /// Columns by falling diag(H), groups and their scales as they stand.
+  /// Whether columns are rounded by falling diag(H); groups and their scales do not change.
   public var activationOrder = true
   public var search = ScaleSearch.shrink(steps: 20)
-  /// Times that integer codes and their scales are improved in turn after they were chosen.
+  /// Rounds of refinement of integer codes and their scales after GPTQ has chosen them.
   public var refinements = 0
 
   public init() {}
 
-  /// What the moments of a site give all linears that read it.
+  /// Computed from a site's moments, for all linears that read it.
   struct Feedback {
     let factor: UpperFactor
     let order: [Int]?
@@ -25,7 +25,7 @@ public struct GPTQ: Hashable, Sendable, Codable {
     let damped: [Float]?
   }
 
-  /// - Parameter moments: H of the inputs.
+  /// - Parameter moments: H, the second moments of the inputs.
   func feedback(_ moments: GramMatrix, on compute: Compute) -> Feedback {
     let k = moments.channels
     var order: [Int]?
@@ -51,7 +51,7 @@ public struct GPTQ: Hashable, Sendable, Codable {
       toward: weight, moments: damped, scaleFormat: scaleFormat, rounds: refinements, on: compute)
   }
 
-  /// `H + λ`; nil when H measures nothing.
+  /// `H + λ`; nil when H carries no information.
   private static func damped(_ moments: GramMatrix, _ damping: Float) -> [Float]? {
     let k = moments.channels
     var matrix = moments.values
@@ -61,8 +61,8 @@ public struct GPTQ: Hashable, Sendable, Codable {
     return matrix
   }
 
-  /// Factors `H + λ`, with more and more damping until it is positive definite in float. Moments that
-  /// overflowed measure nothing: they become those of independent inputs, which rounds to nearest.
+  /// Factors `H + λ`, with more damping until it is positive definite in float. Moments that
+  /// overflowed are replaced by those of independent inputs, with which GPTQ rounds to nearest.
   static func factor(
     _ moments: GramMatrix, damping: Float, order: [Int]?, on compute: Compute
   ) -> UpperFactor {
@@ -74,7 +74,8 @@ public struct GPTQ: Hashable, Sendable, Codable {
     let measures = mean < 1e30
     if !measures { (mean, share) = (1, 1) }
     while true {
-      // Made anew for each attempt, which changes it in place: one matrix beside the moments.
+      // Rebuilt for each attempt, which changes it in place, so that only one matrix is held beside
+      // the moments.
       var damped = measures ? ordered(moments, order) : [Float](repeating: 0, count: k * k)
       for j in 0..<k { damped[j * k + j] += share * mean }
       if let factor = UpperFactor(of: damped, size: k, on: compute) { return factor }

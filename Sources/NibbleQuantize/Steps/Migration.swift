@@ -1,19 +1,20 @@
-/// How factors follow from what a channel's inputs and weights say: `s = x^a / w^b`, with x the largest
-/// magnitude of the inputs or their root mean square, w the largest of the weights.
+/// Exponents of the smoothing factors `s = x^a / w^b` of a channel, with x the largest magnitude of
+/// its inputs or their root mean square, and w the largest magnitude of its weights.
 struct Migration: CustomStringConvertible {
   enum Loudness: String { case peak, rms }
   var inputs: Float
   var weights: Float
   var loudness: Loudness
 
-  /// SmoothQuant's: `x^α / w^(1-α)`.
+  /// SmoothQuant's exponents: `x^α / w^(1-α)`.
   init(strength: Float) { self.init(.peak, strength, 1 - strength) }
 
   init(_ loudness: Loudness, _ inputs: Float, _ weights: Float) {
     (self.loudness, self.inputs, self.weights) = (loudness, inputs, weights)
   }
 
-  /// SmoothQuant's strengths, all that serve codes whose steps outliers do not set.
+  /// Candidate strengths of SmoothQuant, the only candidates for sparse codes, whose steps outliers
+  /// do not set.
   static let strengths = (0...20).map { Migration(strength: Float($0) / 20) }
 
   static let searched =

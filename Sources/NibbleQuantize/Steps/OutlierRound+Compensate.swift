@@ -2,7 +2,7 @@ import Foundation
 import NibbleTensor
 
 extension OutlierRound {
-  /// What compensation measures with, of the inputs that the linears of a site share.
+  /// Factor of the second moments of the inputs that the linears of a site share.
   struct Factor {
     let order: [Int]
     let upper: UpperFactor
@@ -15,11 +15,12 @@ extension OutlierRound {
     }
   }
 
-  /// Rounds with compensation, to codes that compress to no more bytes than those of the rule.
+  /// Rounds with error compensation, to codes that compress to no more bytes than those of the
+  /// rule.
   ///
-  /// All rows take one scale, for all have the same inputs: a code's error then costs the same
-  /// everywhere, and bits go where values are large. A row whose largest value would need a code
-  /// above 127 takes a coarser one. The scale is the finest that keeps to the size.
+  /// All rows take one scale, because they have the same inputs: an error of one code then costs
+  /// the same everywhere, and large values get more bits. A row whose largest value would need a
+  /// code above 127 takes a coarser scale. The scale is the finest that meets the size.
   func apply(
     to weight: FloatRows, factor: Factor, scaleFormat: FloatFormat, on compute: Compute
   ) -> (QuantizedMatrix, outliers: Int) {
@@ -35,7 +36,8 @@ extension OutlierRound {
         max(scaleFormat.round(max(shared, peak / 127)), .leastNormalMagnitude)
       }
     }
-    // On codes rounded to the nearest, which are quick to make; between a 64th and 64 times.
+    // Searches with codes rounded to nearest, which are fast to compute, between 1/64 and 64 times
+    // the median scale.
     var (fine, coarse) = (-6.0, 6.0)
     let sorted = reference.scales.sorted()
     let middle = sorted[sorted.count / 2]

@@ -1,14 +1,14 @@
 import NibbleModel
 public import NibbleTensor
 
-/// Rounds weights to int8 codes of which few are large: the bulk of a row lies in -7...7 and outliers
-/// use up to 127 of the same scale, so that the codes compress.
+/// Rounds weights to int8 codes that compress well: most of a row lies in -7...7, and outliers use
+/// codes up to 127 of the same scale.
 ///
 /// Source: msmodelslim 26.1.0, W8A8S; with no outliers its W8A8.
 public struct OutlierRound: Hashable, Sendable, Codable {
   public var rule: OutlierRule
-  /// Whether each column makes up for the errors before it, with scales that serve the outputs, in
-  /// codes that compress to no more than the rule's.
+  /// Whether each column compensates the errors before it, with scales chosen for the output error,
+  /// in codes that compress to no more bytes than the rule's.
   public var compensates = false
 
   public init(rule: OutlierRule) { self.rule = rule }
@@ -23,7 +23,7 @@ public struct OutlierRound: Hashable, Sendable, Codable {
 }
 
 extension OutlierRule {
-  /// Why the numbers make no sense, if they do not.
+  /// The reason why the parameters are invalid; nil when they are valid.
   var fault: String? {
     switch self {
     case .none: nil

@@ -4,12 +4,12 @@ public import NibbleTensor
 
 /// Rounds each weight to the nearest code of its scheme.
 public struct Round: Hashable, Sendable, Codable {
-  /// How scales are chosen; anything but `extremes` needs calibration.
+  /// How scales are chosen. Anything but `extremes` needs calibration.
   public var search: ScaleSearch
 
   public init(search: ScaleSearch = .extremes) { self.search = search }
 
-  /// Straight from the checkpoint: no data, and a few rows in memory at a time.
+  /// Rounds straight from the checkpoint: no data, and a few rows in memory at a time.
   func apply(
     to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, sharedPeak: Float,
     on compute: Compute
@@ -24,7 +24,7 @@ public struct Round: Hashable, Sendable, Codable {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// A weight that other steps changed.
+  /// Rounds a weight that other steps changed.
   func apply(
     to weight: FloatRows, seen: ActivationStatistics?, scheme: WeightScheme,
     scaleFormat: FloatFormat, sharedPeak: Float, on compute: Compute

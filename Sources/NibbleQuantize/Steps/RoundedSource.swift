@@ -1,18 +1,20 @@
 public import NibbleModel
 public import NibbleTensor
 
-/// A float model whose linear layers are rounded as they are read: what a recipe that learns nothing
-/// would write, without writing it.
+/// A float model whose linear layers are quantized as they are read: the result of a recipe without
+/// calibration, without writing it.
 public struct RoundedSource<Source: WeightSource>: WeightSource {
   private let source: Source
   private let shape: DecoderShape
   private let recipe: Recipe
   private let compute: Compute
-  /// Whether the head is made of the embedding.
+  /// Whether the head is copied from the embedding.
   private let untiesHead: Bool
 
-  /// - Parameter untyingHead: whether the source's head is its embedding, and the recipe rounds it.
-  /// - Throws: when the recipe learns from text, which there is none of when a model is loaded.
+  /// - Parameter untyingHead: whether the source's head is its embedding and the recipe quantizes
+  ///   it.
+  /// - Throws: when the recipe needs calibration text, which is not available when a model is
+  ///   loaded.
   public init(
     _ source: Source, _ shape: DecoderShape, recipe: Recipe, untyingHead: Bool = false,
     on compute: Compute

@@ -6,19 +6,19 @@ import NibbleTensor
 /// `W · s`.
 ///
 /// Leaves the block's function unchanged but for the norm's rounding. Source: SmoothQuant, arXiv
-/// 2211.10438, eq. 4. Ours: `α` is searched for each site; the output and down projections are smoothed
-/// too, through value and up; a silent channel keeps s = 1.
+/// 2211.10438, eq. 4. Ours: `α` is searched per site; the output and down projections are smoothed
+/// too, through value and up; a channel whose inputs are always zero keeps s = 1.
 public struct Smooth: Hashable, Sendable, Codable {
-  /// Share of the difficulty that moves into the weights, 0...1; nil: searched.
+  /// Share of the quantization difficulty that moves into the weights, 0...1; nil: searched.
   public var strength: Float?
-  /// Only what norms feed: the output and down projections stay as they are. A rule that cuts off
-  /// outliers loses what would move into them.
+  /// Whether only activations after norms are smoothed, not the inputs of output and down
+  /// projections. A rule that clips outliers would lose the magnitude moved into them.
   public var normsOnly = false
-  /// Also subtracts a center from each channel that a norm feeds, where that makes the noise smaller:
-  /// the norm gains a bias of `-z / s`, its linears one of `W z`. Source: Outlier Suppression+, arXiv
-  /// 2304.09145, section 4.1; as msmodelslim's do_smooth.
+  /// Whether a center is also subtracted from each channel that a norm produces, where that lowers
+  /// the noise: the norm gains a bias of `-z / s`, its linears one of `W z`. Source: Outlier
+  /// Suppression+, arXiv 2304.09145, section 4.1; as msmodelslim's do_smooth.
   public var shifts = false
-  /// Whether norms are written with a bias even where nothing shifts, as msmodelslim leaves them.
+  /// Whether norms are written with a bias even without a shift, as msmodelslim does.
   public var biasesNorms = false
 
   public init(
@@ -31,11 +31,12 @@ public struct Smooth: Hashable, Sendable, Codable {
     self.biasesNorms = biasesNorms
   }
 
-  /// msmodelslim's `m1`: SmoothQuant at a half, norms only.
+  /// msmodelslim's `m1`: SmoothQuant with strength 0.5, after norms only.
   public static let m1 = Smooth(strength: 0.5, normsOnly: true, biasesNorms: true)
-  /// Its `m2` moves what norms feed by a search of its own; this is ours.
+  /// In place of msmodelslim's `m2`, which smooths after norms with its own search: ours searches
+  /// too.
   public static let m2 = Smooth(normsOnly: true, biasesNorms: true)
-  /// Its `m4`: nine tenths, through value and up too.
+  /// msmodelslim's `m4`: strength 0.9, through value and up too.
   public static let m4 = Smooth(strength: 0.9, biasesNorms: true)
 
   func apply(
@@ -43,7 +44,8 @@ public struct Smooth: Hashable, Sendable, Codable {
     layers: [LinearID: Plan.Layer],
     on compute: Compute
   ) -> [StepReport] {
-    // All factors from the source's weights: a fold at one site changes the rows of another.
+    // Factors are all computed from the source's weights: a fold at one site changes the rows of
+    // another.
     let choices = block.sites.compactMap { choice(at: $0, of: block, seen, layers, on: compute) }
     for choice in choices {
       let factors = block.fold(choice.factors, into: choice.site, &seen, on: compute)
@@ -61,7 +63,7 @@ public struct Smooth: Hashable, Sendable, Codable {
     }
   }
 
-  /// The quietest of all shifts and migrations; nil when a site stays as it is.
+  /// The shift and exponents with the least noise; nil when a site stays unchanged.
   private func choice(
     at site: SiteShape, of block: FloatBlock, _ seen: [Site: ActivationStatistics],
     _ layers: [LinearID: Plan.Layer], on compute: Compute
@@ -89,7 +91,7 @@ public struct Smooth: Hashable, Sendable, Codable {
           unsafe totals[index] = noise.total(noise.factors(candidates[index]))
         }
       }
-      // What was asked for is done even where it does harm.
+      // An explicit strength is applied even if it increases the error.
       let limit = best?.noise ?? (strength == nil ? plain : .infinity)
       guard
         let quietest = totals.indices.filter({ totals[$0] < limit })
@@ -102,7 +104,7 @@ public struct Smooth: Hashable, Sendable, Codable {
     return best
   }
 
-  /// How a site is smoothed.
+  /// The smoothing of one site.
   private struct Choice {
     var site: SiteShape
     var migration: Migration
@@ -110,11 +112,11 @@ public struct Smooth: Hashable, Sendable, Codable {
     var shift: Shift
     var centers: [Float]?
     var noise: Double
-    /// The noise without smoothing.
+    /// Noise without smoothing.
     var plain: Double
   }
 
-  /// What is subtracted from each channel.
+  /// The center that is subtracted from each channel.
   private enum Shift: String, CaseIterable {
     case none
     /// `(max + min) / 2`, as Outlier Suppression+ does.

@@ -2,8 +2,8 @@ import Foundation
 import NibbleModel
 import NibbleTensor
 
-/// What rounding at a site adds to the outputs of its linears, from statistics:
-/// `E|W Δx|² + E|ΔW x|²` with every rounding error uniform in its step.
+/// Expected output noise of a site's linears from quantization, computed from statistics: `E|W Δx|²
+/// + E|ΔW x|²`, with every rounding error uniform within its quantization step.
 struct SmoothingNoise {
   private let factorIndex: [Int]
   private let columns: ColumnStatistics
@@ -14,7 +14,7 @@ struct SmoothingNoise {
   private let columnEnergies: [Double]
   private let weights: [FloatRows]
   private let scheme: LinearScheme
-  /// What the step of a row with sparse codes follows.
+  /// The statistic that sets the quantization step of a row with sparse codes.
   enum SparseStep { case peak, deviation }
   private let sparse: SparseStep?
 
@@ -47,8 +47,8 @@ struct SmoothingNoise {
     self.weightPeaks = weightPeaks
   }
 
-  /// Factors by the paper's formula; channels that share one take their largest peaks. One that is no
-  /// normal number is 1.
+  /// Factors by the paper's formula; channels that share a factor use their largest peaks. A factor
+  /// that is zero, subnormal, infinite or NaN becomes 1.
   func factors(_ migration: Migration) -> [Float] {
     var x = [Float](repeating: 0, count: factorCount)
     var w = x
@@ -70,7 +70,8 @@ struct SmoothingNoise {
     if let activations = scheme.activations {
       let energies = zip(s, columnEnergies).map { Double($0 * $0) * $1 }
       if case .dynamicPerToken(.int8) = activations {
-        // Small values of a loud token lose less than a step's worth: they become zero.
+        // In a token with a large maximum, values below half a quantization step round to zero, so
+        // their error is smaller than the uniform-noise model predicts.
         total +=
           12 / Double(max(1, sample.rows))
           * sample.roundingEnergy(
@@ -80,14 +81,14 @@ struct SmoothingNoise {
       }
     }
     if sparse == .deviation {
-      // The bulk ends at three deviations of |w|, of which a row's root mean square has 0.603 when
-      // its weights are normal, and has seven codes.
+      // The bulk ends at three standard deviations of |w| and has seven codes. For normal weights
+      // the standard deviation of |w| is 0.603 of a row's root mean square.
       let step = 3 * 0.603 / 7
       let inputs = zip(s, meanSquare).reduce(0.0) { $0 + $1.1 / Double($1.0 * $1.0) }
       let rows = zip(s, columnEnergies).reduce(0.0) { $0 + Double($1.0 * $1.0) * $1.1 }
       return (total + step * step / Double(s.count) * rows * inputs) / 12
     }
-    // A bulk of 7 ends at about half of a row's largest weight.
+    // With codes up to 7, the bulk ends at about half of a row's largest weight.
     let largest = sparse == nil ? Double(scheme.weights.largestCode) : 14
     for weight in weights {
       let grid = scheme.weights.grid(outputs: weight.rows, inputs: s.count)
@@ -104,14 +105,15 @@ struct SmoothingNoise {
     return total / 12
   }
 
-  /// The square of what the rounding step of a token follows: its own largest value, or that of all.
+  /// Square of the magnitude that sets a token's quantization step: the token's own largest value,
+  /// or the largest of all tokens.
   private func squaredPeak(_ s: [Float], _ activations: ActivationScheme) -> Double {
     if case .dynamicPerToken = activations {
       let peaks = sample.squaredPeaks(scaledBy: s.map { 1 / $0 }, span: sample.columns)[0]
       return peaks / Double(max(1, sample.rows))
     }
     if activations == .staticAsymmetric {
-      // Its range need not reach as far on one side as on the other.
+      // An asymmetric range: its two ends differ.
       let high = zip(columns.high, s).reduce(0) { max($0, $1.0 / $1.1) }
       let low = zip(columns.low, s).reduce(0) { min($0, $1.0 / $1.1) }
       let half = Double(high) / 2 - Double(low) / 2

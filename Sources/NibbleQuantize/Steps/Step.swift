@@ -1,6 +1,6 @@
 import NibbleTensor
 
-/// One idea applied to one block. A recipe is a list of them; the last one rounds.
+/// One change applied to one block. A recipe is a list of steps; the last one rounds.
 public enum Step: Hashable, Sendable, Codable {
   case smooth(Smooth)
   case awq(AWQ)
@@ -8,7 +8,7 @@ public enum Step: Hashable, Sendable, Codable {
   case gptq(GPTQ)
   case outlierRound(OutlierRound)
 
-  /// Which calibration states a step learns from.
+  /// Calibration data that a step needs.
   struct Needs: OptionSet {
     let rawValue: Int
 
@@ -16,18 +16,18 @@ public enum Step: Hashable, Sendable, Codable {
     static let statistics = Needs(rawValue: 1)
     /// Second moments of the source's activations.
     static let moments = Needs(rawValue: 2)
-    /// The quantized model's activations, linear by linear.
+    /// Activations of the quantized model, linear by linear.
     static let quantized = Needs(rawValue: 4)
-    /// Everything that the source's states serve.
+    /// All data that the source's states provide.
     static let sourceStates: Needs = [.statistics, .moments]
 
-    /// How many models the calibration windows run through.
+    /// Number of models that the calibration windows run through.
     var streams: Int {
       (isDisjoint(with: .sourceStates) ? 0 : 1) + (contains(.quantized) ? 1 : 0)
     }
   }
 
-  /// Whether it turns weights into codes.
+  /// Whether the step turns weights into codes.
   var rounds: Bool {
     switch self {
     case .smooth, .awq: false
@@ -35,7 +35,7 @@ public enum Step: Hashable, Sendable, Codable {
     }
   }
 
-  /// Whether it divides what norms give.
+  /// Whether the step divides the outputs of norms.
   var scalesNorms: Bool {
     switch self {
     case .smooth, .awq: true
@@ -43,7 +43,7 @@ public enum Step: Hashable, Sendable, Codable {
     }
   }
 
-  /// Whether it looks for scales rather than taking the extremes.
+  /// Whether the step searches for scales instead of taking the extremes.
   var searches: Bool {
     switch self {
     case .smooth, .awq, .outlierRound: false

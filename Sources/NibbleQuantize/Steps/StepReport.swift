@@ -1,6 +1,6 @@
 public import NibbleModel
 
-/// What a step changed.
+/// The change that a step made at one site.
 public struct StepReport: Codable, Hashable, Sendable {
   public var step: String
   public var block: Int
