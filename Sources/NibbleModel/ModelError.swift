@@ -1,6 +1,6 @@
 public import NibbleFormats
 
-/// Why a model cannot be used. Says where, what, and what to do next.
+/// Reasons why a model cannot be used. Each says where, what, and what to do next.
 public enum ModelError: Error, Hashable, Sendable {
   case format(FormatError)
   case notAModel(path: String, reason: String)
@@ -9,19 +9,19 @@ public enum ModelError: Error, Hashable, Sendable {
   case unknownFamily(String, path: String)
   /// Keys of a config that may ask for arithmetic which the family does not have.
   case unknownKeys([String], family: String, path: String)
-  /// Tensors that the family does not compute with, by their names below a block, and how many there
-  /// are.
+  /// Tensors that the family does not compute with, by their names within a block, and their
+  /// number.
   case unknownTensors([String], count: Int, family: String, path: String)
-  /// `--ignore-key` names what is not there.
+  /// `--ignore-key` matches nothing.
   case nothingToIgnore(String, path: String)
   case missingTensor(String, path: String)
   case tensorShape(String, found: [Int], expected: [Int])
   case tensorType(String, found: String, expected: String)
   case nonFinite(tensor: String, index: Int)
-  /// `place` says after which token, or in which window.
+  /// `place` is the token, or the window, after which they occurred.
   case nonFiniteLogits(place: String)
   case tooManyTokens(Int, limit: Int, what: String)
-  /// The keys and values of so many tokens are over a limit, in words, under which fewer fit.
+  /// The KV cache of this many tokens exceeds `limit`, under which only `fitting` fit.
   case cacheTooSmall(tokens: Int, fitting: Int, bytesPerToken: Int, limit: String)
   case tokenOutsideVocabulary(Int, vocabulary: Int)
   case unsupported(String)

@@ -1,13 +1,13 @@
 public import NibbleTensor
 
-/// Runs one side or two in turn, each round in a process of its own, and measures between the rounds
-/// what this machine can do.
+/// Measures one or two sides in turn, each round in a separate process, and the limits of this
+/// machine between the rounds.
 public struct Bench {
   private let sides: [BenchSide]
   private let settings: BenchSettings
   private let rounds: Int
 
-  /// - Parameter sides: ours, and what it is compared with if anything.
+  /// - Parameter sides: this program, and optionally the peer that it is compared with.
   public init(_ sides: [BenchSide], _ settings: BenchSettings, rounds: Int) {
     precondition((1...2).contains(sides.count), "\(sides.count) sides")
     self.sides = sides
@@ -16,8 +16,8 @@ public struct Bench {
   }
 
   /// - Parameters:
-  ///   - compute: as many threads as the sides have.
-  ///   - progress: called after each process, with the round, the side and what it measured.
+  ///   - compute: with as many threads as the sides have.
+  ///   - progress: called after each process, with the round, the side and its figures.
   public func run(
     on compute: Compute, progress: (_ round: Int, _ side: Int, BenchFigures) -> Void,
     shouldStop: () -> Bool = { false }
@@ -25,7 +25,7 @@ public struct Bench {
     var figures = [[BenchFigures]](repeating: [], count: sides.count)
     var limits: [MachineLimits] = []
     for round in 0..<rounds {
-      // Whatever the first of a pair leaves behind meets each side as often.
+      // Alternate the order so that cache and thermal effects hit both sides equally.
       for side in round.isMultiple(of: 2) ? Array(sides.indices) : sides.indices.reversed() {
         let found = try sides[side].round(settings, shouldStop: shouldStop)
         figures[side].append(found)

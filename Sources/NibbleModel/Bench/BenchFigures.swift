@@ -1,20 +1,20 @@
 public import NibbleFormats
 import NibbleTensor
 
-/// What one process measured of one model, or what several medians say.
+/// Figures that one process measured for one model, or the medians of several processes.
 public struct BenchFigures: Hashable, Sendable {
-  /// Tokens a second when a prompt is read.
+  /// Prefill speed, tokens per second.
   public var prefill: Double
-  /// Tokens a second when text is written.
+  /// Decode speed, tokens per second.
   public var decode: Double
-  /// From the start of the process to the token after the prompt, in seconds; nil for a program that
-  /// does not say.
+  /// Seconds from the start of the process to the token after the prompt; nil when a program does
+  /// not report it.
   public var firstToken: Double?
-  /// Of that, until the model was ready to read.
+  /// Seconds of it until the model was loaded.
   public var loading: Double?
-  /// Most bytes that were resident; nil when the system does not say.
+  /// Peak resident bytes; nil when the system does not report them.
   public var peakBytes: Int?
-  /// Nil for a program that does not say.
+  /// Nil for a program that does not report it.
   public var work: DecoderWork?
 
   public init(
@@ -29,7 +29,7 @@ public struct BenchFigures: Hashable, Sendable {
     self.work = work
   }
 
-  /// The median of each figure, by itself.
+  /// The median of each figure, taken separately.
   public init(medianOf rounds: [BenchFigures]) {
     precondition(!rounds.isEmpty, "no rounds")
     prefill = Self.median(rounds.map(\.prefill)) ?? 0
@@ -40,7 +40,7 @@ public struct BenchFigures: Hashable, Sendable {
     work = rounds[0].work
   }
 
-  /// The middle value, or the mean of the two in the middle; nil of nothing.
+  /// The middle value, or the mean of the two in the middle; nil for an empty array.
   static func median(_ values: [Double]) -> Double? {
     guard !values.isEmpty else { return nil }
     let sorted = values.sorted()
@@ -49,7 +49,7 @@ public struct BenchFigures: Hashable, Sendable {
 }
 
 extension BenchFigures {
-  /// For the process that asked for a round.
+  /// For the parent process that started the round.
   public var json: JSON {
     var json: JSON = [
       "prefill_tokens_per_second": .number(prefill), "decode_tokens_per_second": .number(decode),

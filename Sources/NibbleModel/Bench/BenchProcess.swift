@@ -1,12 +1,12 @@
 import Foundation
 
-/// One finished program: what it wrote, and the most memory it had.
+/// A finished program: its output and its peak memory.
 struct BenchProcess {
   let output: String
-  /// Nil where the system does not say.
+  /// Nil where the system does not report it.
   let peakBytes: Int?
 
-  /// - Parameter shouldStop: asked while the program runs; yes ends it.
+  /// - Parameter shouldStop: called while the program runs; true ends it.
   init(
     _ program: String, _ arguments: [String], shouldStop: () -> Bool
   ) throws(ModelError) {
@@ -44,7 +44,7 @@ struct BenchProcess {
     peakBytes = peak
   }
 
-  /// The high-water mark of a process that still runs.
+  /// Peak resident bytes of a process that still runs.
   private static func peakBytes(of process: Int32) -> Int? {
     guard
       let status = try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8),

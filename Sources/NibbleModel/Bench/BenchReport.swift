@@ -1,26 +1,26 @@
 public import NibbleFormats
 public import NibbleTensor
 
-/// Medians of a bench, beside what the machine can do.
+/// Medians of a bench, compared with the limits of the machine.
 public struct BenchReport: Hashable, Sendable {
   public var settings: BenchSettings
   public var rounds: Int
   public var threads: Int
-  /// Ours, then the other side's.
+  /// This program's, then the peer's.
   public var sides: [BenchFigures]
   public var limits: MachineLimits
 
   public var ours: BenchFigures { sides[0] }
   public var other: BenchFigures? { sides.count > 1 ? sides[1] : nil }
 
-  /// Bytes of weights, keys and values that were read a second while text was written.
+  /// Bytes of weights, keys and values read per second during decode.
   public func bytesPerSecond(_ figures: BenchFigures) -> Double? {
     figures.work.map {
       (Double($0.weightBytes) + $0.cacheBytes(settings)) * figures.decode
     }
   }
 
-  /// Operations a second while the prompt was read.
+  /// Operations per second during prefill.
   public func operationsPerSecond(_ figures: BenchFigures) -> Double? {
     figures.work.map {
       $0.operations(prompt: settings.promptTokens) / Double(settings.promptTokens)
@@ -28,12 +28,12 @@ public struct BenchReport: Hashable, Sendable {
     }
   }
 
-  /// Share of the read bandwidth that decode reached.
+  /// Decode speed as a share of the read bandwidth.
   public func bandwidthShare(_ figures: BenchFigures) -> Double? {
     bytesPerSecond(figures).map { $0 / limits.readBandwidth }
   }
 
-  /// Share of the peak of its own arithmetic that prefill reached.
+  /// Prefill speed as a share of the peak of its own arithmetic.
   public func arithmeticShare(_ figures: BenchFigures) -> Double? {
     guard let work = figures.work, let peak = limits.peak[work.arithmetic] else { return nil }
     return operationsPerSecond(figures).map { $0 / peak }

@@ -1,19 +1,19 @@
 import Foundation
 public import NibbleTensor
 
-/// Measures one model in this process, which should have done nothing else before.
+/// Measures one model in this process, which should not have done any other work.
 public struct BenchRound {
   private let settings: BenchSettings
 
   public init(_ settings: BenchSettings) { self.settings = settings }
 
-  /// Reads the prompt for the first time, with all that a first time costs; reads it again for the
-  /// prefill figure; writes tokens after the context for the decode figure.
+  /// Reads the prompt once with all first-time costs, and again for the prefill figure; then writes
+  /// tokens after the context for the decode figure.
   ///
   /// - Parameters:
   ///   - start: system uptime when the process was started, in seconds.
-  ///   - load: what must be done before a prompt can be read.
-  ///   - format: how keys and values are kept.
+  ///   - load: the work before a prompt can be read.
+  ///   - format: format of the KV cache.
   public func run(
     since start: Double, keeping format: CacheFormat = .f16, load: () throws -> (Decoder, Compute)
   ) throws -> BenchFigures {
@@ -32,7 +32,7 @@ public struct BenchRound {
     if settings.context > 0 {
       _ = try session.states(after: settings.tokens(settings.context, vocabulary: vocabulary))
     }
-    // Once untimed: products of one token have memory of their own.
+    // One untimed step: products of one token allocate their own memory.
     _ = try session.append([token])
     session.truncate(to: settings.context)
     let decode = try clock.measure {

@@ -1,10 +1,10 @@
-/// What a bench measures.
+/// Sizes of a bench.
 public struct BenchSettings: Hashable, Sendable {
-  /// Tokens of the prompt that is read at once.
+  /// Tokens of the prompt, read at once.
   public var promptTokens: Int
-  /// Tokens that are written one by one.
+  /// Tokens written one by one.
   public var decodeTokens: Int
-  /// Tokens that stand before the first one written.
+  /// Tokens in the cache before the first one is written.
   public var context: Int
 
   public init(promptTokens: Int = 512, decodeTokens: Int = 128, context: Int = 0) {
@@ -13,10 +13,10 @@ public struct BenchSettings: Hashable, Sendable {
     self.context = context
   }
 
-  /// Positions that a session needs.
+  /// Positions that a session needs for these settings.
   public var capacity: Int { max(promptTokens, context + decodeTokens) + 1 }
 
-  /// What makes no sense, in words.
+  /// Message for settings that make no sense; nil when they do.
   public var fault: String? {
     for (name, value, least) in [
       ("prompt tokens", promptTokens, 1), ("decode tokens", decodeTokens, 1),
@@ -27,7 +27,7 @@ public struct BenchSettings: Hashable, Sendable {
     return nil
   }
 
-  /// Pseudo-random ids: what the tokens say changes nothing about how long they take.
+  /// Pseudo-random ids: the time does not depend on which tokens they are.
   public func tokens(_ count: Int, vocabulary: Int) -> [Int] {
     var random = SplitMix64(state: 1)
     return (0..<count).map { _ in Int(random.next() % UInt64(max(1, vocabulary))) }

@@ -1,14 +1,14 @@
 import Foundation
 import NibbleFormats
 
-/// A model in a program: what runs in turn with another.
+/// One side of a bench: a model in a program.
 public enum BenchSide: Hashable, Sendable {
-  /// This program; `arguments` say which model, and how it is loaded.
+  /// This program; `arguments` choose the model and how it is loaded.
   case nibble(program: String, arguments: [String])
   /// llama.cpp's `llama-bench` on a GGUF file, with the same number of threads.
   case llamaCpp(program: String, model: String, threads: Int, more: [String])
 
-  /// Starts a process that measures once.
+  /// Runs one process that measures once.
   public func round(
     _ settings: BenchSettings, shouldStop: () -> Bool
   ) throws(ModelError) -> BenchFigures {
@@ -47,9 +47,9 @@ public enum BenchSide: Hashable, Sendable {
   }
 }
 
-/// What `llama-bench -o json` prints: an array with one object a test.
+/// Output of `llama-bench -o json`: an array with one object per test.
 enum LlamaBenchOutput {
-  /// Tokens a second of the only test.
+  /// Tokens per second of the only test.
   static func speed(_ output: String, _ program: String) throws(ModelError) -> Double {
     guard let json = try? JSON(parsing: Array(output.utf8)), let tests = json.array,
       tests.count == 1, let speed = tests[0]["avg_ts"]?.double, speed > 0, speed.isFinite

@@ -1,22 +1,22 @@
 public import NibbleTensor
 
-/// What a decoder has to read and multiply, whoever does it: the figures that a machine's limits are
-/// held against.
+/// Bytes that a decoder must read and operations that it must compute, whatever program runs it.
+/// Divided by time, they are compared with the machine's limits.
 public struct DecoderWork: Hashable, Sendable {
-  /// Bytes of weights that a written token reads: all blocks and the head.
+  /// Bytes of weights read per decoded token: all blocks and the head.
   public var weightBytes: Int
-  /// Bytes of keys and values that a written token reads of each token before it.
+  /// Bytes of keys and values read per decoded token and previous position.
   public var cacheBytesPerPosition: Double
-  /// Operations of a token in the linear layers of the blocks, a product and a sum being two.
+  /// Operations per token in the linear layers of the blocks; a multiply-add counts as two.
   public var blockOperations: Double
-  /// Operations of a row of logits.
+  /// Operations per row of logits.
   public var headOperations: Double
-  /// Operations of a token's attention for each token before it.
+  /// Operations of a token's attention per previous position.
   public var attentionOperations: Double
-  /// What most products multiply.
+  /// Number format of most products.
   public var arithmetic: MachineLimits.Arithmetic
 
-  /// - Parameter format: how keys and values are kept.
+  /// - Parameter format: format of the KV cache.
   public init(_ decoder: Decoder, keeping format: CacheFormat, precision: Precision) {
     let attentions = decoder.shape.attentions.map(\.core)
     let linears = decoder.usedLinears
@@ -33,28 +33,28 @@ public struct DecoderWork: Hashable, Sendable {
       2 * integers > linears.count ? .int8 : precision == .bf16 ? .bf16 : .f32
   }
 
-  /// Operations to read a prompt and know the token after it.
+  /// Operations to read a prompt and compute the token after it.
   public func operations(prompt tokens: Int) -> Double {
     let t = Double(tokens)
     return t * blockOperations + t * (t + 1) / 2 * attentionOperations + headOperations
   }
 
-  /// Bytes of keys and values that a token reads, over the tokens written.
+  /// Bytes of keys and values read per token, averaged over the decoded tokens.
   public func cacheBytes(_ settings: BenchSettings) -> Double {
     cacheBytesPerPosition * (Double(settings.context) + Double(settings.decodeTokens + 1) / 2)
   }
 }
 
 extension Decoder {
-  /// Bytes of the weights that a written token reads: all blocks, but of experts those that it passes,
-  /// their norms and the head.
+  /// Bytes of weights read per decoded token: all blocks with their norms, the experts that the
+  /// token is routed to, and the head.
   public var weightBytes: Int {
     let norms = (blocks.reduce(1) { $0 + $1.norms.count }) * shape.hidden
     let linears = usedLinears.reduce(0) { $0 + $1.use * Double($1.weight.storedBytes) }
     return 4 * norms + head.storedBytes + Int(linears)
   }
 
-  /// The linears of all blocks, and the share of tokens that pass each.
+  /// The linears of all blocks, each with the share of tokens that use it.
   fileprivate var usedLinears: [(weight: Weight, use: Double)] {
     blocks.flatMap { block in
       block.linears.map { id, linear in

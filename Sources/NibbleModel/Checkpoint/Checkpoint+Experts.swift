@@ -2,7 +2,8 @@ import NibbleFormats
 public import NibbleTensor
 
 extension Checkpoint {
-  /// The part of a stacked tensor that holds a linear: mapped where its rows lie side by side, else a copy.
+  /// The part of a stacked tensor that holds one linear: mapped where its rows are contiguous, else
+  /// copied.
   public func stacked(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
@@ -28,7 +29,7 @@ extension Checkpoint {
     return (.float(weight), try stackedBias(linear, stack, in: block))
   }
 
-  /// The biases of a linear whose tensor stacks those of all experts; nil where it has none.
+  /// The biases of one linear from a tensor that stacks those of all experts; nil without one.
   package func stackedBias(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> [Float]? {
@@ -55,7 +56,8 @@ extension Checkpoint {
 }
 
 extension Bytes {
-  /// Some outputs of a matrix of values of `size` bytes, `[outputs, inputs]` however it lies here.
+  /// Some outputs of a matrix of values of `size` bytes, `[outputs, inputs]` whatever its storage
+  /// order.
   fileprivate func picking(
     _ linear: LinearShape, _ stack: LinearShape.Stack, size: Int
   ) -> Bytes {

@@ -2,10 +2,10 @@ import NibbleFormats
 import NibbleTensor
 
 extension Checkpoint {
-  /// What the decoder computes, by its family.
+  /// The shape of the decoder, as its family reads it from the config.
   ///
-  /// - Throws: for an unknown family; for keys, blocks and tensors that the family's arithmetic would
-  ///   pass over. The tensors of a quantized checkpoint are held against its format by
+  /// - Throws: for an unknown family; for keys, blocks and tensors that the family's arithmetic
+  ///   would ignore. The tensors of a quantized checkpoint are checked against its format by
   ///   ``checkTensors(_:storing:)``.
   public func decoderShape() throws(ModelError) -> DecoderShape {
     let endOfText = try generationConfig().endOfText
@@ -20,7 +20,7 @@ extension Checkpoint {
     return decoder
   }
 
-  /// What the family makes of the config, whether or not Nibble runs all that the checkpoint holds.
+  /// The shape that the config describes, without a check that Nibble runs all of the checkpoint.
   ///
   /// - Throws: for an unknown family, and for fields that are wrong.
   public func describedShape() throws(ModelError) -> DecoderShape {
@@ -43,11 +43,11 @@ extension Checkpoint {
     return method
   }
 
-  /// The same checkpoint, whose config keys and tensors of these names are taken to change nothing.
+  /// The same checkpoint, with config keys and tensors of these names treated as having no effect.
   ///
-  /// - Parameter names: a key of config.json, or what the name of a tensor ends with, such as
+  /// - Parameter names: a key of config.json, or the end of a tensor's name, such as
   ///   `q_norm.weight`.
-  /// - Throws: when a name is that of nothing.
+  /// - Throws: when a name matches nothing.
   public func ignoring(_ names: [String]) throws(ModelError) -> Checkpoint {
     var checkpoint = self
     checkpoint.ignored.formUnion(names)
@@ -73,7 +73,7 @@ extension Checkpoint {
 
   /// Every tensor must be one that the family's arithmetic reads.
   ///
-  /// - Parameter stored: what the checkpoint's format keeps of each part.
+  /// - Parameter stored: tensor names that the checkpoint's format stores for each part.
   package func checkTensors(
     _ decoder: DecoderShape, storing stored: StoredNames
   ) throws(ModelError) {
@@ -102,7 +102,7 @@ extension Checkpoint {
     }
   }
 
-  /// The weights must hold as many blocks as the config says.
+  /// The weights must hold as many blocks as the config states.
   private func checkBlocks(_ decoder: DecoderShape) throws(ModelError) {
     let stored = tensors.reduce(-1) { max($0, decoder.place(of: $1.name).block ?? -1) } + 1
     guard stored == decoder.blocks.count || stored == 0 else {
@@ -118,24 +118,24 @@ extension Checkpoint {
   }
 }
 
-/// What a format keeps of each part of a model, as the ends of tensor names.
+/// Ends of the tensor names that a format stores for each part of a model.
 package struct StoredNames: Sendable {
-  /// Of a linear layer and of the embedding.
+  /// For a linear layer and for the embedding.
   var linear: Set<String> = ["weight", "bias"]
   var norm: Set<String> = ["weight"]
-  /// Of the module that query, key and value belong to.
+  /// For the module that query, key and value belong to.
   var attention: Set<String> = []
   /// Further linear modules of a block, such as fused ones.
   var modules: Set<String> = []
-  /// What follows the name of a tensor that stacks experts.
+  /// Ends of the name of a tensor that stacks experts.
   var stacked: Set<String> = [""]
 
   package init() {}
 
   /// - Parameters:
-  ///   - linear: beside `weight` and `bias`.
-  ///   - norm: beside `weight`.
-  ///   - stacked: after the name of a tensor that holds all experts, in place of nothing.
+  ///   - linear: besides `weight` and `bias`.
+  ///   - norm: besides `weight`.
+  ///   - stacked: ends of the name of a tensor that holds all experts, instead of the empty one.
   package init(
     linear: Set<String>, norm: Set<String> = [], attention: Set<String> = [],
     modules: Set<String> = [], stacked: Set<String> = [""]
@@ -147,10 +147,10 @@ package struct StoredNames: Sendable {
     self.stacked = stacked
   }
 
-  /// Buffers of old checkpoints, which follow from the config.
+  /// Buffers of old checkpoints, which can be computed from the config.
   static let harmless = ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"]
 
-  /// All names below a block.
+  /// All names within a block.
   func names(in block: BlockShape) -> Set<String> {
     var names: Set<String> = []
     for shape in block.linears {
@@ -186,7 +186,7 @@ package struct StoredNames: Sendable {
     for path in [
       decoder.embedding.positions?.path, decoder.embedding.projection, decoder.head.projection,
     ].compactMap(\.self) { names.insert(path + ".weight") }
-    // A head has no bias here. One that is stored beside a tied embedding is not read.
+    // A head has no bias here. A bias stored beside a tied embedding is not read.
     names.formUnion(each(decoder.head.path, linear.subtracting(["bias"])))
     return names
   }

@@ -12,9 +12,10 @@ extension Checkpoint {
     }
   }
 
-  /// Lines that change when a weight file does: name, size and time of change of each.
+  /// One line per weight file, which changes when the file does: its name, size and modification
+  /// time.
   ///
-  /// - Throws: when a file cannot be looked at, so that no two models are one by mistake.
+  /// - Throws: when a file cannot be examined, so that two models are never mistaken for one.
   public func identity() throws(ModelError) -> [String] {
     var lines: [String] = []
     for file in weightFiles {

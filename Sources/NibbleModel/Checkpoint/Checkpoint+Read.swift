@@ -24,7 +24,7 @@ extension FloatFormat {
 }
 
 extension Checkpoint {
-  /// The data of a tensor: mapped when it lies on disk as it is read, else widened.
+  /// The data of a tensor: mapped when the stored form is used as is, else widened.
   public func bytes(of name: String) throws(ModelError) -> Bytes {
     guard let tensor = tensor(name) else { throw .missingTensor(name, path: path) }
     return try bytes(of: tensor, rows: 0..<(tensor.shape.first ?? 1))
@@ -52,7 +52,7 @@ extension Checkpoint {
     }
   }
 
-  /// A float matrix by its tensor name, held against a shape.
+  /// A float matrix by its tensor name, checked against a shape.
   public func matrix(_ name: String, rows: Int, columns: Int) throws(ModelError) -> FloatMatrix {
     let tensor = try float(name, shape: [rows, columns])
     return FloatMatrix(

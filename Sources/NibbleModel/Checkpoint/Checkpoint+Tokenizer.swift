@@ -5,7 +5,7 @@ public import NibbleText
 extension Checkpoint {
   /// The tokenizer beside the weights, or inside the GGUF; nil when there is none.
   ///
-  /// `tokenizer.json` where the folder has one, else the vocabulary files that it was made of:
+  /// `tokenizer.json` where the folder has one, else the vocabulary files that it is made from:
   /// `vocab.json` with `merges.txt`, `tokenizer.model`, or one in tiktoken's format.
   public func tokenizer() throws(ModelError) -> Tokenizer? {
     do {

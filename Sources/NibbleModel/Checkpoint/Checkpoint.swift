@@ -2,9 +2,9 @@ import Foundation
 public import NibbleFormats
 import NibbleTensor
 
-/// A model on disk, as it was published: tensors by their Hugging Face names, and the config.
+/// A published model on disk: tensors by their Hugging Face names, and the config.
 ///
-/// Opening reads headers only. A GGUF file is seen through the same names; its quantized tensors are
+/// Opening reads headers only. A GGUF file appears under the same names; its quantized tensors are
 /// widened to float16 when they are read.
 public struct Checkpoint: Sendable {
   enum Container: Sendable {
@@ -15,7 +15,7 @@ public struct Checkpoint: Sendable {
 
   public struct Tensor: Hashable, Sendable {
     public var name: String
-    /// As it will be read: a quantized GGUF tensor is F16 here.
+    /// Type as read: F16 for a quantized GGUF tensor.
     public var dtype: DType
     public var shape: [Int]
 
@@ -27,11 +27,11 @@ public struct Checkpoint: Sendable {
   public let path: String
   /// config.json, or its equivalent made from GGUF metadata.
   public let config: JSON
-  /// In the order they lie on disk.
+  /// In their order on disk.
   public let tensors: [Tensor]
   let container: Container
   private let positions: [UTF8Key: Int]
-  /// Keys of the config, and ends of tensor names, that whoever runs the model says change nothing.
+  /// Config keys, and ends of tensor names, that the user declares to have no effect.
   var ignored: Set<String> = []
 
   /// - Parameter path: a folder with config.json and weights, or a `.gguf` file. The weights are
@@ -40,7 +40,7 @@ public struct Checkpoint: Sendable {
 
   /// - Parameters:
   ///   - path: as above.
-  ///   - weights: the folder that holds the weights, where it is another than that of config.json.
+  ///   - weights: the folder of the weights, if different from that of config.json.
   public init(path: String, weights: String) throws(ModelError) {
     self.path = path
     if path.lowercased().hasSuffix(".gguf") {
@@ -69,7 +69,7 @@ public struct Checkpoint: Sendable {
 
   public func tensor(_ name: String) -> Tensor? { positions[UTF8Key(name)].map { tensors[$0] } }
 
-  /// Whether tensors are read in place; those of a GGUF are widened into memory of their own.
+  /// Whether tensors are read in place; those of a GGUF are widened into separate memory.
   public var isMapped: Bool {
     if case .gguf = container { false } else { true }
   }
@@ -88,7 +88,7 @@ public struct Checkpoint: Sendable {
     }
   }
 
-  /// Safetensors, unless a folder has none and has weights of PyTorch.
+  /// Safetensors, unless the folder has only PyTorch weights.
   private static func container(_ folder: String) throws(FormatError) -> Container {
     do { return .safetensors(try SafetensorsCheckpoint(folder: folder)) } catch {
       guard case .checkpoint(_, .noWeights) = error, PyTorchCheckpoint.isIn(folder) else {
@@ -98,8 +98,8 @@ public struct Checkpoint: Sendable {
     return .pytorch(try PyTorchCheckpoint(folder: folder))
   }
 
-  /// Whether a tensor is a head that the config ties to the embedding, stored once with it: transformers
-  /// leaves it out of safetensors.
+  /// Whether a tensor is a head that the config ties to the embedding and that is stored once with
+  /// it. transformers leaves such a head out of safetensors.
   private static func isTiedHead(_ name: String, _ container: Container, _ config: JSON) -> Bool {
     guard case .pytorch(let files) = container, name == "lm_head.weight" else { return false }
     return config["tie_word_embeddings"]?.bool == true && files.isTied(name)

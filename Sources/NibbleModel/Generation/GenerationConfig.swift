@@ -1,10 +1,10 @@
 import NibbleFormats
 
-/// What the publisher of a model sets for its answers: generation_config.json.
+/// The publisher's generation settings of a model: generation_config.json.
 public struct GenerationConfig: Sendable, Hashable {
-  /// Ids that end an answer, beside those of config.json.
+  /// Ids that end an answer, besides those of config.json.
   public var endOfText: [Int] = []
-  /// Whether tokens are drawn (`do_sample`); the most likely one is taken otherwise.
+  /// Whether tokens are sampled (`do_sample`); otherwise the most likely one is taken.
   public var samples = false
   public var temperature: Float?
   /// 0 keeps all.
@@ -12,15 +12,16 @@ public struct GenerationConfig: Sendable, Hashable {
   public var topP: Float?
   public var minP: Float?
   public var repetitionPenalty: Float?
-  /// Keys that would change answers and that Nibble does not apply.
+  /// Keys that would change answers but are not supported by Nibble.
   public var passedOver: [String] = []
 
   public init() {}
 
-  /// How tokens are chosen when nobody says otherwise.
+  /// Default sampling settings.
   ///
-  /// As in transformers: temperature 1 and the 50 most likely tokens where the file asks for drawing
-  /// without saying more; without drawing, the most likely token after the repetition penalty.
+  /// As in transformers: temperature 1 and the 50 most likely tokens where the file asks for
+  /// sampling without further settings; without sampling, the most likely token after the
+  /// repetition penalty.
   public var sampling: Sampling {
     var sampling = Sampling()
     sampling.temperature = samples ? temperature ?? 1 : 0
@@ -34,7 +35,7 @@ public struct GenerationConfig: Sendable, Hashable {
 }
 
 extension Checkpoint {
-  /// generation_config.json beside the weights; what stands for nothing without one.
+  /// generation_config.json beside the weights; default settings without one.
   public func generationConfig() throws(ModelError) -> GenerationConfig {
     let name = "generation_config.json"
     var config = GenerationConfig()
@@ -70,7 +71,7 @@ extension Checkpoint {
 }
 
 extension GenerationConfig {
-  /// Keys that change answers, with the values that change nothing.
+  /// Keys that change answers, with the values that have no effect.
   fileprivate static let neutral: [(key: String, values: [String])] = [
     ("num_beams", ["1"]), ("num_beam_groups", ["1"]), ("penalty_alpha", ["0", "0.0"]),
     ("typical_p", ["1", "1.0"]), ("epsilon_cutoff", ["0", "0.0"]), ("eta_cutoff", ["0", "0.0"]),

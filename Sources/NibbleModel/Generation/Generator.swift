@@ -3,19 +3,19 @@ public import NibbleText
 
 /// Writes text after a prompt, token by token. Not copyable, as its session is not.
 public struct Generator: ~Copyable {
-  /// Why an answer ended.
+  /// The reason why an answer ended.
   public enum End: String, Sendable, Hashable {
     /// The model chose a token that ends text.
     case endOfText = "end of text"
     case stopString = "stop string"
-    /// The limit asked for, or the context is full.
+    /// The requested limit was reached, or the context is full.
     case tokenLimit = "token limit"
-    /// The caller said so.
+    /// The caller stopped it.
     case stopped
   }
 
   public struct Answer: Sendable, Hashable {
-    /// The ids the model chose, the one that ended the text left out.
+    /// The ids that the model chose, without the one that ended the text.
     public var tokens: [Int]
     public var end: End
   }
@@ -24,9 +24,9 @@ public struct Generator: ~Copyable {
   public private(set) var session: Session
   /// Tokens the session has read.
   public private(set) var history: [Int] = []
-  /// How long the last answer took.
+  /// Speed of the last answer.
   public private(set) var speed = GenerationSpeed()
-  /// Guesses tokens ahead; nil reads each token by itself. The text is the same.
+  /// Guesses tokens ahead; nil reads each token by itself. The text is the same either way.
   public var promptLookup: PromptLookup?
   private var ahead: TokensAhead?
 
@@ -39,7 +39,7 @@ public struct Generator: ~Copyable {
       decoder, capacity: capacity, keeping: format, scales: scales, on: compute)
   }
 
-  /// Continues `prompt`, whose common start with what was read before is not read again.
+  /// Continues `prompt`. The prefix that it shares with tokens read before is not read again.
   ///
   /// - Parameters:
   ///   - stops: texts that end the answer and are not part of it.
@@ -82,7 +82,7 @@ public struct Generator: ~Copyable {
         break
       }
       guard tokens.count < limit, history.count + 1 < session.capacity else { break }
-      // The session writes the next ones where these lie.
+      // The session reuses this memory for the next logits.
       logits = []
       logits = try advance(token)
     }
@@ -105,7 +105,7 @@ public struct Generator: ~Copyable {
     return logits
   }
 
-  /// Logits after one more token, which may have been read ahead.
+  /// Logits after one more token, which prompt lookup may have read ahead.
   private mutating func advance(_ token: Int) throws(ModelError) -> [Float] {
     history.append(token)
     if ahead?.accept(token) == true, let row = ahead?.row {

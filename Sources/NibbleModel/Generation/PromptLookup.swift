@@ -1,29 +1,29 @@
 import NibbleTensor
 
-/// Guesses the next tokens from the text so far: what followed its last words the last time they stood
-/// there. The guess is read together with the token before it, and kept as far as the model would have
-/// chosen it, so that one reading of the weights can give several tokens.
+/// Guesses the next tokens from the text so far: the tokens that followed the last earlier
+/// occurrence of its ending. The guess is read together with the token before it and kept as far as
+/// the model chooses the same tokens, so one pass over the weights can give several tokens.
 ///
 /// Source: prompt lookup decoding, github.com/apoorvumang/prompt-lookup-decoding. Ours: the longest
-/// ending that stood there before counts, and of its places the latest.
+/// ending that occurred before is used, at its latest place.
 public struct PromptLookup: Hashable, Sendable {
-  /// Tokens to guess at most.
+  /// Largest number of tokens to guess.
   public var tokens: Int
-  /// Tokens of the ending that is looked for.
+  /// Longest and shortest ending to look for, in tokens.
   public var longestEnding = 4
   public var shortestEnding = 2
 
   public init(tokens: Int) { self.tokens = tokens }
 
-  /// Guesses that a model which rounds its activations may be given: they and the token before them are
-  /// computed as each alone.
+  /// Largest number of guesses for a model with quantized activations: more would use kernels that
+  /// add in another order and could change the text.
   public static let mostRounded = Compute.stepTokens - 1
 
-  /// Why the text could be another one, in words; nil when it is the same.
+  /// Message that says why the text could change; nil when it cannot.
   ///
-  /// Many tokens at once give the sums of one by one but for their last bits. In float that decides
-  /// nothing unless two tokens tie; where inputs are rounded to codes, one bit can move a code, and
-  /// that a choice.
+  /// Reading many tokens at once gives the same sums as one by one, up to their last bits. In float
+  /// this matters only when two tokens tie. Where inputs are rounded to codes, one bit can change a
+  /// code and then a token.
   func fault(_ decoder: Decoder) -> String? {
     let weights = decoder.blocks.flatMap { $0.linears.values.map(\.weight) } + [decoder.head]
     let rounds = weights.contains { weight in
@@ -37,7 +37,7 @@ public struct PromptLookup: Hashable, Sendable {
       + "the scheme leaves the choice."
   }
 
-  /// What may follow `history`; empty when its ending is new.
+  /// The guess for the tokens after `history`; empty when its ending did not occur before.
   func guess(after history: [Int], atMost room: Int) -> [Int] {
     let count = min(tokens, room)
     guard count > 0, history.count > shortestEnding else { return [] }
@@ -50,7 +50,7 @@ public struct PromptLookup: Hashable, Sendable {
     return best.map { Array(history[$0.next..<min(history.count, $0.next + count)]) } ?? []
   }
 
-  /// How many tokens before `next` are the last tokens of `history`.
+  /// How many tokens before `next` match the last tokens of `history`.
   private func ending(of history: [Int], before next: Int) -> Int {
     var length = 0
     while length < min(longestEnding, next),
@@ -60,9 +60,9 @@ public struct PromptLookup: Hashable, Sendable {
   }
 }
 
-/// Tokens that were read before the model chose them, and what it says after each.
+/// Guessed tokens that were read ahead, with the logits after each.
 struct TokensAhead {
-  /// What was guessed after the token that was read for certain.
+  /// The guesses after the last chosen token.
   private let guess: [Int]
   /// `[guess.count + 1, vocabulary]`
   private let logits: [Float]
@@ -79,7 +79,7 @@ struct TokensAhead {
     return Array(logits[accepted * vocabulary..<(accepted + 1) * vocabulary])
   }
 
-  /// Whether the model's choice was guessed; then `row` is what follows it.
+  /// Whether the model's choice was guessed; `row` is then the logits after it.
   mutating func accept(_ token: Int) -> Bool {
     guard accepted < guess.count, guess[accepted] == token else { return false }
     accepted += 1

@@ -5,11 +5,11 @@ import NibbleTensor
 public struct Sampler: Sendable {
   private let sampling: Sampling
   private var random: SplitMix64
-  /// The different tokens of the history, which only grows between choices.
+  /// The distinct tokens of the history, which only grows between choices.
   private var seen: Set<Int> = []
-  /// How much of the history is in `seen`.
+  /// How many tokens of the history are in `seen`.
   private var read = 0
-  /// Memory of `[vocabulary]` values that is used again: logits after the repetition penalty, and scaled
+  /// Reused memory for `[vocabulary]` values: logits after the repetition penalty, and scaled
   /// logits.
   private var penalized: [Float] = []
   private var scaled: [Float] = []
@@ -23,7 +23,7 @@ public struct Sampler: Sendable {
   ///
   /// - Parameters:
   ///   - logits: `[vocabulary]`, finite, at least one.
-  ///   - history: tokens seen so far, prompt and answer: those of the last choice, and more.
+  ///   - history: tokens so far, prompt and answer. It must extend the history of the last choice.
   public mutating func choose(_ logits: [Float], history: [Int]) -> Int {
     guard sampling.repetitionPenalty != 1 else { return draw(logits.span) }
     if history.count < read { (seen, read) = ([], 0) }
@@ -45,8 +45,8 @@ public struct Sampler: Sendable {
     let likeliest = Logits.argmax(logits)
     guard sampling.temperature > 0 else { return likeliest }
     let point = random.nextUnit()
-    // Ordering a whole vocabulary takes as long as a small model takes for a token, and the choice hardly
-    // ever falls among the unlikely.
+    // Sorting the whole vocabulary takes as long as one token of a small model, and unlikely tokens
+    // are almost never chosen.
     for reach in [Self.nearReach, .infinity] {
       var near = Candidates(
         logits, peak: logits[likeliest], temperature: sampling.temperature, reach: reach)
@@ -55,14 +55,14 @@ public struct Sampler: Sendable {
     return likeliest
   }
 
-  /// Weights below `exp(-12)` of the largest are looked at only when they are needed.
+  /// Tokens with weights below `exp(-12)` of the largest are considered only when needed.
   private static let nearReach: Float = 12
 }
 
-/// Tokens by falling weight `exp((logit - peak) / temperature)`, the smaller id first where they tie, so
-/// that the order is the same everywhere.
+/// Tokens by falling weight `exp((logit - peak) / temperature)`, ties by smaller id, so that the
+/// order is the same everywhere.
 ///
-/// They are put in order one after the other, as far as a choice looks.
+/// They are sorted lazily, only as far as a choice needs.
 private struct Candidates {
   private struct Token {
     var id: Int
@@ -73,14 +73,14 @@ private struct Candidates {
     }
   }
 
-  /// Those that are in order already.
+  /// The tokens sorted so far.
   private var ordered: [Token] = []
-  /// A heap of the others, the next one first.
+  /// A heap of the remaining tokens, the next one first.
   private var heap: [Token] = []
   private let count: Int
   private let peak: Float
   private let temperature: Float
-  /// Least weight that is among them.
+  /// Smallest weight that is included.
   private let floor: Double
   private let isAll: Bool
 
@@ -123,7 +123,7 @@ private struct Candidates {
     return ordered.prefix(count)
   }
 
-  /// Sum of all weights, those that are not among them too.
+  /// Sum of all weights, including those of tokens left out.
   private mutating func mass(_ logits: Span<Float>, scaled: inout [Float]) -> Double {
     if isAll { return first(count).reduce(0) { $0 + $1.weight } }
     scaled.removeAll(keepingCapacity: true)
@@ -131,11 +131,12 @@ private struct Candidates {
     return exp(Logits.logSumExp(scaled.span))
   }
 
-  /// The token at `point`, in 0..<1, of the kept weights; nil when it may not be among these.
+  /// The token at `point`, in 0..<1, of the cumulative kept weights; nil when it may have been left
+  /// out.
   mutating func choice(
     _ sampling: Sampling, at point: Double, _ logits: Span<Float>, scaled: inout [Float]
   ) -> Int? {
-    // How many are kept, the sum of their weights, and whether no other token is.
+    // The number of kept tokens, the sum of their weights, and whether both are final.
     var kept = count
     var mass: Double
     var isWhole = isAll

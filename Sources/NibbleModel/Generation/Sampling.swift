@@ -15,7 +15,7 @@ public struct Sampling: Hashable, Sendable {
 
   public init() {}
 
-  /// The first setting that makes no sense, in words.
+  /// Message for the first invalid setting; nil when all are valid.
   public var fault: String? {
     if !(temperature >= 0 && temperature.isFinite) {
       return "temperature \(temperature) is below 0"

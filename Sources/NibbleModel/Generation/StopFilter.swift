@@ -1,5 +1,5 @@
-/// Holds back text that may be the start of a stop string. Texts compare by their UTF-8 bytes: a line
-/// feed stops a text whether or not a carriage return stands before it.
+/// Holds back text that may be the start of a stop string. Texts are compared by their UTF-8 bytes,
+/// so a line feed stops a text whether or not a carriage return precedes it.
 struct StopFilter {
   private let stops: [[UInt8]]
   private var held: [UInt8] = []
@@ -21,7 +21,7 @@ struct StopFilter {
     return String(decoding: shown, as: UTF8.self)
   }
 
-  /// What was held back, when the text ends.
+  /// The text held back, at the end of the answer.
   mutating func flush() -> String {
     defer { held = [] }
     return isStopped ? "" : String(decoding: held, as: UTF8.self)
@@ -31,7 +31,8 @@ struct StopFilter {
     held.indices.first { start in stops.contains { held[start...].starts(with: $0) } }
   }
 
-  /// Bytes at the end of `held` that begin a stop string: whole scalars, since a stop is valid UTF-8.
+  /// Number of bytes at the end of `held` that begin a stop string: whole scalars, since a stop is
+  /// valid UTF-8.
   private func lengthOfStart() -> Int {
     let longest = stops.map(\.count).max() ?? 0
     return stride(from: min(longest, held.count), to: 0, by: -1).first { length in

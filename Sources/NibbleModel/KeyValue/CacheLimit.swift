@@ -1,8 +1,8 @@
 public import NibbleTensor
 
-/// How much memory the keys and values of a session may take, with the rotary table of their positions.
+/// Memory limit of a session's KV cache, including the rotary table of its positions.
 public enum CacheLimit: Hashable, Sendable {
-  /// A share, above 0 and up to 1, of the memory that is free beside the weights. Source: lmdeploy's
+  /// Fraction (above 0, up to 1) of the memory left after loading the weights. Source: lmdeploy's
   /// `cache_max_entry_count`.
   case shareOfFreeMemory(Double)
   case bytes(Int)
@@ -10,9 +10,9 @@ public enum CacheLimit: Hashable, Sendable {
   /// lmdeploy's default.
   public static let standard = CacheLimit.shareOfFreeMemory(0.8)
 
-  /// Tokens that fit.
+  /// Number of tokens that fit.
   ///
-  /// - Parameter freeBytes: memory that is free when nothing of the model is resident.
+  /// - Parameter freeBytes: free memory while nothing of the model is resident.
   public func tokens(
     _ decoder: Decoder, keeping format: CacheFormat, freeBytes: Int = FreeMemory.bytes
   ) -> Int {
@@ -25,9 +25,9 @@ public enum CacheLimit: Hashable, Sendable {
     return KeyValueCache.tokens(in: bytes, decoder.shape, format: format)
   }
 
-  /// How many tokens a session gets that would like `wanted`.
+  /// Capacity of a session in tokens: `wanted`, or as many as fit.
   ///
-  /// - Parameter needed: without so many it is of no use.
+  /// - Parameter needed: the smallest useful number of tokens; an error if it does not fit.
   public func capacity(
     wanted: Int, needed: Int, _ decoder: Decoder, keeping format: CacheFormat,
     freeBytes: Int = FreeMemory.bytes

@@ -1,13 +1,13 @@
-/// What keys and values become in a cache whose scales were calibrated.
+/// Formats of a KV cache with calibrated scales.
 public enum KeyValueFormat: String, Hashable, Sendable, Codable, CaseIterable {
   /// FP8 E4M3, one scale for the keys of a block and one for its values.
   case fp8
-  /// Symmetric codes in -127...127, a scale a key head.
+  /// Symmetric codes in -127...127, one scale per key head.
   case int8
-  /// Symmetric codes in -7...7, a scale a key head.
+  /// Symmetric codes in -7...7, one scale per key head.
   case int4
 
-  /// The code that the largest magnitude becomes.
+  /// Code of the largest magnitude.
   public var largestCode: Float {
     switch self {
     case .fp8: 448
@@ -16,7 +16,7 @@ public enum KeyValueFormat: String, Hashable, Sendable, Codable, CaseIterable {
     }
   }
 
-  /// Whether each key head has a scale of its own.
+  /// Whether each key head has its own scale.
   public var isPerHead: Bool { self != .fp8 }
 }
 
@@ -28,7 +28,8 @@ public struct KeyValueScales: Hashable, Sendable, Codable {
   public let keys: [Float]
   public let values: [Float]
 
-  /// Nil when a scale is not finite or not above zero, or when there are not as many keys as values.
+  /// Nil when a scale is not finite or not above zero, or when keys and values have different
+  /// counts.
   public init?(_ format: KeyValueFormat, keys: [Float], values: [Float]) {
     guard keys.count == values.count, !keys.isEmpty, format.isPerHead || keys.count == 1,
       (keys + values).allSatisfy({ $0.isFinite && $0 > 0 })
@@ -38,7 +39,7 @@ public struct KeyValueScales: Hashable, Sendable, Codable {
     self.values = values
   }
 
-  /// How many scales keys have, and values: 1 or one a head.
+  /// Number of scales for keys, and for values: 1, or one per head.
   public static func count(_ format: KeyValueFormat, keyHeads: Int) -> Int {
     format.isPerHead ? keyHeads : 1
   }

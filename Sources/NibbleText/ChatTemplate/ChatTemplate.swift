@@ -19,7 +19,7 @@ public struct ChatMessage: Hashable, Sendable {
 /// Jinja that published templates use; anything else is an error that names it. A template is
 /// hostile: its work, its texts and its nesting are bounded by `Limits`.
 public struct ChatTemplate: Sendable {
-  /// What one rendering may use.
+  /// Limits of one rendering.
   public struct Limits: Sendable {
     /// Statements, operations, and a share for each 64 bytes or 4 elements that one touches.
     public var steps = 1_000_000
@@ -38,9 +38,9 @@ public struct ChatTemplate: Sendable {
   /// The prompt of a conversation.
   ///
   /// - Parameters:
-  ///   - variables: what else the template sees: `bos_token`, `tools`, `enable_thinking` and so on;
-  ///     they go before the names set here.
-  ///   - now: what `strftime_now` formats, in the machine's time zone; nil is the present.
+  ///   - variables: further variables of the template: `bos_token`, `tools`, `enable_thinking` and
+  ///     so on; they take precedence over the names set here.
+  ///   - now: the time that `strftime_now` formats, in the machine's time zone; nil is the present.
   public func render(
     _ messages: [ChatMessage], addGenerationPrompt: Bool, variables: [String: JSON] = [:],
     now: Date? = nil, limits: Limits = Limits()
@@ -53,10 +53,11 @@ public struct ChatTemplate: Sendable {
     return try render(.object(all), now: now, limits: limits)
   }
 
-  /// The prompt of `variables`, an object with `messages` and whatever else the template names.
+  /// Renders the prompt from `variables`, an object with `messages` and any other names of the
+  /// template.
   ///
   /// As in transformers, `tools` and `documents` are none and `add_generation_prompt` is false
-  /// unless given, and a message's reasoning goes by all the names that templates have for it.
+  /// unless given. A message's reasoning is provided under all names that templates use for it.
   public func render(
     _ variables: JSON, now: Date?, limits: Limits
   ) throws(ChatTemplateError) -> String {

@@ -1,8 +1,8 @@
-/// Why a chat template cannot be parsed or rendered. Lines count from 1, in the template.
+/// Reasons why a chat template cannot be parsed or rendered. Lines count from 1, in the template.
 public enum ChatTemplateError: Error, Hashable, Sendable {
   /// The text is not a template.
   case syntax(line: Int, String)
-  /// Jinja has this, Nibble does not; the payload names the construct.
+  /// A construct of Jinja that Nibble does not support, by name.
   case unsupported(line: Int, String)
   /// An operation that Python would refuse, on the values at hand.
   case evaluation(line: Int, String)

@@ -1,5 +1,5 @@
-// Python's view of text: code points, not characters. Swift's own comparison and searching follow
-// canonical equivalence, which would take two different strings for one.
+// Python's view of text: code points, not characters. Swift's own comparison and search use
+// canonical equivalence, under which two different strings can be equal.
 
 extension Unicode.Scalar {
   /// `str.isspace`.
@@ -111,7 +111,7 @@ extension String {
     return first.properties.titlecaseMapping + String(unicodeScalars.dropFirst()).lowercased()
   }
 
-  /// `str.title`: every run of letters starts upper and goes on lower.
+  /// `str.title`: every run of letters starts with a capital, the rest is lower case.
   var pythonTitle: String {
     var text = ""
     var insideWord = false

@@ -5,8 +5,8 @@ struct TemplateArguments {
 }
 
 extension TemplateInterpreter {
-  /// The arguments in the order of `names`, nil where one is missing; the first `required` must be
-  /// there, and nothing else may be.
+  /// The arguments in the order of `names`, nil where one is missing. The first `required` must be
+  /// present; others than `names` are refused.
   func bind(
     _ arguments: TemplateArguments, to names: [String], required: Int = 0, of what: String
   ) throws(ChatTemplateError) -> [TemplateValue?] {

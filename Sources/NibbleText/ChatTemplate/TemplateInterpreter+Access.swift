@@ -122,7 +122,7 @@ extension TemplateInterpreter {
     return .undefined("a \(value.typeName) has no element \(try string(index))")
   }
 
-  /// `value[start:stop:step]` with Python's rules for what lies outside.
+  /// `value[start:stop:step]` with Python's rules for indices outside the value.
   func slice(
     _ value: TemplateValue, _ start: Int?, _ stop: Int?, _ step: Int?
   ) throws(ChatTemplateError) -> TemplateValue {
@@ -150,7 +150,7 @@ extension TemplateInterpreter {
     }
   }
 
-  /// What a for loop walks over.
+  /// The elements that a for loop iterates over.
   func elements(of value: TemplateValue) throws(ChatTemplateError) -> [TemplateValue] {
     let values: [TemplateValue]
     switch value {

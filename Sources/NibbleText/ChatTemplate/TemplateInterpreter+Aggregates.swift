@@ -1,7 +1,7 @@
 import NibbleFormats
 
 extension TemplateInterpreter {
-  /// The filters that bring elements into an order or into one value.
+  /// The filters that sort elements or reduce them to one value.
   func aggregate(
     _ name: String, _ value: TemplateValue, _ arguments: TemplateArguments
   ) throws(ChatTemplateError) -> TemplateValue {

@@ -1,5 +1,5 @@
 extension TemplateInterpreter {
-  /// What the sandbox of Jinja allows `range` to make.
+  /// Longest `range` that Jinja's sandbox allows.
   private static let rangeLimit = 100_000
 
   func call(

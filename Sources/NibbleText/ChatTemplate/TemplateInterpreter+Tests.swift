@@ -71,7 +71,8 @@ extension TemplateInterpreter {
     }
   }
 
-  /// Python's `is`, as far as it means the same on every machine: singletons and small values.
+  /// Python's `is`, for values where it means the same on every machine: singletons and small
+  /// values.
   private func areSame(
     _ left: TemplateValue, _ right: TemplateValue
   ) throws(ChatTemplateError) -> Bool {

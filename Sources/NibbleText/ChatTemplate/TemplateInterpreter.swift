@@ -4,12 +4,12 @@ import struct Foundation.Date
 
 /// Runs a parsed template once.
 ///
-/// Templates come with checkpoints, so they are hostile: each operation counts as a step, and more
-/// for each 64 bytes or 4 elements it touches; texts, nesting and recursion are bounded. What the
-/// template made is released without deep recursion.
+/// Templates come with checkpoints and are treated as hostile: each operation counts as a step,
+/// plus one per 64 bytes or 4 elements it touches; texts, nesting and recursion are bounded. Values
+/// are released without deep recursion.
 final class TemplateInterpreter {
-  /// Frames of statements and expressions together; a macro that calls itself uses four to eight.
-  /// They fit into a stack of 512 KiB, also without optimization.
+  /// Nested frames of statements and expressions together; a macro that calls itself uses four to
+  /// eight. They fit into a stack of 512 KiB, also without optimization.
   static let depthLimit = 96
   static let nestingLimit = 64
 

@@ -1,7 +1,7 @@
 /// An expression of the template language.
 ///
-/// Chains of one precedence are flat arrays, so the depth of a tree is the depth of its brackets,
-/// which the parser bounds, and never the length of a sum.
+/// Chains of operators of one precedence are flat arrays, so the depth of a tree is the depth of
+/// its brackets, which the parser bounds, and not the length of a sum.
 indirect enum TemplateExpression: Sendable {
   case none
   case bool(Bool)

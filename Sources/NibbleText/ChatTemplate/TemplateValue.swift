@@ -24,7 +24,8 @@ enum TemplateValue {
   case function(TemplateFunction)
   indirect case method(TemplateValue, String)
 
-  /// Elements, and how deep values nest in them; the interpreter bounds the depth when it makes one.
+  /// Elements, and the depth of nested values in them, which the interpreter bounds when it makes
+  /// one.
   struct Items {
     var values: [TemplateValue]
     var depth: Int
@@ -42,7 +43,7 @@ final class TemplateView {
   }
 }
 
-/// What `map`, `select` and `reverse` return: it can be walked once.
+/// The result of `map`, `select` and `reverse`: it can be iterated once.
 final class TemplateGenerator {
   let depth: Int
   private var rest: ArraySlice<TemplateValue>
@@ -63,7 +64,7 @@ final class TemplateGenerator {
 /// The one value that a template can change.
 final class TemplateNamespace {
   var attributes: [UTF8Key: TemplateValue] = [:]
-  /// The names in the order they were first set.
+  /// The names in the order in which they were first set.
   var order: [String] = []
 
   subscript(name: String) -> TemplateValue? {
@@ -89,7 +90,7 @@ final class TemplateLoopState {
   }
 }
 
-/// The names of one template, macro call or loop turn.
+/// The variables of one template, macro call or loop iteration.
 final class TemplateScope {
   private var values: [String: TemplateValue] = [:]
   private let outer: TemplateScope?
@@ -109,7 +110,7 @@ final class TemplateScope {
   }
 }
 
-/// A macro and the names around its definition; nil once rendering has ended.
+/// A macro and the variables around its definition; nil once rendering has ended.
 final class TemplateMacro {
   let definition: TemplateMacroDefinition
   var scope: TemplateScope?
@@ -133,7 +134,7 @@ enum TemplateFunction: String {
 }
 
 extension TemplateValue {
-  /// What Python calls this type, for messages.
+  /// Python's name of this type, for messages.
   var typeName: String {
     switch self {
     case .undefined: "undefined"
@@ -156,7 +157,7 @@ extension TemplateValue {
     }
   }
 
-  /// How deep values nest: 0 for one that holds none.
+  /// Depth of nested values: 0 for one that holds none.
   var depth: Int {
     switch self {
     case .list(let items), .tuple(let items), .range(let items): items.depth

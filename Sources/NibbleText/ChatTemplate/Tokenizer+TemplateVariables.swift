@@ -1,7 +1,7 @@
 public import NibbleFormats
 
 extension Tokenizer {
-  /// What chat templates see of a tokenizer: the spelling of its begin and end tokens.
+  /// Variables that chat templates take from a tokenizer: the spelling of its begin and end tokens.
   public var templateVariables: [String: JSON] {
     var variables: [String: JSON] = [:]
     if let bos = bos.flatMap({ token($0) }) { variables["bos_token"] = .string(bos) }

@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// Gathers added tokens while a tokenizer is built. A token that comes again replaces the first.
+/// Collects added tokens while a tokenizer is built. A repeated token replaces the first.
 struct AddedTokenRegistry {
   private let vocabulary: Vocabulary
   private var tokens: [AddedToken] = []

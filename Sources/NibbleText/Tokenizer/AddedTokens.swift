@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// A token that is looked for in the text itself, before the model sees it.
+/// A token that is searched in the text itself, before the model sees it.
 struct AddedToken: Sendable {
   var id: Int
   var content: String
@@ -8,7 +8,7 @@ struct AddedToken: Sendable {
   var singleWord: Bool
   var stripsLeft: Bool
   var stripsRight: Bool
-  /// Looked for in normalized text, as its normalized content.
+  /// Whether it is searched in normalized text, as its normalized content.
   var isNormalized: Bool
 
   static let lengthLimit = 4096
@@ -37,12 +37,12 @@ struct AddedToken: Sendable {
   }
 }
 
-/// A set of added tokens that are looked for together: at each place the longest one wins.
+/// A set of added tokens that are searched together: at each place the longest one wins.
 struct AddedTokens: Sendable {
   private var tokens: [AddedToken] = []
   /// node << 8 | byte -> node; the root is node 0.
   private var edges = IntegerTable()
-  /// The index in `tokens` of what ends at a node; -1 when nothing does.
+  /// Index in `tokens` of the token that ends at a node; -1 for none.
   private var ends: [Int] = [-1]
 
   var isEmpty: Bool { tokens.isEmpty }
@@ -70,14 +70,15 @@ struct AddedTokens: Sendable {
     case text(Range<Int>)
   }
 
-  /// Whether a token is spelled from `start` on.
+  /// Whether a token is spelled out from `start` on.
   func isSpelled(in text: borrowing Span<UInt8>, at start: Int) -> Bool {
     longest(text, start) != nil
   }
 
   /// - Parameters:
-  ///   - mark: bytes behind which a special token is none but text.
-  ///   - skipsSpecial: whether special tokens are text wherever they stand.
+  ///   - mark: bytes that, directly after the first character of a special token, make it plain
+  ///     text.
+  ///   - skipsSpecial: whether special tokens are plain text everywhere.
   func split(
     _ text: borrowing Span<UInt8>, mark: [UInt8] = [], skipsSpecial: Bool = false
   ) -> [Part] {
@@ -127,7 +128,7 @@ struct AddedTokens: Sendable {
     return best
   }
 
-  /// What a match takes with it, or nil when it is only a part of a word.
+  /// The range of a match with the white space it strips; nil when it is only a part of a word.
   private func accepted(
     _ token: AddedToken, _ match: Range<Int>, in text: borrowing Span<UInt8>, after done: Int
   ) -> Range<Int>? {
@@ -136,7 +137,7 @@ struct AddedTokens: Sendable {
       if start > 0, ScalarClass(text.scalar(before: start).value).isRustWord { return nil }
       if end < text.count, ScalarClass(text.scalar(at: end).value).isRustWord { return nil }
     }
-    // What an earlier token stripped is white space, so looking goes on behind it.
+    // White space that an earlier token stripped is skipped.
     start = max(start, done)
     end = max(end, done)
     while token.stripsLeft, start > done {

@@ -29,7 +29,7 @@ enum ByteLevel {
     return text
   }
 
-  /// The bytes that a token's characters stand for; nil when one of them stands for none.
+  /// The bytes that a token's characters stand for; nil when a character stands for no byte.
   static func decode(_ token: ArraySlice<UInt8>) -> [UInt8]? {
     var raw: [UInt8] = []
     raw.reserveCapacity(token.count)

@@ -26,7 +26,7 @@ extension BytePairs {
     try readMerges(model, prefix: prefix)
   }
 
-  /// Whether the settings allow words as raw bytes: nothing is written around symbols.
+  /// Whether the settings allow words as raw bytes: no prefix or suffix is written around symbols.
   static func allowsRawBytes(_ model: TokenizerSection) throws(TokenizerError) -> Bool {
     let prefix = try model.optionalString("continuing_subword_prefix") ?? ""
     let suffix = try model.optionalString("end_of_word_suffix") ?? ""

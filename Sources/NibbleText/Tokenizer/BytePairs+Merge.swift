@@ -69,7 +69,7 @@ extension BytePairs {
   }
 }
 
-/// A binary heap that gives the lowest merge first and, among equals, the leftmost.
+/// A binary heap that returns the lowest merge first and, among equals, the leftmost.
 struct MergeHeap {
   struct Entry {
     /// rank << 32 | merged id

@@ -18,7 +18,7 @@ struct BytePairs: Sendable {
   var vocabulary: Vocabulary
   var unknown: Int32?
   var fusesUnknown: Bool
-  /// A word that is a token as a whole is not taken apart.
+  /// Whether a word that is a token as a whole is kept in one piece.
   var ignoresMerges: Bool
 
   /// Symbols of words up to this length merge by scanning, longer ones by a heap.

@@ -1,12 +1,13 @@
 internal import NibbleFormats
 
-/// How the names of `tokenizer.ggml.pre` cut text, as steps of a `tokenizer.json`.
+/// How a value of `tokenizer.ggml.pre` splits text, as steps of a `tokenizer.json`.
 ///
-/// The names are llama.cpp's. Only those whose original tokenizers cut exactly so are here.
+/// The values are llama.cpp's. Only those whose original tokenizers split in exactly this way are
+/// listed.
 struct GGUFPreTokenizer {
   var steps: [JSON]
   var ignoresMerges = false
-  /// What holds when the file does not say.
+  /// Default where the file does not set it.
   var addsBOS = false
 
   init(_ name: String?) throws(TokenizerError) {
@@ -56,7 +57,7 @@ struct GGUFPreTokenizer {
     ]
   }
 
-  /// Words of capitals and small letters apart.
+  /// Words of capitals and of small letters are separate.
   private static func casePattern(contraction: String, number: String) -> String {
     let capitals = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#
     let small = #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#

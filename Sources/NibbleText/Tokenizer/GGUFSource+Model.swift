@@ -63,8 +63,8 @@ extension GGUFSource {
     ]
   }
 
-  /// Only normal tokens (and user-defined ones, which are found before) are put together: unknown,
-  /// control, unused and byte tokens are not text.
+  /// Only normal tokens (and user-defined ones, which are found earlier) result from merges:
+  /// unknown, control, unused and byte tokens are not text.
   private func scoredMerges() throws(TokenizerError) -> [JSON] {
     func isText(_ id: Int) -> Bool {
       gguf.types.isEmpty || gguf.types[id] == 1 || gguf.types[id] == 4

@@ -1,8 +1,8 @@
-/// What a GGUF file says about its tokenizer: the values of its `tokenizer.ggml.*` keys.
+/// The tokenizer of a GGUF file: the values of its `tokenizer.ggml.*` keys.
 public struct GGUFTokenizer: Sendable, Hashable {
   /// `llama` is SentencePiece byte pairs with scores, `gpt2` byte-level byte pairs with merges.
   public var model: String
-  /// Which way of cutting text into words goes with `gpt2`.
+  /// The way of splitting text into words, for `gpt2`.
   public var pre: String?
   /// By id. Any bytes, although the format says UTF-8.
   public var tokens: [[UInt8]]

@@ -1,7 +1,7 @@
 /// A hash table from 64-bit keys to 64-bit values in one flat array; entries are never removed.
 ///
-/// The key `UInt64.max` cannot be stored. Slots are seeded per process, so that a file cannot choose
-/// keys that all collide; what a lookup returns does not depend on the seed.
+/// The key `UInt64.max` cannot be stored. Hashes are seeded per process, so that a file cannot
+/// choose keys that all collide; the result of a lookup does not depend on the seed.
 struct IntegerTable: Sendable {
   private struct Slot {
     var key = UInt64.max
@@ -38,7 +38,7 @@ struct IntegerTable: Sendable {
     }
   }
 
-  /// Stores a value; the value that stood there before, if any, is returned and replaced.
+  /// Stores a value; returns the value that it replaces, if any.
   @discardableResult
   mutating func set(_ value: UInt64, for key: UInt64) -> UInt64? {
     precondition(key != .max, "the key that marks an empty slot")

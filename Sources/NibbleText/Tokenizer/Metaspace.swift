@@ -1,8 +1,8 @@
 internal import NibbleFormats
 
-/// SentencePiece's way with spaces: a visible mark, `▁`, takes the place of each.
+/// SentencePiece's handling of spaces: each is replaced by a visible mark, `▁`.
 struct Metaspace: Sendable {
-  /// Where a mark is put in front of text that does not begin with one.
+  /// When a mark is put before text that does not begin with one.
   enum Prepend: String, Sendable {
     case first
     case always

@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// The ids that stand around an encoded text when special tokens are asked for.
+/// The ids around an encoded text when special tokens are requested.
 struct PostProcessor: Sendable {
   var prefix: [Int] = []
   var suffix: [Int] = []

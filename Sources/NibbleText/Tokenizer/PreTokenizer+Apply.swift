@@ -1,14 +1,14 @@
-/// Text together with the pieces it has been cut into so far.
+/// Text with the pieces that it has been split into so far.
 struct SplitText {
   var text: [UInt8]
-  /// In order, not empty, without overlap; what lies between them has been dropped.
+  /// In order, not empty, without overlap; text between them has been dropped.
   var pieces: [Range<Int>]
   /// Whether `text` begins where the whole input begins.
   var isStart: Bool
 }
 
 extension PreTokenizer {
-  /// - Parameter rawBytes: byte-level steps leave bytes as they are.
+  /// - Parameter rawBytes: whether byte-level steps leave bytes as they are.
   func apply(to split: inout SplitText, rawBytes: Bool) {
     for step in steps {
       switch step {
@@ -51,7 +51,7 @@ extension PreTokenizer {
     split.pieces = pieces
   }
 
-  /// Gives each piece new text.
+  /// Replaces the text of each piece.
   private func rewrite(
     _ split: inout SplitText, _ change: (borrowing Span<UInt8>, Bool) -> [UInt8]
   ) {

@@ -1,16 +1,16 @@
 internal import NibbleFormats
 
-/// The steps that cut text into words before the model sees it.
+/// The steps that split text into words before the model sees it.
 struct PreTokenizer: Sendable {
   enum Step: Sendable {
-    /// Cuts by GPT-2's pattern when `splits`; writes bytes as characters unless the model takes
-    /// raw bytes.
+    /// Splits by GPT-2's pattern when `splits`; writes bytes as printable characters unless the
+    /// model takes raw bytes.
     case byteLevel(prefixesSpace: Bool, splits: Bool)
     case scan(WordScanner)
     case split(TextPattern, SplitBehavior, inverted: Bool)
-    /// Cuts around each scalar of a set.
+    /// Splits around each scalar of a set.
     case cut(ScalarSet, SplitBehavior, inverted: Bool)
-    /// Keeps runs of `\w` and runs of what is neither `\w` nor `\s`.
+    /// Keeps runs of `\w` and runs of characters that are neither `\w` nor `\s`.
     case words
     case metaspace(Metaspace)
   }
@@ -65,7 +65,8 @@ struct PreTokenizer: Sendable {
   private static func split(_ step: TokenizerSection) throws(TokenizerError) -> Step {
     let behavior = try SplitBehavior(step, "behavior")
     let inverted = try step.bool("invert", default: false)
-    // A known scanner leaves nothing between its words, so these behaviors all cut the same way.
+    // A known scanner leaves nothing between its words, so these behaviors all split in the same
+    // way.
     let keepsAll = behavior == .isolated && !inverted || behavior == .removed && inverted
     if keepsAll, let pattern = step.optional("pattern")?["Regex"]?.string,
       let scanner = WordScanner(pattern: pattern)

@@ -1,13 +1,13 @@
-/// What patterns ask of a Unicode scalar: its general category, `\s` and `\w`.
+/// The properties of a Unicode scalar that patterns use: its general category, `\s` and `\w`.
 ///
-/// As the engines behind Hugging Face's tokenizers see it: Unicode 16, so that a newer Swift standard
-/// library does not change ids. One byte per scalar, built at first use.
+/// They follow Unicode 16, as the engines behind Hugging Face's tokenizers do, so that a newer
+/// Swift standard library does not change ids. One byte per scalar, built at first use.
 struct ScalarClass: Sendable {
   /// Bits 0-4: general category; bit 5: White_Space; bits 6-7: `WordSort`.
   private let bits: UInt8
 
-  /// Who takes a scalar for part of a word: Oniguruma, which runs the patterns in files, or Rust's
-  /// engine, which runs the steps with a pattern of their own.
+  /// The engines that take a scalar as part of a word: Oniguruma, which runs the patterns in files,
+  /// or Rust's engine, which runs the steps with built-in patterns.
   private enum WordSort {
     static let both: UInt8 = 0x40
     static let oniguruma: UInt8 = 0x80
@@ -17,7 +17,7 @@ struct ScalarClass: Sendable {
   private static let table: [UInt8] = (0..<limit).map { value in
     Unicode.Scalar(value).map(classify) ?? UInt8(Category.surrogate)
   }
-  /// Above lie only unassigned scalars, private use, tags and variation selectors.
+  /// Above are only unassigned scalars, private use, tags and variation selectors.
   private static let limit: UInt32 = 0x34000
   private static let unicodeVersion = 16
 
@@ -69,8 +69,8 @@ struct ScalarClass: Sendable {
     return bits
   }
 
-  /// What the `Punctuation` step cuts around: printed ASCII that is neither letter nor digit, and
-  /// the punctuation of Unicode 8, whose tables its code carries.
+  /// The scalars that the `Punctuation` step splits around: printable ASCII that is neither letter
+  /// nor digit, and the punctuation of Unicode 8, whose tables its code carries.
   static func isPunctuation(_ value: UInt32) -> Bool {
     switch value {
     case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E, 0x166D, 0x111C9: return true

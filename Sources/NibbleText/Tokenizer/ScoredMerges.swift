@@ -1,19 +1,20 @@
 /// The merges of a byte-pair model whose file has a score for each token in place of merges.
 ///
-/// Every way to put a token together from two others is a merge; the highest score of the result
-/// comes first. Among equal scores longer left sides come first, then longer right sides, then
-/// lower ids, in the order of Hugging Face's conversion.
+/// Every way to join two tokens into a third is a merge; the highest score of the result comes
+/// first. Among equal scores longer left sides come first, then longer right sides, then lower ids,
+/// as in Hugging Face's conversion.
 struct ScoredMerges {
-  /// Where a token may be cut in two.
+  /// Where a token may be split in two.
   enum Cut {
     case scalars
     case bytes
   }
 
-  /// Every cut of every token is looked up, so the time goes with the square of a token's length.
+  /// Longest token in bytes. Every split of every token is looked up, so the time grows with the
+  /// square of the length.
   static let tokenLimit = 512
-  /// Most that the squares of the lengths of all tokens may add up to. Those of published vocabularies
-  /// stay below a tenth of it.
+  /// Limit of the sum of squared lengths of all tokens. Published vocabularies stay below a tenth
+  /// of it.
   static let workLimit = 1 << 28
 
   /// The ids of both sides, first merge first.
@@ -30,7 +31,7 @@ struct ScoredMerges {
   /// - Parameters:
   ///   - tokens: by id, each different.
   ///   - scores: by id, none of them NaN.
-  ///   - isText: whether a token is put together at all; unknown, control and byte tokens are not.
+  ///   - isText: whether a token results from merges; unknown, control and byte tokens do not.
   init(
     of tokens: [[UInt8]], scores: [Float], cut: Cut, where isText: (Int) -> Bool
   ) throws(TokenizerError) {

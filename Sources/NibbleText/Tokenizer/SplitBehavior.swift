@@ -1,4 +1,4 @@
-/// What becomes of the matches when a pattern cuts text into pieces.
+/// How matches are treated when a pattern splits text into pieces.
 enum SplitBehavior: String, Sendable {
   case removed = "Removed"
   case isolated = "Isolated"
@@ -24,7 +24,7 @@ enum SplitBehavior: String, Sendable {
   ///
   /// - Parameters:
   ///   - matches: inside `range`, in order, without overlap.
-  ///   - inverted: what lies between the matches plays their part.
+  ///   - inverted: whether the text between the matches takes their place.
   func split(
     _ range: Range<Int>, at matches: [Range<Int>], inverted: Bool, into pieces: inout [Range<Int>]
   ) {

@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// What turns a word into ids.
+/// The model that turns a word into ids.
 enum TokenModel: Sendable {
   case bytePairs(BytePairs)
   case unigram(Unigram)
@@ -22,7 +22,7 @@ enum TokenModel: Sendable {
     }
   }
 
-  /// Early files do not name the type; the members tell.
+  /// Old files do not name the type; it follows from their members.
   private static func kind(_ model: TokenizerSection) throws(TokenizerError) -> String {
     if let type = try model.optionalString("type") { return type }
     if model.optional("merges") != nil { return "BPE" }
@@ -51,16 +51,15 @@ enum TokenModel: Sendable {
     }
   }
 
-  /// Whether words reach the model as raw bytes although the file speaks of byte-level characters.
+  /// Whether words reach the model as raw bytes although the file uses byte-level characters.
   var takesRawBytes: Bool {
     if case .bytePairs(let model) = self, case .bytes = model.alphabet { true } else { false }
   }
 }
 
-/// One encoding in progress: the model, its working memory, and the words it has met.
+/// One encoding in progress: the model, its working memory, and a cache of encoded words.
 ///
-/// Words come back all the time in text; the ones already encoded are looked up. The number of
-/// remembered words is bounded.
+/// Words repeat often in text, so their ids are cached. The size of the cache is bounded.
 struct WordEncoder {
   let model: TokenModel
   private var scratch = BytePairs.Scratch()

@@ -1,8 +1,8 @@
 extension Tokenizer {
   /// The ids of a conversation as a chat template writes it.
   ///
-  /// What a message spells like a special token is encoded as any other text, so that nobody can write a
-  /// turn of another role into a message. Text of the template becomes special tokens, as in
+  /// A special token spelled out in a message is encoded as plain text, so that nobody can write a
+  /// turn of another role into a message. Text of the template itself becomes special tokens, as in
   /// transformers.
   public func encode(
     _ messages: [ChatMessage], with template: ChatTemplate, addGenerationPrompt: Bool = true
@@ -15,7 +15,7 @@ extension Tokenizer {
     guard messages.contains(where: { spellsSpecialToken(Array($0.content.utf8)) }) else {
       return encode(text)
     }
-    // The template moves the messages' text about; a mark in it shows where that went.
+    // The template moves the text of messages; a mark inside it shows where it went.
     let used = Set(text.unicodeScalars).union(messages.flatMap(\.content.unicodeScalars))
     let mark = Self.marks.first { !used.contains($0) } ?? Self.marks[0]
     let bytes = Array(String(Character(mark)).utf8)
@@ -28,7 +28,7 @@ extension Tokenizer {
     return encode(Array(try prompt(marked).utf8), mark: bytes)
   }
 
-  /// Scalars that are no characters and stand in hardly any text, and private ones beside them.
+  /// Noncharacters, which hardly occur in text, and private-use scalars.
   private static let marks: [Unicode.Scalar] =
     [0xFDD0...0xFDEF, 0xF_0000...0xF_FFFD, 0x10_0000...0x10_FFFD]
     .flatMap { (range: ClosedRange<UInt32>) in range.compactMap { Unicode.Scalar($0) } }
@@ -37,7 +37,8 @@ extension Tokenizer {
     text.indices.contains { specialTokens.isSpelled(in: text.span, at: $0) }
   }
 
-  /// The text with `mark` behind the first character of each special token that is spelled in it.
+  /// The text with `mark` after the first character of each special token that is spelled out in
+  /// it.
   private func marking(_ text: [UInt8], with mark: [UInt8]) -> [UInt8] {
     var result: [UInt8] = []
     var at = 0

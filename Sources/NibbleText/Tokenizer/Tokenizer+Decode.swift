@@ -6,7 +6,7 @@ extension Tokenizer {
     return String(decoding: decoder.decode(tokens), as: UTF8.self)
   }
 
-  /// The bytes of the token that takes part in decoding; nil when the id is left out.
+  /// The bytes of an id's token for decoding; nil when the id is left out.
   func decoded(_ id: Int, skipSpecialTokens: Bool) -> [UInt8]? {
     if skipSpecialTokens, isSpecial(id) { return nil }
     if let content = addedContents[id] { return Array(content.utf8) }

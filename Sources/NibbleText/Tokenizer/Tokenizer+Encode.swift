@@ -1,18 +1,18 @@
 extension Tokenizer {
   /// The ids of a text.
   ///
-  /// Added tokens that stand in the text, special ones included, become their ids, as in Hugging
-  /// Face's code: text from strangers must not be given to a chat template unread.
+  /// Added tokens that occur in the text, special ones included, become their ids, as in Hugging
+  /// Face's code. Untrusted text must therefore not be put into a chat template unchecked.
   ///
-  /// - Parameter addSpecialTokens: puts the file's begin and end tokens around the text.
+  /// - Parameter addSpecialTokens: whether to put the file's begin and end tokens around the text.
   public func encode(_ text: String, addSpecialTokens: Bool = false) -> [Int] {
     encode(validUTF8: Array(text.utf8), addSpecialTokens: addSpecialTokens)
   }
 
   /// The ids of any bytes.
   ///
-  /// Each maximal ill-formed part becomes U+FFFD before anything else looks at the text, which is
-  /// what Python's `bytes.decode("utf-8", errors="replace")` does.
+  /// Each maximal ill-formed part becomes U+FFFD first, as in Python's `bytes.decode("utf-8",
+  /// errors="replace")`.
   public func encode(bytes: [UInt8], addSpecialTokens: Bool = false) -> [Int] {
     let text = String(decoding: bytes, as: UTF8.self)
     return encode(validUTF8: Array(text.utf8), addSpecialTokens: addSpecialTokens)
@@ -26,8 +26,8 @@ extension Tokenizer {
     return ids
   }
 
-  /// The ids of a text in which special tokens are text where `mark` stands behind their first
-  /// character; it is no part of the text.
+  /// The ids of a text in which a special token with `mark` after its first character is plain
+  /// text. The mark itself is removed.
   func encode(_ text: [UInt8], mark: [UInt8]) -> [Int] {
     var ids: [Int] = []
     var words = WordEncoder(model)
@@ -58,7 +58,7 @@ extension Tokenizer {
     }
   }
 
-  /// Encodes text that lies between added tokens.
+  /// Encodes text between added tokens.
   private func encodePlain(
     _ text: [UInt8], isStart: Bool, skipsSpecial: Bool, words: inout WordEncoder,
     into ids: inout [Int]

@@ -1,7 +1,7 @@
 public import NibbleFormats
 
 extension Tokenizer {
-  /// Builds from the metadata of a GGUF file, through the files that `huggingFaceFiles` makes.
+  /// Builds from the metadata of a GGUF file, by way of the files from `huggingFaceFiles`.
   public init(gguf: GGUFTokenizer) throws(TokenizerError) {
     let files = try Self.huggingFaceFiles(from: gguf)
     try self.init(tokenizerJSON: files.tokenizer, config: files.config)

@@ -2,18 +2,18 @@ public import NibbleFormats
 
 /// Turns text into the token ids of a model, and ids back into text.
 ///
-/// Follows Hugging Face's tokenizers id by id. Truncation and padding that a file may ask for are
-/// ignored: they belong to who builds a batch.
+/// Gives the same ids as Hugging Face's tokenizers. Truncation and padding in a file are ignored:
+/// they belong to the code that builds a batch.
 public struct Tokenizer: Sendable {
   let model: TokenModel
   let normalizer: Normalizer
   let preTokenizer: PreTokenizer
   let decoder: TokenDecoder
   let postProcessor: PostProcessor
-  /// Looked for in the text as it comes, and in the normalized text.
+  /// Added tokens searched in the original text, and those searched in the normalized text.
   let rawTokens: AddedTokens
   let normalizedTokens: AddedTokens
-  /// The special ones among both.
+  /// The special tokens of both.
   let specialTokens: AddedTokens
   let addedContents: [Int: String]
   let addedIds: [UTF8Key: Int]
@@ -26,8 +26,8 @@ public struct Tokenizer: Sendable {
 
   /// Builds from `tokenizer.json`, and `tokenizer_config.json` when there is one.
   ///
-  /// The config brings more added tokens and names begin and end. Its `add_bos_token` and
-  /// `add_eos_token` do nothing, as in transformers 5: the template in `tokenizer.json` rules.
+  /// The config adds tokens and names begin and end. Its `add_bos_token` and `add_eos_token` are
+  /// ignored, as in transformers 5: the template in `tokenizer.json` decides.
   public init(tokenizerJSON: JSON, config: JSON?) throws(TokenizerError) {
     let file = TokenizerSection(json: tokenizerJSON, path: "tokenizer.json")
     func component(_ key: String) -> TokenizerSection? {
@@ -74,10 +74,10 @@ public struct Tokenizer: Sendable {
     addedIds[UTF8Key(token)] ?? model.vocabulary.id(of: token)
   }
 
-  /// The tokens that stand before a text when special tokens are asked for.
+  /// The tokens before a text when special tokens are requested.
   public var beginning: [Int] { postProcessor.prefix }
 
-  /// The first id that means other text in `other`; nil when every id that both have means the same.
+  /// The first id that means other text in `other`; nil when all common ids mean the same.
   public func firstDifference(from other: Tokenizer) -> Int? {
     (0..<min(vocabularySize, other.vocabularySize)).first { id in
       guard let ours = token(id), let theirs = other.token(id) else { return false }

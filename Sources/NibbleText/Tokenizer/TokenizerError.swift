@@ -1,6 +1,7 @@
-/// Why a tokenizer cannot be built. Nothing in a file is skipped: what is not understood is refused.
+/// Reasons why a tokenizer cannot be built. Nothing in a file is skipped: unknown content is
+/// refused.
 public enum TokenizerError: Error, Hashable, Sendable {
-  /// A member that must be there is not. The payload is its path, as in `model.vocab`.
+  /// A required member is missing. The payload is its path, as in `model.vocab`.
   case missing(String)
   case wrongKind(String, expected: String)
   /// A step, setting or pattern that Nibble does not implement.
@@ -10,9 +11,9 @@ public enum TokenizerError: Error, Hashable, Sendable {
   case notInVocabulary(String, neededBy: String)
   case tooLong(String, length: Int, limit: Int)
   case badGGUF(String)
-  /// A vocabulary file, by its name, that does not hold what its kind holds.
+  /// A vocabulary file, by its name, whose content does not have the form of its kind.
   case badFile(String, reason: String)
-  /// A file of a kind, or for a class, that Nibble does not turn into a tokenizer.
+  /// A kind of file, or of tokenizer class, that Nibble does not turn into a tokenizer.
   case unknownKind(file: String, reason: String)
 }
 

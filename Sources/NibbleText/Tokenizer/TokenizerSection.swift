@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// An object of a tokenizer file together with its path, so that errors say where they are.
+/// An object of a tokenizer file with its path, for error messages.
 struct TokenizerSection {
   let json: JSON
   let path: String

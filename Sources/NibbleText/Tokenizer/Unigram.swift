@@ -1,7 +1,7 @@
 internal import NibbleFormats
 
-/// A unigram language model: of all ways to cut the text into tokens, the one with the highest sum
-/// of log probabilities (Viterbi).
+/// A unigram language model: chooses the split of the text into tokens with the highest sum of log
+/// probabilities (Viterbi).
 ///
 /// Source: Kudo, arXiv 1804.10959. As in Hugging Face's code an unknown character costs 10 more than
 /// the least likely token, sums are doubles, a tie keeps the split found first, and neighbouring

@@ -1,10 +1,11 @@
 /// The tokens of a model by id and by their exact bytes.
 struct Vocabulary: Sendable {
-  /// Ids at or above this are refused: a file must not make Nibble reserve memory it never fills.
+  /// Ids at or above this are refused, so that a file cannot make Nibble reserve memory that it
+  /// never fills.
   static let idLimit = 1 << 21
 
   private var bytes: [UInt8] = []
-  /// Where the token of each id lies in `bytes`; nil where an id has no token.
+  /// Range of each id's token in `bytes`; nil for an id without a token.
   private var places: [Range<Int>?] = []
   private var ids = ByteTable()
 

@@ -22,7 +22,7 @@ enum WordScanner: Hashable, Sendable {
       + #"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#
   }
 
-  /// The scanner that finds what `pattern` finds, when it is a known text.
+  /// The scanner with the same result as `pattern`, when the pattern is a known one.
   init?(pattern: String) {
     switch pattern {
     case Self.gpt2Pattern: self = .gpt2

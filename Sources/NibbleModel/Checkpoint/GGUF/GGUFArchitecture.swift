@@ -1,29 +1,29 @@
 import NibbleFormats
 
-/// How the models of one `general.architecture` lie in a GGUF file: names, row order, what the converter
-/// changed, and what the metadata say beside what they say for all.
+/// Layout of the models of one `general.architecture` in a GGUF file: names, row order, changes
+/// made by the converter, and metadata of its own.
 ///
 /// Source: the converter and the loader of llama.cpp, as of 2026.
 struct GGUFArchitecture: Sendable {
-  /// Value of `general.architecture`, which its keys start with.
+  /// Value of `general.architecture`, and prefix of its metadata keys.
   let name: String
-  /// What the config that is made of it says.
+  /// `model_type` of the config that is built from the file.
   let modelType: String
   let className: String
-  /// Module paths below a block: of the file, of Hugging Face.
+  /// Module paths within a block: the file's name to Hugging Face's.
   let modules: [String: String]
   /// Whether rows of query and key are interleaved for rotary embedding.
   var interleavesHeads = false
-  /// What the converter added to the weights of norms.
+  /// Constant that the converter added to the weights of norms.
   var normOffset: Float = 0
-  /// Keys that ``complete`` reads, or that say nothing new.
+  /// Keys that ``complete`` reads, or that are redundant.
   var keys: Set<String> = []
-  /// Adds what the family's config needs.
+  /// Adds the fields that the family's config needs.
   var complete: @Sendable (inout JSON, GGUFMetadata) throws(ModelError) -> Void = { _, _ in }
 
   static let all = [llama, qwen2, qwen3, gemma2, gemma3]
 
-  /// The name of a tensor in Hugging Face's checkpoint; nil for one that has no place there.
+  /// Hugging Face's name of a tensor; nil for one without a counterpart.
   func huggingFaceName(_ name: String) -> String? {
     let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     guard let last = parts.last, last == "weight" || last == "bias" else { return nil }
@@ -76,7 +76,7 @@ extension GGUFArchitecture {
     config.set("attention_bias", .bool(metadata.file.tensor("blk.0.attn_q.bias") != nil))
   }
 
-  /// Norms lie as `1 + w`; the scale of attention is not stored.
+  /// Norms are stored as `1 + w`; the scale of attention is not stored.
   static let gemma2 = GGUFArchitecture(
     name: "gemma2", modelType: "gemma2", className: "Gemma2ForCausalLM",
     modules: joined(linears, gemmaNorms), normOffset: 1,
@@ -116,7 +116,8 @@ extension GGUFArchitecture {
     "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
   ]
 
-  /// - Parameter largest: blocks of the model whose attention is scaled by `hidden / heads`.
+  /// - Parameter largest: number of blocks of the model whose attention is scaled by `hidden /
+  ///   heads`.
   private static func completeGemma(
     _ config: inout JSON, _ metadata: GGUFMetadata, largest: Int
   ) throws(ModelError) {

@@ -1,7 +1,7 @@
 import NibbleFormats
 import NibbleTensor
 
-/// The metadata of a GGUF file, read for its architecture; makes a Hugging Face config.json of it.
+/// The metadata of a GGUF file for its architecture, converted to a Hugging Face config.json.
 struct GGUFMetadata {
   static let frequencyFactors = "rope_freqs.weight"
 
@@ -77,13 +77,13 @@ struct GGUFMetadata {
     return config
   }
 
-  /// Keys below the architecture's name that are not read and may change the arithmetic. They stand in
-  /// the config, so that a family that does not know them refuses them.
+  /// Keys under the architecture's name that are not read and may change the arithmetic. They are
+  /// copied to the config, so that a family that does not know them refuses them.
   private var unknownKeys: [String] {
     let prefix = name + "."
     return file.metadata.keys.filter { $0.hasPrefix(prefix) }.sorted().filter { key in
       let name = String(key.dropFirst(prefix.count))
-      // No experts, no window and no scaling are what a plain model has.
+      // Zero experts, window or scaling is the same as a missing key.
       let isZero = file.metadata[key]?.int == 0 || file.metadata[key]?.float == 0
       return !Self.knownKeys.contains(name) && !architecture.keys.contains(name) && !isZero
     }
@@ -125,8 +125,8 @@ struct GGUFMetadata {
     return size
   }
 
-  /// Linear scaling from metadata; Llama 3.1's from the tensor of factors, whose parameters are found
-  /// by trying the published ones.
+  /// Linear scaling from metadata; Llama 3.1's from the tensor of factors, whose parameters are
+  /// found by trying the published ones.
   private func ropeScaling(headSize: Int) throws(ModelError) -> JSON? {
     if let tensor = file.tensor(Self.frequencyFactors) {
       return try llama3Scaling(tensor, headSize: headSize)

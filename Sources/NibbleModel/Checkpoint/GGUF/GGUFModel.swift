@@ -1,7 +1,7 @@
 import NibbleFormats
 import NibbleTensor
 
-/// A GGUF file seen as a Hugging Face checkpoint: names, row order and config translated.
+/// A GGUF file presented as a Hugging Face checkpoint: names, row order and config are translated.
 struct GGUFModel: Sendable {
   let file: GGUFFile
   let config: JSON
@@ -10,9 +10,9 @@ struct GGUFModel: Sendable {
 
   private struct Source: Sendable {
     var tensor: GGUFTensor
-    /// Head size of rows that the file keeps interleaved for rotary embedding.
+    /// Head size, if the file interleaves rows for rotary embedding.
     var interleavedHead: Int?
-    /// What the converter added to the values.
+    /// Constant that the converter added to the values.
     var offset: Float = 0
   }
 

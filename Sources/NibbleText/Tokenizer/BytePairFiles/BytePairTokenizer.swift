@@ -1,8 +1,8 @@
 package import NibbleFormats
 
 extension Tokenizer {
-  /// Builds from `vocab.json` and the bytes of `merges.txt`, through the files that transformers makes of
-  /// them.
+  /// Builds from `vocab.json` and the bytes of `merges.txt`, by way of the equivalent files of
+  /// transformers.
   package init(
     vocabulary: JSON, merges: [UInt8], settings: TokenizerSettings
   ) throws(TokenizerError) {
@@ -11,7 +11,7 @@ extension Tokenizer {
     try self.init(tokenizerJSON: files.tokenizer, config: files.config)
   }
 
-  /// A `tokenizer.json` and `tokenizer_config.json` of the same result.
+  /// A `tokenizer.json` and `tokenizer_config.json` with the same result.
   package static func huggingFaceFiles(
     fromVocabulary vocabulary: JSON, merges: [UInt8], settings: TokenizerSettings
   ) throws(TokenizerError) -> (tokenizer: JSON, config: JSON) {

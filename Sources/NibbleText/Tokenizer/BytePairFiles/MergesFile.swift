@@ -2,12 +2,12 @@ internal import NibbleFormats
 
 /// The merges of a byte-pair model as lines of text, `a b`, best first.
 struct MergesFile {
-  /// As `tokenizer.json` holds them.
+  /// In the form of `tokenizer.json`.
   private(set) var merges: [JSON] = []
 
-  /// Lines that begin with `#version` are passed over, as in Hugging Face's code.
+  /// Lines that begin with `#version` are skipped, as in Hugging Face's code.
   ///
-  /// - Parameter file: the name that errors give.
+  /// - Parameter file: the file's name in errors.
   init(_ bytes: [UInt8], file: String) throws(TokenizerError) {
     var lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
     while let last = lines.last, last.isEmpty || last.elementsEqual([UInt8(ascii: "\r")]) {

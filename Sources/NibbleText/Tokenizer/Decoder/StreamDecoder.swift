@@ -1,15 +1,15 @@
 extension Tokenizer {
-  /// Turns ids into text as they come, one at a time.
+  /// Turns ids into text one at a time.
   ///
-  /// A piece never ends inside a character: bytes wait until their scalar is complete. The pieces
-  /// and the flush together are what `decode` gives for the same ids, except that runs of invalid
-  /// bytes under byte fallback may give another number of U+FFFD: they do not wait for their end.
-  /// Where a decoder needs the whole text, all of it comes with the flush.
+  /// A piece never ends inside a character: bytes are held until their scalar is complete. The
+  /// pieces and the flush together equal `decode` of the same ids, except that runs of invalid
+  /// bytes under byte fallback may give another number of U+FFFD, since they are not held until
+  /// their end. Where a decoder needs the whole text, all of it comes with the flush.
   public struct StreamDecoder: Sendable {
     private let tokenizer: Tokenizer
     private let skipSpecialTokens: Bool
     private let plan: StreamPlan?
-    /// Bytes of a scalar that is not complete.
+    /// Bytes of an incomplete scalar.
     private var pending: [UInt8] = []
     /// Every id so far, when there is no plan.
     private var waiting: [Int] = []
@@ -23,7 +23,7 @@ extension Tokenizer {
       stripsLeft = plan?.stripCount ?? 0
     }
 
-    /// The text that this id completes; often empty or more than one token's.
+    /// The text that this id completes; may be empty or come from several ids.
     public mutating func append(_ id: Int) -> String {
       guard let plan else {
         waiting.append(id)
@@ -49,7 +49,7 @@ extension Tokenizer {
       return piece
     }
 
-    /// What remains, with U+FFFD in place of bytes that never became a character.
+    /// The remaining text, with U+FFFD in place of bytes that never became a character.
     public mutating func flush() -> String {
       defer {
         pending = []
@@ -92,11 +92,11 @@ extension Tokenizer {
   }
 }
 
-/// How one token at a time becomes bytes, for decoders whose steps allow it.
+/// How one token at a time is turned into bytes, for decoders whose steps allow it.
 struct StreamPlan: Sendable {
   private var perToken: [TokenDecoder.Step] = []
   private var joinsByteTokens = false
-  /// What is taken away from the beginning of the whole text, and how often at most.
+  /// Bytes stripped from the start of the whole text, and how often at most.
   private(set) var stripped: [UInt8] = []
   private(set) var stripCount = 0
 

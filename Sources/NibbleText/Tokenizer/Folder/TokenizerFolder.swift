@@ -7,10 +7,10 @@ package struct TokenizerFolder {
   private let path: String
   private let settings: TokenizerSettings
 
-  /// Most bytes of a vocabulary file; those of published models stay below 10 MiB.
+  /// Size limit of a vocabulary file in bytes; those of published models stay below 10 MiB.
   static let sizeLimit = 64 << 20
 
-  /// Kinds of vocabulary that other classes read.
+  /// Kinds of vocabulary that other tokenizer classes read.
   private static let foreign = [
     "tekken.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "bpe.model",
   ]
@@ -80,7 +80,7 @@ package struct TokenizerFolder {
       settings: settings)
   }
 
-  /// A `tokenizer.model` that is text holds ranks in tiktoken's format, as those of Llama 3 do.
+  /// A `tokenizer.model` that is text holds ranks in tiktoken's format, as Llama 3's does.
   private func sentencePiece() throws -> Tokenizer {
     let bytes = try bytes("tokenizer.model")
     let isText = bytes.prefix(256).allSatisfy { (0x20..<0x7F).contains($0) || $0 == 0x0A }

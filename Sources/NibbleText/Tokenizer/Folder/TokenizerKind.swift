@@ -1,7 +1,7 @@
 internal import NibbleFormats
 
-/// What a tokenizer class of transformers, or one that a published folder brings along, does with its
-/// vocabulary files.
+/// How a tokenizer class, of transformers or of a published folder's own code, uses its vocabulary
+/// files.
 ///
 /// Source: transformers 5.23.0, `models/*/tokenization_*.py`; the remote code of InternLM and Qwen.
 package enum TokenizerKind: Hashable, Sendable {
@@ -15,16 +15,17 @@ package enum TokenizerKind: Hashable, Sendable {
   case qwen2
   /// The same with marks among the letters: Qwen3.5.
   case qwen35
-  /// Qwen2's way with a vocabulary in tiktoken's format and 208 special tokens after it.
+  /// As Qwen2, with a vocabulary in tiktoken's format and 208 special tokens after it.
   case qwen1
   /// SentencePiece as transformers' `LlamaTokenizer` runs it.
   case llama
   /// SentencePiece as transformers' `GemmaTokenizer` runs it.
   case gemma
-  /// SentencePiece as its own library runs it, special tokens apart: InternLM 1, 2 and 3.
+  /// SentencePiece as its own library runs it, with special tokens split off first: InternLM 1, 2
+  /// and 3.
   case sentencePiece
 
-  /// The kind of a `tokenizer_class`; nil for one that is not here.
+  /// The kind of a `tokenizer_class`; nil for an unknown class.
   init?(className: String) {
     var name = className[...]
     if name.hasSuffix("Fast") { name = name.dropLast(4) }
@@ -42,7 +43,7 @@ package enum TokenizerKind: Hashable, Sendable {
     }
   }
 
-  /// The kind of a `model_type`, for a folder that names no class of its own.
+  /// The kind of a `model_type`, for a folder that names no class.
   init?(modelType: String) {
     switch modelType {
     case "gpt2", "opt": self = .gpt2
@@ -58,7 +59,7 @@ package enum TokenizerKind: Hashable, Sendable {
     }
   }
 
-  /// Classes that say nothing about the files.
+  /// Classes that do not determine the files.
   static func isGeneral(_ className: String) -> Bool {
     ["PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"].contains(className)
   }
@@ -66,7 +67,7 @@ package enum TokenizerKind: Hashable, Sendable {
   /// Whether a text begins with the beginning-of-text token when `tokenizer_config.json` has no
   /// `add_bos_token`.
   ///
-  /// As transformers 4, the documentation of transformers 5 and the remote code of InternLM have it, and
+  /// As in transformers 4, the documentation of transformers 5 and the remote code of InternLM, and
   /// as the models were trained; the code of transformers 5 adds none.
   var addsBeginning: Bool {
     switch self {
@@ -75,7 +76,7 @@ package enum TokenizerKind: Hashable, Sendable {
     }
   }
 
-  /// The named special tokens of a folder whose config does not say.
+  /// The named special tokens of a folder whose config does not list them.
   ///
   /// Those of `sentencePiece` stand in the file itself.
   var namedTokens: [(key: String, token: String)] {
@@ -104,7 +105,7 @@ package enum TokenizerKind: Hashable, Sendable {
     }
   }
 
-  /// The steps that cut text into words for a byte-level model; nil for SentencePiece.
+  /// The steps that split text into words for a byte-level model; nil for SentencePiece.
   func preTokenizer(prefixesSpace: Bool) -> JSON? {
     func byteLevel(splits: Bool) -> JSON {
       [

@@ -1,11 +1,11 @@
 package import NibbleFormats
 
-/// What a folder says about its tokenizer beside the vocabulary: tokenizer_config.json, and in older
+/// The tokenizer settings of a folder besides the vocabulary: tokenizer_config.json, and in older
 /// folders special_tokens_map.json and added_tokens.json.
 package struct TokenizerSettings: Sendable {
   /// nil where neither the class nor the model's type is known.
   let kind: TokenizerKind?
-  /// `tokenizer_class`; nil where it is missing or says nothing about the files.
+  /// `tokenizer_class`; nil where it is missing or does not determine the files.
   let className: String?
   let modelType: String?
   /// tokenizer_config.json with what the older files add.
@@ -34,7 +34,7 @@ package struct TokenizerSettings: Sendable {
       if let className { TokenizerKind(className: className) } else {
         modelType.flatMap { TokenizerKind(modelType: $0) }
       }
-    // As in transformers: the older files count where the config does not list added tokens.
+    // As in transformers: the older files apply where the config does not list added tokens.
     guard section.optional("added_tokens_decoder") == nil else { return }
     for (key, value) in try object(specialTokensMap, "special_tokens_map.json") {
       self.config[key] = value
@@ -66,12 +66,12 @@ package struct TokenizerSettings: Sendable {
     TokenizerSection(json: .object(config), path: "tokenizer_config.json")
   }
 
-  /// Whether a flag is set; nil where the config is silent.
+  /// The value of a flag; nil where the config does not set it.
   func flag(_ key: String) throws(TokenizerError) -> Bool? {
     section.optional(key) == nil ? nil : try section.bool(key, default: false)
   }
 
-  /// The tokens that stand in the config under their ids.
+  /// The added tokens that the config lists by id.
   func addedTokens() throws(TokenizerError) -> [(id: Int, content: String)] {
     guard let entries = section.optional("added_tokens_decoder") else { return [] }
     let path = "tokenizer_config.json.added_tokens_decoder"
@@ -87,7 +87,8 @@ package struct TokenizerSettings: Sendable {
     return tokens.sorted { $0.id < $1.id }
   }
 
-  /// The spelling of a named token, by the config or else by `defaults`; nil where the config says null.
+  /// The spelling of a named token, from the config or else from `defaults`; nil where the config
+  /// has null.
   private func name(
     _ key: String, _ defaults: [(key: String, token: String)]
   ) throws(TokenizerError) -> String? {
@@ -99,13 +100,14 @@ package struct TokenizerSettings: Sendable {
     return name
   }
 
-  /// A `tokenizer_config.json` in which every named token stands, and the post-processor that goes with it.
+  /// A `tokenizer_config.json` that lists every named token, and the matching post-processor.
   ///
   /// - Parameters:
-  ///   - defaults: named tokens where the config is silent.
+  ///   - defaults: named tokens where the config does not set them.
   ///   - vocabulary: the model's tokens by their spelling.
   ///   - size: the model's highest id + 1.
-  ///   - addsBeginning: whether a text begins with the beginning-of-text token where the config is silent.
+  ///   - addsBeginning: whether a text begins with the beginning-of-text token where the config
+  ///     does not say.
   func complete(
     defaults: [(key: String, token: String)], vocabulary: JSONObject, size: Int, addsBeginning: Bool
   ) throws(TokenizerError) -> (config: JSON, postProcessor: JSON) {
@@ -126,7 +128,7 @@ package struct TokenizerSettings: Sendable {
       let id = given ?? vocabulary[name]?.int ?? next
       next = max(next, id + 1)
       named[key] = (name, id)
-      // A token that is an object says how it takes the spaces around it.
+      // A token given as an object also says whether it strips the spaces around it.
       if given == nil {
         ids[UTF8Key(name)] = id
         var entry: JSON = config[key]?.object.map { .object($0) } ?? ["content": .string(name)]
@@ -146,7 +148,7 @@ package struct TokenizerSettings: Sendable {
 }
 
 extension TokenizerSettings {
-  /// Whether the folder's class cuts text into words and reads bytes, as SentencePiece does not.
+  /// Whether the folder's class splits text into words and reads bytes, unlike SentencePiece.
   var isByteLevel: Bool {
     kind.map { $0.preTokenizer(prefixesSpace: false) != nil } ?? false
   }

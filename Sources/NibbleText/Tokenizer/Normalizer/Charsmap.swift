@@ -9,7 +9,7 @@ internal import Foundation
 struct Charsmap: Sendable {
   private var units: [UInt32] = []
   private var texts: [UInt8] = []
-  /// Bytes of the longest replacement.
+  /// Length of the longest replacement in bytes.
   private(set) var longestReplacement = 0
 
   init(base64: String, path: String) throws(TokenizerError) {

@@ -6,7 +6,7 @@ internal import Foundation
 struct NormalizationData: Sendable {
   static let shared = NormalizationData()
 
-  /// Full decompositions of the scalars that have one; Hangul syllables are not among them.
+  /// Full decompositions of the scalars that have one, without Hangul syllables.
   private(set) var canonical: [UInt32: [UInt32]] = [:]
   private(set) var compatible: [UInt32: [UInt32]] = [:]
   /// first << 32 | second -> composite
@@ -14,7 +14,7 @@ struct NormalizationData: Sendable {
 
   private static let unicodeVersion = 9
 
-  /// Scripts without decompositions, too large to look through: Yi, Tangut, CJK ideographs.
+  /// Scripts without decompositions that are too large to scan: Yi, Tangut, CJK ideographs.
   private static let plain: [ClosedRange<UInt32>] = [
     0x3400...0x4DBF, 0x4E00...0xA48C, 0xAC00...0xF8FF, 0x17000...0x18AFF, 0x20000...0x2CEAF,
   ]
@@ -58,7 +58,8 @@ struct NormalizationData: Sendable {
     return order == 0 || Self.isKnown(scalar) ? order : 0
   }
 
-  /// Category M of Unicode 9, where two marks were still letters and U+111C9 was punctuation.
+  /// Category M of Unicode 9, in which two later marks were still letters and U+111C9 was
+  /// punctuation.
   static func isMark(_ value: UInt32) -> Bool {
     guard value != 0x1CF2, value != 0x1CF3 else { return true }
     guard value != 0x111C9, ScalarClass(value).isMark, let scalar = Unicode.Scalar(value) else {

@@ -1,5 +1,5 @@
-/// The four Unicode normalization forms (Unicode Standard Annex 15), as Hugging Face's tokenizers
-/// compute them: with the data of Unicode 9. A younger scalar stays as it is.
+/// The four Unicode normalization forms (Unicode Standard Annex 15) as Hugging Face's tokenizers
+/// compute them: with the data of Unicode 9. Scalars of later versions do not change.
 ///
 /// Foundation's forms are not used on whole texts: on Linux they compose some scalars above U+FFFF
 /// wrongly and leave some marks out of order.
@@ -15,7 +15,7 @@ enum NormalizationForm: Sendable {
   }
 
   /// ASCII is the same in every form, and everything below U+0300 is the same in NFC. Only runs of
-  /// other text, with the ASCII character before each, are worked on.
+  /// other text, with the ASCII character before each, are processed.
   func apply(to text: [UInt8]) -> [UInt8] {
     let safe: UInt8 = self == .nfc ? 0xCC : 0x80
     guard text.contains(where: { $0 >= safe }) else { return text }
@@ -60,7 +60,7 @@ enum NormalizationForm: Sendable {
     run.removeAll(keepingCapacity: true)
   }
 
-  /// Puts each stretch of marks into the order of their combining classes, equal ones as they come.
+  /// Sorts each run of marks by combining class; the sort is stable.
   private static func sort(_ run: inout [Mark]) {
     var start = 0
     while start < run.count {

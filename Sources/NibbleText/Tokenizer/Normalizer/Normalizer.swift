@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// The steps that rewrite text before it is cut.
+/// The steps that rewrite text before it is split.
 struct Normalizer: Sendable {
   enum Step: Sendable {
     case form(NormalizationForm)
@@ -36,8 +36,8 @@ struct Normalizer: Sendable {
   }
 
   static let stepLimit = 256
-  /// How many bytes may become of one. The steps of published tokenizers, each at its worst, multiply to
-  /// about 1,500.
+  /// Largest number of bytes that one byte may become. The steps of published tokenizers, each at
+  /// its worst, multiply to about 1,500.
   static let growthLimit = 2048
 
   private static func read(_ step: TokenizerSection) throws(TokenizerError) -> Step {
@@ -70,12 +70,12 @@ struct Normalizer: Sendable {
     return text
   }
 
-  /// Also tells whether the beginning of the text is still there. In Hugging Face's code text whose
-  /// beginning was taken away no longer counts as the start of the input.
+  /// Also returns whether the beginning of the text was kept. In Hugging Face's code text whose
+  /// beginning was removed no longer counts as the start of the input.
   func normalizeFromStart(_ text: [UInt8]) -> (text: [UInt8], keepsStart: Bool) {
     guard !text.isEmpty else { return (text, true) }
     var text = text
-    /// What the steps make of the first scalar alone.
+    /// The first scalar after the steps so far, by itself.
     var head = Array(text[..<text.span.scalar(at: 0).length])
     var keepsStart = true
     for step in steps {
@@ -88,7 +88,7 @@ struct Normalizer: Sendable {
 }
 
 extension Normalizer.Step {
-  /// Most bytes that may become of one.
+  /// Largest number of bytes that one byte may become in this step.
   ///
   /// Source for the forms: Unicode Standard Annex 15, table of expansion factors in UTF-8.
   var growth: Int {
@@ -118,7 +118,7 @@ extension Normalizer.Step {
     }
   }
 
-  /// Whether the step takes away what the text began with, leaving nothing in its place.
+  /// Whether the step removes the beginning of the text and puts nothing in its place.
   fileprivate func dropsStart(of text: [UInt8], head: [UInt8]) -> Bool {
     guard !text.isEmpty else { return false }
     let first = text.span.scalar(at: 0)
@@ -134,7 +134,7 @@ extension Normalizer.Step {
     }
   }
 
-  /// Scalar by scalar: what a letter becomes does not depend on its neighbours.
+  /// Scalar by scalar: the lower case of a letter does not depend on its neighbours.
   private static func lowercase(_ text: [UInt8]) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(text.count)

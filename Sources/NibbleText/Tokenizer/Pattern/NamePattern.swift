@@ -4,13 +4,13 @@
 package struct NamePattern: Sendable {
   private let program: PatternProgram
 
-  /// Instructions: what matching costs for each scalar of a name.
+  /// Number of instructions: the cost of matching, per scalar of a name.
   package var cost: Int { program.code.count }
 
-  /// - Throws: `TokenizerError.badPattern` that says what is not known.
+  /// - Throws: `TokenizerError.badPattern`, which names the unsupported construct.
   package init(_ pattern: String) throws(TokenizerError) { program = try PatternProgram(pattern) }
 
-  /// Whether it matches some beginning of `name`.
+  /// Whether it matches some prefix of `name`.
   package func matchesStart(of name: String) -> Bool {
     let text = Array(name.utf8)
     var search = PatternSearch(program)

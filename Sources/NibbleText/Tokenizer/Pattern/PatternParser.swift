@@ -1,4 +1,4 @@
-/// Reads the part of Oniguruma's syntax that tokenizers use. What is outside is refused by name.
+/// Parses the part of Oniguruma's syntax that tokenizers use. Other constructs are refused by name.
 struct PatternParser {
   private let pattern: String
   private let scalars: [Unicode.Scalar]
@@ -93,7 +93,7 @@ struct PatternParser {
     return tree
   }
 
-  /// What a look-ahead or look-behind holds: one set of scalars, or a choice of such.
+  /// The content of a look-ahead or look-behind: one set of scalars, or a choice of such sets.
   private mutating func lookSet() throws(TokenizerError) -> ScalarSet {
     func set(_ tree: PatternTree) -> ScalarSet? {
       switch tree {
@@ -189,7 +189,7 @@ extension PatternParser {
     }
   }
 
-  /// A short range together with the other case of its members.
+  /// A short range, with the other case of its members.
   private func withoutCase(_ member: ScalarSet.Member) -> [ScalarSet.Member] {
     guard ignoresCase, case .range(let range) = member, range.count <= 256 else { return [member] }
     return range.flatMap { value in

@@ -1,4 +1,4 @@
-/// The state of one search: which instructions are alive, in order of preference.
+/// The state of one search: the active instructions, in order of preference.
 struct PatternSearch {
   private let code: [PatternProgram.Instruction]
   private var current: [Int] = []
@@ -64,8 +64,8 @@ struct PatternSearch {
     return end
   }
 
-  /// Puts what an instruction leads to without taking a scalar into `following`. True when it reaches a match: whatever comes
-  /// later in the order of preference is then out.
+  /// Adds to `following` all instructions that can be reached without consuming a scalar. True when
+  /// a match is reached: instructions that come later in the order of preference are then dropped.
   private mutating func add(
     _ first: Int, _ text: borrowing Span<UInt8>, _ at: Int, _ range: Range<Int>
   ) -> Bool {

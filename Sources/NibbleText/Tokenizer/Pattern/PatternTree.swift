@@ -7,7 +7,7 @@ indirect enum PatternTree: Hashable, Sendable {
   case repeated(PatternTree, min: Int, max: Int?, lazy: Bool)
   case condition(Condition)
 
-  /// What must hold between two scalars; it takes none.
+  /// A condition between two scalars; it consumes none.
   enum Condition: Hashable, Sendable {
     case next(ScalarSet, present: Bool)
     case previous(ScalarSet, present: Bool)

@@ -6,7 +6,7 @@ struct ScalarSet: Hashable, Sendable {
     case categories(UInt32)
     case space
     case word
-    /// As the `Punctuation` step has it.
+    /// As in the `Punctuation` step.
     case punctuation
     indirect case set(ScalarSet)
   }
@@ -20,7 +20,7 @@ struct ScalarSet: Hashable, Sendable {
     ScalarSet(members: [.range(range)])
   }
 
-  /// One scalar, together with what differs from it only in case when `ignoresCase`.
+  /// One scalar, with its other cases when `ignoresCase`.
   static func scalar(_ scalar: Unicode.Scalar, ignoresCase: Bool) -> ScalarSet {
     var spellings = [scalar]
     if ignoresCase {

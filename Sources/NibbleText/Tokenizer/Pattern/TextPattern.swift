@@ -1,6 +1,6 @@
 internal import NibbleFormats
 
-/// What a step of a tokenizer looks for: exact bytes, or a regular expression.
+/// The text that a step of a tokenizer searches for: exact bytes, or a regular expression.
 enum TextPattern: Sendable {
   case literal([UInt8])
   case expression(PatternProgram)
@@ -26,7 +26,7 @@ enum TextPattern: Sendable {
     }
   }
 
-  /// Knuth, Morris and Pratt: linear, whatever the literal.
+  /// Knuth, Morris and Pratt: linear time for every literal.
   private static func find(
     _ wanted: [UInt8], in text: borrowing Span<UInt8>, _ range: Range<Int>
   ) -> [Range<Int>] {

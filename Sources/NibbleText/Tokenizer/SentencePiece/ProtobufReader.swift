@@ -1,11 +1,11 @@
 /// Reads the fields of a protobuf message one after another, each length checked before it is used.
 ///
-/// Source: Protocol Buffers, "Encoding". Groups, which the format has given up, are refused.
+/// Source: Protocol Buffers, "Encoding". Groups, which are deprecated, are refused.
 struct ProtobufReader {
   enum Value {
     case varint(UInt64)
     case fixed64(UInt64)
-    /// Text, bytes or a message, by their place in the file.
+    /// Text, bytes or a message, as a range of the file.
     case bytes(Range<Int>)
     case fixed32(UInt32)
   }
@@ -13,7 +13,7 @@ struct ProtobufReader {
   struct Field {
     var number: Int
     var value: Value
-    /// Where it begins, for errors.
+    /// Offset of the field, for errors.
     var at: Int
   }
 
@@ -23,8 +23,8 @@ struct ProtobufReader {
   private let end: Int
 
   /// - Parameters:
-  ///   - file: the name that errors give.
-  ///   - range: the message's place in `bytes`; nil for all of them.
+  ///   - file: the file's name in errors.
+  ///   - range: the message's range in `bytes`; nil for all of them.
   init(file: String, _ bytes: [UInt8], _ range: Range<Int>? = nil) {
     self.file = file
     self.bytes = bytes

@@ -1,8 +1,9 @@
 internal import NibbleFormats
 
-/// A SentencePiece `tokenizer.model`: its pieces, and the settings that decide how text becomes pieces.
+/// A SentencePiece `tokenizer.model`: its pieces, and the settings that determine how text is split
+/// into pieces.
 ///
-/// What only training reads is passed over. Source: `sentencepiece_model.proto` of SentencePiece 0.2.
+/// Fields for training are skipped. Source: `sentencepiece_model.proto` of SentencePiece 0.2.
 struct SentencePieceModel: Sendable {
   enum Kind: Int, Sendable {
     case unigram = 1
@@ -36,7 +37,7 @@ struct SentencePieceModel: Sendable {
   private(set) var addsDummyPrefix = true
   private(set) var removesExtraSpaces = true
   private(set) var unknown = 0
-  /// The pieces that begin and end a text and that pad; nil where the model has none.
+  /// The pieces for begin, end and padding; nil where the model has none.
   private(set) var begin: String? = "<s>"
   private(set) var end: String? = "</s>"
   private(set) var padding: String?
@@ -47,7 +48,7 @@ struct SentencePieceModel: Sendable {
   private var ids = (begin: 1, end: 2, padding: -1)
   private var names = (unknown: "<unk>", begin: "<s>", end: "</s>", padding: "<pad>")
 
-  /// - Parameter file: the name that errors give.
+  /// - Parameter file: the file's name in errors.
   init(_ bytes: [UInt8], file: String = "tokenizer.model") throws(TokenizerError) {
     self.file = file
     var reader = ProtobufReader(file: file, bytes)
@@ -136,7 +137,8 @@ struct SentencePieceModel: Sendable {
     }
   }
 
-  /// Decoding back is the reverse of escaping spaces alone; rules of its own are refused.
+  /// Decoding must only reverse the escaping of spaces; a denormalizer with rules of its own is
+  /// refused.
   private func checkDenormalizer(
     _ outer: ProtobufReader, _ field: ProtobufReader.Field
   ) throws(TokenizerError) {

@@ -2,8 +2,8 @@ internal import Foundation
 package import NibbleFormats
 
 extension Tokenizer {
-  /// Builds from the bytes of a SentencePiece `tokenizer.model`, through the files that transformers
-  /// makes of it.
+  /// Builds from the bytes of a SentencePiece `tokenizer.model`, by way of the equivalent files of
+  /// transformers.
   package init(
     sentencePiece bytes: [UInt8], settings: TokenizerSettings, file: String = "tokenizer.model"
   ) throws(TokenizerError) {
@@ -12,7 +12,7 @@ extension Tokenizer {
     try self.init(tokenizerJSON: files.tokenizer, config: files.config)
   }
 
-  /// A `tokenizer.json` and `tokenizer_config.json` of the same result.
+  /// A `tokenizer.json` and `tokenizer_config.json` with the same result.
   package static func huggingFaceFiles(
     fromSentencePiece bytes: [UInt8], settings: TokenizerSettings, file: String = "tokenizer.model"
   ) throws(TokenizerError) -> (tokenizer: JSON, config: JSON) {
@@ -26,15 +26,16 @@ extension Tokenizer {
 
 /// Turns a SentencePiece model into the components of a `tokenizer.json`.
 ///
-/// `LlamaTokenizer` and `GemmaTokenizer` are those of transformers 5.23.0 for byte-pair models. The others
-/// do what the SentencePiece library does, each stretch of text between special tokens by itself, as the
-/// remote code of InternLM: a space before a text when the file says so, extra spaces removed when it says
-/// so, its replacements first. The classes make no difference to a unigram model.
+/// `LlamaTokenizer` and `GemmaTokenizer` are those of transformers 5.23.0 for byte-pair models. The
+/// others follow the SentencePiece library for each stretch of text between special tokens, like
+/// the remote code of InternLM: the file decides whether a space is put before a text and whether
+/// extra spaces are removed, and its replacements come first. For a unigram model all classes give
+/// the same result.
 private struct SentencePieceFiles {
   private let model: SentencePieceModel
   private let settings: TokenizerSettings
   private let kind: TokenizerKind
-  /// The tokens by id: pieces, of which those that the config gives another name carry that.
+  /// The tokens by id: pieces, or the name that the config gives to a piece.
   private var tokens: [String]
   private var renamed: Set<Int> = []
   private let prefixesSpace: Bool
@@ -89,7 +90,7 @@ private struct SentencePieceFiles {
     return named.compactMap { key, token in token.map { (key, $0) } }
   }
 
-  /// Control pieces are special; user-defined ones are found in a text before anything else is.
+  /// Control pieces are special; user-defined ones are searched in a text before anything else.
   private var addedTokens: [JSON] {
     model.pieces.indices.compactMap { id in
       let kind = model.pieces[id].kind

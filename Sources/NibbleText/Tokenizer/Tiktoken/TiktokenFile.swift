@@ -1,11 +1,11 @@
 internal import Foundation
 
-/// A vocabulary in tiktoken's format: lines of a token in base64, a space and its rank.
+/// A vocabulary in tiktoken's format: per line a token in base64, a space and its rank.
 struct TiktokenFile {
   /// By rank, each different; ranks run from 0 without a gap.
   private(set) var tokens: [[UInt8]] = []
 
-  /// - Parameter file: the name that errors give.
+  /// - Parameter file: the file's name in errors.
   init(_ bytes: [UInt8], file: String) throws(TokenizerError) {
     var ranked: [(token: [UInt8], rank: Int)] = []
     let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)

@@ -9,7 +9,7 @@ extension Tokenizer {
     try self.init(tokenizerJSON: files.tokenizer, config: files.config)
   }
 
-  /// A `tokenizer.json` and `tokenizer_config.json` of the same result.
+  /// A `tokenizer.json` and `tokenizer_config.json` with the same result.
   package static func huggingFaceFiles(
     fromTiktoken bytes: [UInt8], settings: TokenizerSettings, file: String
   ) throws(TokenizerError) -> (tokenizer: JSON, config: JSON) {
@@ -46,11 +46,12 @@ extension Tokenizer {
   }
 }
 
-/// What goes with a vocabulary in tiktoken's format, which says nothing but tokens and ranks.
+/// The settings that a vocabulary in tiktoken's format does not contain: it has only tokens and
+/// ranks.
 private struct TiktokenStyle {
   var normalizer: JSON = .null
   var preTokenizer: JSON
-  /// They follow the tokens of the file.
+  /// Appended to the tokens of the file.
   var specialTokens: [String] = []
   var namedTokens: [(key: String, token: String)] = []
 
@@ -74,7 +75,7 @@ private struct TiktokenStyle {
     }
   }
 
-  /// The tokens of the file with the special ones behind them.
+  /// The tokens of the file, followed by the special ones.
   func vocabulary(after vocabulary: JSONObject) -> JSONObject {
     var all = vocabulary
     for (place, token) in specialTokens.enumerated() {
