@@ -3,7 +3,7 @@ import NibbleModel
 import NibbleTensor
 
 extension Checkpoint {
-  /// The data of a tensor that must be there with this type and shape. The shape `[1]` may be `[]`.
+  /// The data of a required tensor of this type and shape. The shape `[1]` may be `[]`.
   func bytes(
     _ name: String, _ dtype: DType, _ shape: [Int]
   ) throws(ModelError) -> Bytes {
@@ -17,7 +17,7 @@ extension Checkpoint {
     return try bytes(of: name)
   }
 
-  /// Scales that must be there: finite, above zero, in any float format. The shape `[1]` may be `[]`.
+  /// Required scales: finite, above zero, in any float format. The shape `[1]` may be `[]`.
   func scales(_ name: String, _ shape: [Int]) throws(ModelError) -> [Float] {
     guard let tensor = tensor(name) else { throw .missingTensor(name, path: path) }
     guard let format = tensor.dtype.floatFormat else {

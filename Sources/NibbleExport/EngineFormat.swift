@@ -1,6 +1,6 @@
 public import NibbleQuantize
 
-/// The formats that are written, by the name that engines know them by.
+/// The formats that can be written, under the names that engines use.
 public enum EngineFormat: String, CaseIterable, Sendable {
   case compressedTensors = "compressed-tensors"
   case awq

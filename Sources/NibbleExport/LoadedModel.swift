@@ -4,29 +4,29 @@ public import NibbleQuantize
 public import NibbleTensor
 public import NibbleText
 
-/// A model opened by its path, whatever format it is in, ready to run.
+/// A model in any format, opened by its path and ready to run.
 public struct LoadedModel: Sendable {
   public let checkpoint: Checkpoint
   public private(set) var decoder: Decoder
-  /// The scales of each block's cache of keys and values; nil when none were calibrated.
+  /// Calibrated scales of each block's KV cache; nil when there are none.
   public let cacheScales: [KeyValueScales]?
 
   /// - Parameters:
   ///   - path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
-  ///   - keepsCompressed: whether the codes of a W8A8SC model stay compressed in memory, and each
-  ///     product decompresses them.
+  ///   - keepsCompressed: whether the codes of a W8A8SC model stay compressed in memory and are
+  ///     decompressed in each product.
   public init(path: String, keepsCompressed: Bool = false) throws(ModelError) {
     try self.init(Self.checkpoint(at: path), keepsCompressed: keepsCompressed)
   }
 
-  /// The checkpoint at a path; that of a compressed model is seen through its first part.
+  /// The checkpoint at a path; for a compressed model, that of its first part.
   public static func checkpoint(at path: String) throws(ModelError) -> Checkpoint {
     try Checkpoint(path: path, weights: AscendParts.folders(of: path).first ?? path)
   }
 
   /// - Parameters:
   ///   - checkpoint: from ``checkpoint(at:)``.
-  ///   - compute: decompresses weights; nil takes all processors for it.
+  ///   - compute: for decompression of weights; nil uses all processors.
   public init(
     _ checkpoint: Checkpoint, keepsCompressed: Bool = false, on compute: Compute? = nil
   ) throws(ModelError) {
@@ -74,7 +74,7 @@ public struct LoadedModel: Sendable {
     }
   }
 
-  /// A float model, rounded by a recipe that learns nothing as it is loaded.
+  /// A float model that is quantized while it is loaded, by a recipe without calibration.
   public init(
     path: String, rounding recipe: Recipe, on compute: Compute
   ) throws(QuantizeError) {
@@ -83,7 +83,7 @@ public struct LoadedModel: Sendable {
     try self.init(checkpoint, rounding: recipe, on: compute)
   }
 
-  /// A float model, rounded by a recipe that learns nothing as it is loaded.
+  /// A float model that is quantized while it is loaded, by a recipe without calibration.
   public init(
     _ checkpoint: Checkpoint, rounding recipe: Recipe, on compute: Compute
   ) throws(QuantizeError) {
@@ -103,14 +103,14 @@ public struct LoadedModel: Sendable {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// The same with the head rounded to int8: ``Decoder/quantizeHead(on:)``.
+  /// The same model with the head quantized to int8: ``Decoder/quantizeHead(on:)``.
   public func withQuantizedHead(on compute: Compute) throws(ModelError) -> LoadedModel {
     var model = self
     try model.decoder.quantizeHead(on: compute)
     return model
   }
 
-  /// The same with float activations of integer weights rounded as it runs:
+  /// The same model with another treatment of the float activations of integer weights:
   /// ``Decoder/running(floatActivations:)``.
   public func running(floatActivations choice: FloatActivations) -> LoadedModel {
     var model = self
@@ -118,7 +118,7 @@ public struct LoadedModel: Sendable {
     return model
   }
 
-  /// The tokenizer, which must fit the model's vocabulary.
+  /// The tokenizer, checked against the model's vocabulary.
   public func tokenizer() throws(ModelError) -> Tokenizer {
     guard let tokenizer = try checkpoint.tokenizer() else {
       throw .notAModel(

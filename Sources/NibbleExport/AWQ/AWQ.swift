@@ -6,9 +6,9 @@ public import NibbleTensor
 /// Checkpoints with `quant_method: "awq"`, version `gemm`: int4 weights with zero points, in groups of
 /// inputs, float activations.
 ///
-/// The layout is AutoAWQ 0.2.9's, the one that vLLM, transformers and lmdeploy read; lmdeploy takes
-/// groups of 128 only. The name is that of the layout: which method chose the codes is another
-/// matter. Engines compute it in float16, so the config says float16 whatever the source was.
+/// The layout is AutoAWQ 0.2.9's, which vLLM, transformers and lmdeploy read; lmdeploy takes groups
+/// of 128 only. The name refers to the layout, not to the method that chose the codes. Engines
+/// compute it in float16, so the config says float16 whatever the source was.
 public struct AWQ: Exporter {
   public init() {}
 
@@ -43,7 +43,7 @@ public struct AWQ: Exporter {
         .engine(
           "\(head.path): engines read a float head beside awq weights. Leave out --quantize-head."))
     }
-    // Engines look for these names anywhere in a layer's path.
+    // Engines match these names anywhere in a layer's path.
     for kept in plan.keptFloat where kept.isLinear {
       if let layer = plan.layers.first(where: { $0.path.contains(kept.path) }) {
         refusals.append(
@@ -55,7 +55,7 @@ public struct AWQ: Exporter {
     return refusals
   }
 
-  /// Inputs that share a scale; nil for a scheme that the format does not hold.
+  /// Inputs per scale; nil for a scheme that the format cannot hold.
   private static func group(_ scheme: LinearScheme) -> Int? {
     guard scheme.weights.format == .int(bits: 4, symmetric: false), scheme.activations == nil,
       case .group(let size) = scheme.weights.granularity
@@ -109,7 +109,7 @@ public struct AWQ: Exporter {
   }
 }
 
-/// `[rows, columns]` as `[columns, rows]`.
+/// Transposes `[rows, columns]` to `[columns, rows]`.
 func transposed<Value>(_ values: [Value], rows: Int, columns: Int) -> [Value] {
   var result: [Value] = []
   result.reserveCapacity(values.count)

@@ -2,16 +2,16 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Reads a checkpoint of the format ``AWQ`` as the weights of a decoder: the codes, zero points and
-/// scales on disk are what runs.
+/// Reads a checkpoint in the format ``AWQ`` as the weights of a decoder, which runs on the stored
+/// codes, zero points and scales.
 public struct AWQReader: WeightSource {
   private let checkpoint: Checkpoint
-  /// Inputs that share a scale; nil when a whole row does.
+  /// Inputs per scale; nil for one scale per row.
   private let group: Int?
 
   static let storedNames = StoredNames(linear: ["qweight", "qzeros", "scales"])
 
-  /// - Throws: `ModelError` naming the setting that Nibble does not run.
+  /// - Throws: `ModelError`, which names a setting that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint
     let config = checkpoint.config["quantization_config"] ?? .null

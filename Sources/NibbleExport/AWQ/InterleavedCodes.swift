@@ -1,18 +1,17 @@
 import NibbleTensor
 
-/// Unsigned 4-bit codes in int32 words along the outputs, the inputs as rows: eight outputs a word,
-/// in the order 0, 2, 4, 6, 1, 3, 5, 7 from the lowest bits. Source: AutoAWQ 0.2.9 `gemm`.
+/// Unsigned 4-bit codes in int32 words along the outputs, one row per input: eight outputs per
+/// word, in the order 0, 2, 4, 6, 1, 3, 5, 7 from the lowest bits. Source: AutoAWQ 0.2.9 `gemm`.
 ///
-/// Our codes -8...7 are 0...15 here, and so are zero points.
+/// Codes -8...7 are stored as 0...15, and zero points likewise.
 enum InterleavedCodes {
-  /// Outputs of a word.
+  /// Outputs per word.
   static let perWord = 8
 
-  /// Which of a word's outputs stands in the low half of each of its bytes; the high half holds the
-  /// output two further.
+  /// For each byte of a word, the output in its low half; the high half holds that output plus two.
   private static let low = [0, 4, 1, 5]
 
-  /// `[k, n / 8]` words of codes `[n, k]`.
+  /// Packs codes `[n, k]` into words `[k, n / 8]`.
   static func pack(_ matrix: QuantizedMatrix) -> Bytes {
     let codes = matrix.codes.array
     let width = matrix.columns
@@ -23,7 +22,7 @@ enum InterleavedCodes {
       })
   }
 
-  /// `[g, n / 8]` words of zero points `[n, g]`.
+  /// Packs zero points `[n, g]` into words `[g, n / 8]`.
   static func pack(zeroPoints: [Int8], outputs: Int, groups: Int) -> Bytes {
     Bytes(
       pack(outputs: outputs, rows: groups) { output, group in
@@ -31,7 +30,7 @@ enum InterleavedCodes {
       })
   }
 
-  /// Codes `[n, k]` in memory's own order, two a byte, of words `[k, n / 8]`.
+  /// Unpacks words `[k, n / 8]` to codes `[n, k]`, two per byte, as they are held in memory.
   ///
   /// - Precondition: `inputs` is even, `outputs` a multiple of eight.
   static func unpack(_ words: Bytes, outputs: Int, inputs: Int) -> Bytes {
@@ -44,7 +43,7 @@ enum InterleavedCodes {
     return Bytes(codes)
   }
 
-  /// Zero points `[n, g]` of words `[g, n / 8]`.
+  /// Unpacks words `[g, n / 8]` to zero points `[n, g]`.
   static func unpackZeroPoints(_ words: Bytes, outputs: Int, groups: Int) -> [Int8] {
     var zeros = [Int8](repeating: 0, count: outputs * groups)
     unpack(words.array, outputs: outputs, rows: groups) { output, group, code in
@@ -74,8 +73,8 @@ enum InterleavedCodes {
     }
   }
 
-  /// Every byte of the words, with the output in its low half and its row; in pieces that the cache
-  /// holds, because one side is read across.
+  /// Visits every byte of the words, with its row and the output in its low half, in blocks that
+  /// fit the cache, because one side is read across rows.
   @inline(__always) private static func visit(
     outputs: Int, rows: Int, body: (_ output: Int, _ row: Int, _ byte: Int) -> Void
   ) {

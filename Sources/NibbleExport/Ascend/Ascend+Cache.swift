@@ -3,10 +3,11 @@ public import NibbleModel
 public import NibbleQuantize
 public import NibbleTensor
 
-/// "C8": int8 keys and values, a scale a channel, beside the projections that make them.
+/// "C8": int8 keys and values with one scale per channel, stored beside the projections that
+/// compute them.
 ///
-/// `scale = absmax / 127`, `offset = 0`. The scales of keys are those of rotated keys, which is what a
-/// cache holds; msModelSlim names them after the projection and does not say.
+/// `scale = absmax / 127`, `offset = 0`. The scales of keys are those after rotation, as the cache
+/// stores them; msModelSlim names them after the projection and does not document which.
 extension Ascend {
   public func cacheTensors(
     _ format: KeyValueFormat, _ attention: Attention, of path: String
@@ -23,7 +24,7 @@ extension Ascend {
   ) -> [String: Bytes] {
     guard scales.format == .int8 else { return [:] }
     func perChannel(_ peaks: [Float]) -> [Float] {
-      // A channel that was silent has no range of its own: one of 1 leaves it zero.
+      // A channel that was always zero gets scale 1.
       peaks.map { $0 > 0 ? max($0 / 127, .leastNormalMagnitude) : 1 }
     }
     let zeros = [Float](repeating: 0, count: ranges.keyChannels.count)
@@ -45,9 +46,9 @@ extension Ascend {
 extension AscendReader {
   /// The scales of each block's cache; nil when the checkpoint has none.
   ///
-  /// Nibble keeps one scale a key head: the largest of its channels, which is what calibration measured
-  /// for the head. The verdict of a quantization counts the same cache. A scale of 1 belongs to a
-  /// channel that calibration never saw differ from zero.
+  /// Nibble uses one scale per key head: the largest of its channels, which is what calibration
+  /// measured for the head. The verdict of a quantization measures the same cache. A scale of 1
+  /// belongs to a channel that was zero throughout calibration.
   public func cacheScales() throws(ModelError) -> [KeyValueScales]? {
     let first = Ascend.cacheSuffixes(of: config.blocks[0].attentionPath)[0]
     guard parts[0].checkpoint.tensor(first) != nil else { return nil }
@@ -65,7 +66,7 @@ extension AscendReader {
     return blocks
   }
 
-  /// The largest scale of each key head's channels, over all parts.
+  /// The largest scale among each key head's channels, over all parts.
   private func headScales(_ name: String, offset: String) throws(ModelError) -> [Float] {
     let size = config.heads.headSize
     let channels = config.heads.keyHeads * size

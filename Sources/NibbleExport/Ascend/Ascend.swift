@@ -6,9 +6,9 @@ public import NibbleTensor
 /// Checkpoints as msModelSlim 26.1.0 writes them, for Ascend's MindIE and vllm-ascend: W8A8, W8A8S,
 /// W8A16 and W8A8_DYNAMIC.
 ///
-/// Weight files are called `quant_model_weight_w8a8.safetensors` and the like; a description says what
-/// each tensor is, once under each of the two names that consumers read. Held against the tool's own
-/// output; not run on its hardware.
+/// Weight files are called `quant_model_weight_w8a8.safetensors` and the like. A description lists
+/// the type of each tensor; it is written once under each of the two names that consumers read.
+/// Compared with the tool's own output; not run on its hardware.
 public struct Ascend: Exporter {
   public init() {}
 
@@ -61,7 +61,7 @@ public struct Ascend: Exporter {
         case "weight_scale", "weight_offset": (float, [n, perRow])
         case "input_scale", "input_offset": (float, [1])
         case "quant_bias": (.i32, [n])
-        // float16 models take the bits of a float32 in an int64.
+        // For float16 models, an int64 that holds the bits of a float32.
         default: (layer.modelFormat == .bf16 ? .f32 : .i64, [n])
         }
       return SafetensorsLayout.Tensor(name: "\(layer.path).\(suffix)", dtype: dtype, shape: shape)
@@ -109,8 +109,8 @@ public struct Ascend: Exporter {
     }
   }
 
-  /// The norm once more as the module that quantized layers read: some runtimes take that, others the
-  /// weight and bias themselves.
+  /// The norm a second time, as the module that quantized layers read: some runtimes read that,
+  /// others the weight and bias themselves.
   public func encode(_ norm: Norm, of path: String, _ format: FloatFormat) -> [String: Bytes] {
     let weight = Bytes(format.encode(norm.weight.span))
     let shift = norm.bias ?? [Float](repeating: 0, count: norm.weight.count)
@@ -120,10 +120,10 @@ public struct Ascend: Exporter {
     ]
   }
 
-  /// What the tool leaves beside a norm's weight when it smooths.
+  /// Tensors that the tool writes beside a norm's weight when it smooths.
   static let normSuffixes = ["bias", "module.weight", "module.bias"]
 
-  /// What its checkpoints hold, those of parts and of fused modules too.
+  /// Tensor names of its checkpoints, including those of parts and of fused modules.
   static func storedNames(of family: DecoderShape) -> StoredNames {
     let first = family.blocks[0].path + "."
     return StoredNames(

@@ -2,14 +2,14 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Holds a checkpoint against what Ascend's consumers read: names, types, shapes, the description, and
-/// of compressed codes the index and every block.
+/// Checks a checkpoint against the requirements of Ascend's consumers: names, types, shapes, the
+/// description, and for compressed codes the index and every block.
 public struct AscendCheck: Sendable {
-  /// What was found.
+  /// Result of the check.
   public struct Report: Hashable, Sendable {
-    /// What a consumer would refuse, or read wrongly.
+    /// Faults that a consumer would refuse, or read wrongly.
     public var faults: [String] = []
-    /// What a reader may want to know.
+    /// Remarks that are no faults.
     public var notes: [String] = []
     public var tensors = 0
     public var compressedBlocks = 0
@@ -20,7 +20,7 @@ public struct AscendCheck: Sendable {
   private let path: String
   private let ranks: Int
 
-  /// - Parameter ranks: that will run the model.
+  /// - Parameter ranks: number of ranks that will run the model.
   public init(path: String, ranks: Int) {
     self.path = path
     self.ranks = ranks
@@ -82,7 +82,7 @@ public struct AscendCheck: Sendable {
 private struct AscendPartCheck {
   let part: AscendPart
   let config: DecoderShape
-  /// Into one for a model that is not in parts.
+  /// A single rank for a model without parts.
   let split: AscendSplit
   let compute: Compute
 

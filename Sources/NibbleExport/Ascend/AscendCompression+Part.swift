@@ -4,10 +4,10 @@ import NibbleModel
 import NibbleTensor
 
 extension AscendCompression {
-  /// Compresses and writes what one rank holds.
+  /// Compresses and writes the part of one rank.
   ///
-  /// Sizes are known when all is compressed, so the bytes wait in a file of their own until the header
-  /// can be written.
+  /// Sizes are known only after compression, so the bytes are kept in a scratch file until the
+  /// header can be written.
   func write(
     _ rank: Int, to folder: String, on compute: Compute, _ counts: inout Counts,
     _ progress: (Int) -> Void
@@ -40,7 +40,7 @@ extension AscendCompression {
           vector(suffix, of: [(role, path)], rank: rank))
         continue
       }
-      // The first layer of a module stands for all.
+      // The first layer of a module handles all of its layers.
       guard role == module.roles[0] else { continue }
       let parts = module.layers(of: config).map { (role: $0.roles[0], path: $0.path) }
       let name = "\(module.path).\(suffix)"
@@ -91,7 +91,7 @@ extension AscendCompression {
     }
   }
 
-  /// The codes of some layers on one rank, one below the other.
+  /// The codes of some layers on one rank, concatenated along the outputs.
   private func codes(
     of layers: [(role: Role, path: String)], rank: Int, on compute: Compute
   ) throws -> Bytes {
@@ -104,7 +104,7 @@ extension AscendCompression {
     return parts.count == 1 ? parts[0] : Bytes(parts.flatMap(\.array))
   }
 
-  /// A value an output of some layers on one rank, one after the other.
+  /// Vectors of some layers on one rank, one value per output, concatenated.
   private func vector(
     _ suffix: String, of layers: [(role: Role, path: String)], rank: Int
   ) throws -> Bytes {
@@ -120,8 +120,8 @@ extension AscendCompression {
     return parts.count == 1 ? parts[0] : Bytes(parts.flatMap(\.array))
   }
 
-  /// A tensor's name in a part: norms of a smoothed model's blocks are called `ori` and `anti` by the
-  /// runtime that fuses modules.
+  /// A tensor's name in a part. The runtime that fuses modules calls the norms in the blocks of a
+  /// smoothed model `ori` and `anti`.
   private func name(of name: String) -> String {
     guard renamesNorms, name.hasPrefix(config.blockPrefix) else { return name }
     let (path, suffix) = Self.parts(of: name)
@@ -144,14 +144,14 @@ extension AscendCompression {
     try writer.finish()
   }
 
-  /// `model.layers.0.mlp.up_proj` and `weight`.
+  /// Splits a tensor's name, for example into `model.layers.0.mlp.up_proj` and `weight`.
   static func parts(of name: String) -> (path: String, suffix: String) {
     guard let dot = name.lastIndex(of: ".") else { return (name, "") }
     return (String(name[..<dot]), String(name[name.index(after: dot)...]))
   }
 }
 
-/// Tensors that wait on the disk.
+/// Tensors that wait on disk.
 private final class TensorSpill {
   private let path: String
   private let file: FileHandle

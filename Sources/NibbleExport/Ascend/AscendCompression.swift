@@ -4,24 +4,25 @@ public import NibbleModel
 import NibbleQuantize
 public import NibbleTensor
 
-/// Turns a W8A8S checkpoint into W8A8SC: split for tensor parallelism first, then each rank's codes
-/// compressed.
+/// Turns a W8A8S checkpoint into W8A8SC: splits it for tensor parallelism, then compresses each
+/// rank's codes.
 ///
-/// A layer whose outputs on a rank are no multiple of 128 stays W8A8S, because the published layout
-/// does not say how its last block lies. Embedding, norms and head stand whole in every part.
+/// If a rank's share of output rows is not divisible by 128, the layer stays W8A8S: the published
+/// layout does not say how its last block is stored. Every part has a full copy of embedding, norms
+/// and head.
 public struct AscendCompression: Sendable {
-  /// A module that stays as it is.
+  /// A module that is not compressed.
   public struct Kept: Hashable, Sendable {
     public var path: String
     public var outputs: Int
-    /// Numbers of ranks with which it would be compressed.
+    /// Numbers of ranks for which it would be compressed.
     public var fitting: [Int]
   }
 
-  /// What was done.
+  /// Counts of modules and bytes.
   public struct Counts: Hashable, Sendable, Codable {
     public var layers = 0
-    /// Of the codes, before and after, all ranks together.
+    /// Bytes of the codes of all ranks, before compression and after.
     public var bytes = 0
     public var compressedBytes = 0
   }
@@ -31,21 +32,22 @@ public struct AscendCompression: Sendable {
   let overlapsTail: Bool
   let source: AscendPart
   let split: AscendSplit
-  /// Whether norms that were smoothed have the names of the runtime that fuses modules.
+  /// Whether smoothed norms get the names of the runtime that fuses modules.
   let renamesNorms: Bool
   public let kept: [Kept]
-  /// The layers, by path, with the modules that they go to.
+  /// The layers, by path, with the module that each belongs to.
   let layers: [String: (role: Role, module: AscendModule)]
-  /// Modules that are compressed.
+  /// Modules that will be compressed.
   let compressed: Set<AscendModule>
 
   public var ranks: Int { split.ranks }
 
   /// - Parameters:
-  ///   - overlapsTail: whether layers that 128 does not divide are compressed with a last block that
-  ///     covers rows of its neighbour again, as a consumer's kernel reads them.
-  ///   - fused: whether modules have the names of MindIE's Llama classes: query, key and value in one,
-  ///     gate and up in one, where all of them are W8A8S; smoothed norms as `ori` and `anti`.
+  ///   - overlapsTail: whether layers whose outputs are not divisible by 128 are compressed with a
+  ///     last block that repeats rows of its neighbour, as a consumer's kernel reads them.
+  ///   - fused: whether modules get the names of MindIE's Llama classes: query, key and value in
+  ///     one module, gate and up in one, where all of them are W8A8S; smoothed norms as `ori` and
+  ///     `anti`.
   public init(
     _ checkpoint: Checkpoint, ranks: Int, overlapsTail: Bool, fused: Bool = false
   ) throws(ModelError) {
@@ -101,21 +103,22 @@ public struct AscendCompression: Sendable {
     self.kept = kept
   }
 
-  /// One part that is finished.
+  /// A finished part.
   private struct FinishedPart: Codable {
     var rank: Int
-    /// SHA-256 of its files by their names.
+    /// SHA-256 of its files, by name.
     var files: [String: String]
     var counts: Counts
   }
 
-  /// Writes all parts, config and tokenizer. A run that was killed continues with the parts that it had
-  /// not finished.
+  /// Writes all parts, config and tokenizer. After a kill, a new run continues with the unfinished
+  /// parts.
   ///
   /// - Parameters:
-  ///   - output: a folder that is missing or empty, or the target of an unfinished run.
-  ///   - group: processes that share the ranks out, this one among them. All report the whole.
-  ///   - shouldStop: asked before each part.
+  ///   - output: a missing or empty folder, or the target of an unfinished run.
+  ///   - group: processes that divide the ranks among them, including this one. All report the
+  ///     totals.
+  ///   - shouldStop: called before each part.
   public func run(
     to output: String, on compute: Compute, among group: ProcessGroup = .alone,
     progress: (_ rank: Int, _ layer: Int) -> Void, shouldStop: () -> Bool = { false }
@@ -145,7 +148,7 @@ public struct AscendCompression: Sendable {
         guard round.contains(rank), isDone[rank] == 0 else { return }
         guard !shouldStop() else { throw QuantizeError.interrupted(path) }
         let part = path + "/" + AscendParts.name(rank, of: ranks)
-        // What a killed run left of it.
+        // Left over from a killed run.
         try? FileManager.default.removeItem(atPath: part)
         do {
           try FileManager.default.createDirectory(
@@ -189,7 +192,7 @@ public struct AscendCompression: Sendable {
       && (try? finished(entry.rank, entry.counts, in: path))?.files == entry.files
   }
 
-  /// What decides the bytes of the output.
+  /// Identifies all inputs that determine the bytes of the output.
   private func fingerprint() throws(ModelError) -> String {
     let lines =
       ["compress \(NibbleVersion.current) \(ranks) \(overlapsTail) \(renamesNorms)"]
@@ -209,7 +212,7 @@ public struct AscendCompression: Sendable {
       let mapped = try MappedFile(path: file.path)
       try folder.write(Bytes(mapped, 0..<mapped.count).array, to: file.name)
     }
-    // What quantizing found still holds: the codes are the same.
+    // The report of the quantization still applies: the codes are the same.
     let source = checkpoint.path + "/" + CompanionFiles.reportName
     var report = (try? Checkpoint.json(source)) ?? ["nibble": .string(NibbleVersion.current)]
     report.set(

@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleQuantize
 import NibbleTensor
 
-/// The JSON file that says of each tensor what it is.
+/// The JSON file with the type of each tensor.
 struct AscendDescription: Hashable, Sendable {
   var type: AscendType
   /// In the order of the modules.
@@ -21,7 +21,7 @@ struct AscendDescription: Hashable, Sendable {
     }
   }
 
-  /// What a plan writes: the embedding, the blocks, the final norm, the head.
+  /// The tensors that a plan writes: the embedding, the blocks, the final norm, the head.
   init(_ plan: Plan, _ type: AscendType) {
     self.type = type
     let outside = plan.units.filter { $0.block == nil }
@@ -63,7 +63,7 @@ struct AscendDescription: Hashable, Sendable {
     return rank(a) < rank(b)
   }
 
-  /// - Parameter version: whether it is the form that names its version first.
+  /// - Parameter version: whether to write the form that begins with its version.
   func text(version: Bool) -> String {
     var json: JSON = [:]
     if version { json.set("version", "1.0.0") }
@@ -83,7 +83,7 @@ extension AscendDescription {
     let found = names.filter {
       $0.hasPrefix(Ascend.descriptionStem) && $0.hasSuffix(".json")
     }.sorted()
-    // The one with a version first; they say the same.
+    // The file with a version is preferred; both have the same content.
     guard let name = found.first(where: { $0 == Ascend.descriptionStem + ".json" }) ?? found.first
     else { return nil }
     let path = folder + "/" + name

@@ -2,14 +2,14 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// A layer with fixed input ranges, its parts put together; or a module that several are fused to.
+/// A layer with static input ranges, joined from its parts; or a module of several fused layers.
 struct AscendLayer: Sendable {
   /// `[n, k]`
   let codes: Bytes
   let numbers: AscendDequantization
-  /// Outputs and inputs of a part.
+  /// Outputs and inputs per part.
   private let partShape: (outputs: Int, inputs: Int)
-  /// Each part's codes, where they stay compressed.
+  /// Each part's codes, if they stay compressed in memory.
   private let compressed: [CompressedCodes]
 
   init(
@@ -73,7 +73,7 @@ struct AscendLayer: Sendable {
 
   /// One layer of a fused module.
   ///
-  /// - Parameter rows: its outputs in the module of a part.
+  /// - Parameter rows: the layer's outputs within the module of one part.
   func rows(_ rows: Range<Int>, in reader: AscendReader) throws(ModelError) -> AscendLayer {
     let (n, k) = partShape
     let places = (0..<numbers.deqScale.count / n).map { part in

@@ -1,12 +1,12 @@
 import NibbleModel
 
-/// A linear module as a checkpoint names it: one layer, or several that read the same inputs, put one
-/// below the other.
+/// A linear module under its name in a checkpoint: one layer, or several that read the same inputs,
+/// concatenated along the outputs.
 struct AscendModule: Hashable, Sendable {
-  /// Without `.weight`.
+  /// Module path, without `.weight`.
   let path: String
   let block: Int
-  /// In the order of their outputs.
+  /// The layers' roles, in the order of their outputs.
   let roles: [Role]
 
   var isFused: Bool { roles.count > 1 }
@@ -17,23 +17,23 @@ struct AscendModule: Hashable, Sendable {
     self.roles = roles
   }
 
-  /// What the linears of a block are for, in the order in which it computes them.
+  /// The linears of a block, in the order of computation.
   static let allRoles: [Role] = [.query, .key, .value, .output, .gate, .up, .down]
 
-  /// One layer by itself.
+  /// A module of one layer.
   init(_ role: Role, block: Int, of family: DecoderShape) {
     self.init(path: family.path(of: role, block: block), block: block, roles: [role])
   }
 
-  /// The layers that it is made of, by themselves.
+  /// One module for each of its layers.
   func layers(of family: DecoderShape) -> [AscendModule] {
     roles.map { AscendModule($0, block: block, of: family) }
   }
 
   /// The modules of a block.
   ///
-  /// - Parameter fused: whether query, key and value are one, and gate and up, as MindIE's Llama
-  ///   classes hold them in W8A8SC.
+  /// - Parameter fused: whether query, key and value form one module, and gate and up another, as
+  ///   in MindIE's Llama classes with W8A8SC.
   static func all(block: Int, of family: DecoderShape, fused: Bool) -> [AscendModule] {
     let plain = allRoles.map { AscendModule($0, block: block, of: family) }
     guard fused else { return plain }

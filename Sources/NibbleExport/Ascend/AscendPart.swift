@@ -16,14 +16,14 @@ struct AscendPart: Sendable {
     return checkpoint.tensor(path + ".weight")?.dtype == .i8 ? description.type : .float
   }
 
-  /// The modules of a block as this part names them.
+  /// The modules of a block, as named in this part.
   func modules(block: Int, of family: DecoderShape) -> [AscendModule] {
     AscendModule.all(block: block, of: family, fused: true).flatMap { module in
       checkpoint.tensor(module.path + ".weight") != nil ? [module] : module.layers(of: family)
     }
   }
 
-  /// The codes `[n, k]` of a layer with fixed input ranges, decompressed where they are compressed.
+  /// The codes `[n, k]` of a layer with static input ranges, decompressed if necessary.
   func codes(
     _ path: String, outputs: Int, inputs: Int, on compute: Compute
   ) throws(ModelError) -> Bytes {
@@ -39,7 +39,7 @@ struct AscendPart: Sendable {
     .unsupported("\(path): \(name): \(fault). The file is damaged; compress the model again.")
   }
 
-  /// The codes as they are stored.
+  /// The codes in compressed form, as stored.
   func compressedCodes(
     _ path: String, outputs: Int, inputs: Int
   ) throws(ModelError) -> CompressedCodes {
@@ -66,12 +66,12 @@ struct AscendPart: Sendable {
       index: try vector(path + ".index"))
   }
 
-  /// Tile sizes, inputs, outputs, direction.
+  /// Header values of compressed codes: tile sizes, inputs, outputs, direction.
   static func info(outputs: Int, inputs: Int) -> [Int] {
     [FractalGrid.side, FractalGrid.side, inputs, outputs, 1]
   }
 
-  /// What turns a layer's integer sums into its outputs.
+  /// Dequantization constants of a layer: they turn its integer sums into outputs.
   func numbers(_ path: String, outputs: Int) throws(ModelError) -> AscendDequantization {
     let scale = try checkpoint.scales(path + ".input_scale", [1])[0]
     let zero: Float
@@ -107,7 +107,7 @@ struct AscendPart: Sendable {
     return scales
   }
 
-  /// A layer without fixed input ranges.
+  /// A layer without static input ranges.
   func plain(
     _ path: String, _ type: AscendType, outputs: Int, inputs: Int
   ) throws(ModelError) -> Weight {
@@ -139,7 +139,7 @@ struct AscendPart: Sendable {
 }
 
 extension Checkpoint {
-  /// The integers of a vector that must be there.
+  /// The integers of a required vector.
   func integers(_ name: String, _ dtype: DType, count: Int) throws(ModelError) -> [Int] {
     let bytes = try bytes(name, dtype, [count]).array
     let width = dtype.bits / 8

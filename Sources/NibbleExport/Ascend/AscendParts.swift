@@ -1,10 +1,10 @@
 import Foundation
 
-/// The folders `part0-of-4`, `part1-of-4` ... of a compressed model, one a rank.
+/// The folders `part0-of-4`, `part1-of-4` ... of a compressed model, one per rank.
 public enum AscendParts {
   static func name(_ rank: Int, of count: Int) -> String { "part\(rank)-of-\(count)" }
 
-  /// The folders of all ranks, in order; empty where they are not all there.
+  /// The folders of all ranks, in order; empty unless all are present.
   public static func folders(of path: String) -> [String] {
     let manager = FileManager.default
     let names = (try? manager.contentsOfDirectory(atPath: path)) ?? []

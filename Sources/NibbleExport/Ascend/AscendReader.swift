@@ -2,24 +2,24 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Reads a checkpoint of msModelSlim, or the parts of a compressed one, as the weights of a decoder:
-/// what runs are the codes, scales and integer biases that were written.
+/// Reads a checkpoint of msModelSlim, or the parts of a compressed one, as the weights of a
+/// decoder, which runs on the stored codes, scales and integer biases.
 public struct AscendReader: WeightSource {
   let parts: [AscendPart]
   let config: DecoderShape
   private let split: AscendSplit
   private let last = LastLayer()
-  /// Decompresses; readers are asked for one tensor at a time.
+  /// Runs decompression; readers are asked for one tensor at a time.
   let compute: Compute
   /// Whether compressed codes stay compressed in memory.
   let keepsCompressed: Bool
 
   /// - Parameters:
-  ///   - checkpoint: with config.json; its weights are those of the only part, or the first.
-  ///   - folders: of the parts of a compressed model, in order; empty for others.
-  ///   - keepsCompressed: whether compressed codes stay so in memory, and each product decompresses
-  ///     them.
-  ///   - compute: decompresses; nil takes all processors for it.
+  ///   - checkpoint: with config.json, and the weights of the only part or of the first.
+  ///   - folders: of the parts of a compressed model, in order; empty for other models.
+  ///   - keepsCompressed: whether codes stay compressed in memory and are decompressed in each
+  ///     product.
+  ///   - compute: for decompression; nil uses all processors.
   public init(
     _ checkpoint: Checkpoint, _ config: DecoderShape, parts folders: [String] = [],
     keepsCompressed: Bool = false, on compute: Compute? = nil
@@ -78,10 +78,10 @@ public struct AscendReader: WeightSource {
       inputs: InputRounding(.staticAsymmetric, range: layer.numbers.inputs))
   }
 
-  /// The tool's smoothing gives norms a bias, of zeros but where it shifts.
+  /// The tool's smoothing adds a bias to norms; it is zero unless it shifts.
   public func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
     let checkpoint = parts[0].checkpoint
-    // Fused modules read the smoothed norm by a name of its own.
+    // For fused modules the smoothed norm has its own name.
     let path = checkpoint.tensor(path + ".anti.weight") == nil ? path : path + ".anti"
     guard let weight = try checkpoint.vector(path + ".weight", count: shape.width) else {
       throw .missingTensor(path + ".weight", path: parts[0].path)
@@ -90,7 +90,7 @@ public struct AscendReader: WeightSource {
     return Norm(shape, weight: weight, bias: bias?.contains { $0 != 0 } == true ? bias : nil)
   }
 
-  /// What a layer is, and the module that holds it; nil outside the blocks.
+  /// A layer's role, and the module that holds it; nil outside the blocks.
   private func place(of path: String) -> (role: Role, module: AscendModule)? {
     let place = config.place(of: path)
     guard let block = place.block, block < config.blocks.count,
@@ -102,7 +102,7 @@ public struct AscendReader: WeightSource {
     return (role, module)
   }
 
-  /// A layer with fixed input ranges.
+  /// A layer with static input ranges.
   private func layer(_ role: Role, in module: AscendModule) throws(ModelError) -> AscendLayer {
     let all = try last.layer(module.path) { () throws(ModelError) in
       try AscendLayer(of: module, split, in: self)
@@ -112,12 +112,12 @@ public struct AscendReader: WeightSource {
 }
 
 extension Role {
-  /// Whether the results of ranks are added: each rank has some of the inputs.
+  /// Whether the results of ranks are summed, because each rank has some of the inputs.
   var addsUp: Bool { self == .output || self == .down }
 }
 
 extension AscendType {
-  /// Whether its inputs have one fixed range.
+  /// Whether its input range is static.
   var isStatic: Bool {
     switch self {
     case .w8a8, .w8a8s, .w8a8sc: true

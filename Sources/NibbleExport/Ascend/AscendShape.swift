@@ -1,10 +1,10 @@
 import NibbleModel
 import NibbleTensor
 
-/// What the vendor's formats ask of a decoder: blocks that are alike, of query, key, value and output,
-/// gate, up and down, each a linear of its own.
+/// Requirements of the vendor's formats on a decoder: equal blocks with separate linears for query,
+/// key, value, output, gate, up and down.
 extension DecoderShape {
-  /// Whether the formats have a place for every part.
+  /// Whether the formats can hold every part of the decoder.
   var fitsAscend: Bool {
     guard let first = blocks.first else { return false }
     return blocks.allSatisfy { block in

@@ -2,10 +2,10 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// What a rank of a tensor-parallel model holds of each layer.
+/// The share of each layer that a rank of a tensor-parallel model holds.
 ///
-/// Query, key, value, gate and up share their outputs out among the ranks; output and down their
-/// inputs, and their results are added, so that the integer bias stands on rank 0 alone.
+/// Query, key, value, gate and up are split by outputs; output and down are split by inputs, and
+/// their results are summed, so only rank 0 has the integer bias.
 struct AscendSplit: Hashable, Sendable {
   let ranks: Int
   let config: DecoderShape
@@ -44,18 +44,18 @@ struct AscendSplit: Hashable, Sendable {
     )
   }
 
-  /// Which outputs of its module on a rank are a layer's.
+  /// The outputs of a layer within its module on one rank.
   func rows(of role: Role, in module: AscendModule) -> Range<Int> {
     let start = module.roles.prefix { $0 != role }.reduce(0) { $0 + shape(of: $1).outputs }
     return start..<start + shape(of: role).outputs
   }
 
-  /// Whether blocks of 128 outputs divide the module's on each rank, as the published layout has it.
+  /// Whether 128 divides the module's outputs on each rank, as the published layout requires.
   func dividesIntoBlocks(_ module: AscendModule) -> Bool {
     shape(of: module).outputs.isMultiple(of: 128)
   }
 
-  /// The numbers of ranks with which a module's blocks do lie side by side.
+  /// Numbers of ranks for which 128 divides the module's outputs on each rank.
   func fittingRanks(_ module: AscendModule) -> [Int] {
     (1...config.heads.keyHeads).filter { count in
       guard Self.fits(config, count), let split = try? AscendSplit(config, ranks: count) else {
@@ -83,7 +83,7 @@ struct AscendSplit: Hashable, Sendable {
     return Bytes(codes)
   }
 
-  /// A vector of one value an output, `width` bytes each.
+  /// One rank's share of a vector with one value per output, of `width` bytes each.
   func vector(_ whole: Bytes, width: Int, of role: Role, rank: Int, adds: Bool = false) -> Bytes {
     guard role.addsUp else {
       let bytes = shape(of: role).outputs * width

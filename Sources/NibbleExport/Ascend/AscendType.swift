@@ -2,24 +2,24 @@ import NibbleFormats
 import NibbleQuantize
 import NibbleTensor
 
-/// What a tensor's description says it is, by the names of msModelSlim 26.1.0.
+/// Type of a tensor in the description, with the names of msModelSlim 26.1.0.
 enum AscendType: String, CaseIterable {
   case float = "FLOAT"
-  /// int8 with a scale a channel, int8 activations with one fixed affine range.
+  /// int8 with one scale per channel; int8 activations with one static affine range.
   case w8a8 = "W8A8"
-  /// The same with few large codes, to be compressed. It keeps no scales of its weights: `deq_scale`
-  /// holds their product with that of the inputs.
+  /// As W8A8 with few large codes, for compression. It stores no weight scales: `deq_scale` holds
+  /// their product with the input scale.
   case w8a8s = "W8A8S"
-  /// `W8A8S` with its codes compressed.
+  /// `W8A8S` with compressed codes.
   case w8a8sc = "W8A8SC"
-  /// int8 with a scale a channel, int8 activations with a scale a token.
+  /// int8 with one scale per channel; int8 activations with one scale per token.
   case w8a8Dynamic = "W8A8_DYNAMIC"
   /// int8 weights, float activations.
   case w8a16 = "W8A16"
   /// Scales of an int8 cache.
   case c8 = "C8"
 
-  /// Nil when the format does not hold the layer's scheme.
+  /// Nil when the format cannot hold the layer's scheme.
   init?(_ layer: Plan.Layer) {
     guard case .int(bits: 8, let isSymmetric) = layer.scheme.weights.format else { return nil }
     switch (layer.scheme.activations, layer.scheme.weights.granularity, isSymmetric) {
@@ -31,7 +31,7 @@ enum AscendType: String, CaseIterable {
     }
   }
 
-  /// What a layer of this type stores, in the order of the tool's description.
+  /// Tensors of a layer of this type, in the order of the tool's description.
   var suffixes: [String] {
     switch self {
     case .float: ["weight"]
@@ -48,17 +48,17 @@ enum AscendType: String, CaseIterable {
     }
   }
 
-  /// Of a suffix that a `W8A8SC` layer stores: all but the codes keep the type that they had.
+  /// Type of one tensor of a `W8A8SC` layer: all but the codes keep their previous type.
   func type(of suffix: String) -> AscendType {
     guard self == .w8a8sc, !["weight", "index", "info"].contains(suffix) else { return self }
     return .w8a8s
   }
 
-  /// In file names and in config.json.
+  /// Form in file names and in config.json.
   var fileName: String { rawValue.lowercased() }
 }
 
-/// The numbers that a layer with fixed input ranges is run by.
+/// Dequantization constants of a layer with static input ranges.
 ///
 /// `y = (Σ_k x_q q + quant_bias) · deq_scale`, with `x_q` from `input_scale` and `input_offset`.
 struct AscendDequantization: Hashable, Sendable {
@@ -87,8 +87,8 @@ struct AscendDequantization: Hashable, Sendable {
     }
   }
 
-  /// The scale of each row's codes: the float nearest to `deq_scale / input_scale` whose product with
-  /// `input_scale` is `deq_scale` again, where there is one.
+  /// Scale of each row's codes: the float nearest to `deq_scale / input_scale` whose product with
+  /// `input_scale` gives `deq_scale` again, if there is one.
   var weightScales: [Float] {
     deqScale.map { deq in
       let scale = max(deq / inputs.scale, .leastNormalMagnitude)
@@ -96,9 +96,10 @@ struct AscendDequantization: Hashable, Sendable {
     }
   }
 
-  /// The bias of a layer of these codes that subtracts the zero point by itself; nil when it is zero.
+  /// Bias of a layer with these codes when the zero point is subtracted from the inputs; nil if
+  /// zero.
   ///
-  /// - Parameter rowSums: `[n]`, of the codes.
+  /// - Parameter rowSums: `[n]`, sums of the codes per row.
   func bias(rowSums: [Int]) -> [Float]? {
     let bias = rowSums.indices.map { row in
       Float(Int(quantBias[row]) + Int(inputs.zero) * rowSums[row]) * deqScale[row]

@@ -1,8 +1,8 @@
 import NibbleModel
 import Synchronization
 
-/// The module that was read last: its bias and its weight, and those of layers that it is fused from, are
-/// asked for one after the other, and all come from its codes.
+/// Caches the module that was read last: its weight and bias, and those of the layers fused in it,
+/// are requested one after the other and all come from its codes.
 final class LastLayer: Sendable {
   private let kept = Mutex<(path: String, layer: AscendLayer)?>(nil)
 

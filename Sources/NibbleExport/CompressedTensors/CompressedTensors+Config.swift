@@ -9,7 +9,7 @@ extension CompressedTensors {
     let quantizesHead = plan.layers.contains { $0.path == head }
     let ignored = plan.keptFloat.filter { $0.isLinear }.map(\.path)
     var config = source
-    // A head with codes of its own is no longer the embedding.
+    // A quantized head no longer shares the embedding's tensor.
     if quantizesHead, source["tie_word_embeddings"]?.bool == true {
       config.set("tie_word_embeddings", false)
     }
@@ -21,8 +21,8 @@ extension CompressedTensors {
     return config
   }
 
-  /// The scheme of most layers targets the class `Linear`; each other one names its layers, which
-  /// readers prefer to a class.
+  /// The scheme of most layers targets the class `Linear`. Every other scheme lists its layers by
+  /// name, which readers prefer to a class.
   static func quantizationConfig(
     _ all: [Plan.Layer], ignoring ignored: [String], cache: KeyValueFormat? = nil
   ) -> JSON {
@@ -99,7 +99,7 @@ extension CompressedTensors {
   /// Seen with transformers 5.23: KL 0.0098 from the source.
   public var familiesWithFloatExperts: Set<String> { ["gpt_oss"] }
 
-  /// What vLLM 0.32 does not load or has no kernel for; one note for all layers of a scheme.
+  /// Layers that vLLM 0.32 cannot load or has no kernel for; one note per scheme.
   public func notes(_ plan: Plan) -> [String] {
     let layers = Dictionary(grouping: plan.layers, by: \.scheme)
     let cache = plan.recipe.cache?.format
@@ -141,7 +141,7 @@ extension CompressedTensors {
     case (.e4m3, let activations):
       if case .group = granularity { return false }
       guard let activations, activations.isStatic else { return activations?.format != .int8 }
-      // Blocks go with dynamic groups.
+      // Weights in blocks require dynamic activation groups.
       return activations == .staticPerTensor(.e4m3) && isWhole
     }
   }

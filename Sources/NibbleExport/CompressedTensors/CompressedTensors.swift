@@ -13,9 +13,9 @@ public struct CompressedTensors: Exporter {
 
   public var name: String { "compressed-tensors" }
 
-  /// How codes lie on disk.
+  /// Storage layout of codes.
   public enum Layout: String, Sendable {
-    /// One int8 `weight` a code, of 4 bits or 8.
+    /// int8 `weight`, one byte per code of 4 or 8 bits.
     case intQuantized = "int-quantized"
     /// E4M3 `weight`.
     case floatQuantized = "float-quantized"
@@ -30,7 +30,8 @@ public struct CompressedTensors: Exporter {
     }
   }
 
-  /// Packed weights go with scales in the model's format; the others are most accurate in float.
+  /// Packed weights take scales in the model's format; other scales are stored in float for
+  /// accuracy.
   public func scaleFormat(of layer: Plan.Layer) -> FloatFormat {
     Self.layout(layer.scheme) == .packQuantized ? layer.modelFormat : .f32
   }
@@ -63,7 +64,7 @@ public struct CompressedTensors: Exporter {
     return tensors
   }
 
-  /// `[1]`, or a matrix of scales: groups of rows become channels, which is the same function.
+  /// `[1]`, or a matrix of scales. Groups of rows are written as channels, which is equivalent.
   static func scaleShape(_ weights: WeightScheme, outputs: Int, inputs: Int) -> [Int] {
     let grid = weights.grid(outputs: outputs, inputs: inputs)
     return switch weights.granularity {

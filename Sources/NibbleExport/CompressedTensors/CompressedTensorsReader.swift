@@ -2,8 +2,8 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Reads a compressed-tensors checkpoint as the weights of a decoder: the codes and scales that were
-/// written are what runs.
+/// Reads a compressed-tensors checkpoint as the weights of a decoder, which runs on the stored
+/// codes and scales.
 public struct CompressedTensorsReader: WeightSource {
   private let checkpoint: Checkpoint
   private let groups: [Group]
@@ -20,7 +20,7 @@ public struct CompressedTensorsReader: WeightSource {
       "input_zero_point",
     ], attention: ["k_scale", "v_scale"])
 
-  /// - Throws: `ModelError` naming the part of the scheme that Nibble does not run.
+  /// - Throws: `ModelError`, which names a part of the scheme that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint
     let config = checkpoint.config["quantization_config"] ?? .null
@@ -49,7 +49,7 @@ public struct CompressedTensorsReader: WeightSource {
     self.groups = groups
   }
 
-  /// The scales of each block's cache; nil when the checkpoint leaves it float.
+  /// The scales of each block's KV cache; nil when the checkpoint leaves it float.
   public func cacheScales(_ decoder: DecoderShape) throws(ModelError) -> [KeyValueScales]? {
     let scheme = checkpoint.config["quantization_config"]?["kv_cache_scheme"] ?? .null
     guard !scheme.isNull else { return nil }
@@ -111,7 +111,7 @@ public struct CompressedTensorsReader: WeightSource {
     guard bits == 8 else { return PackedCodes.unpack(packed, bits: bits) }
     let codes = PackedCodes.unpack(
       Self.trim(packed, outputs, words * 4, inputs), bits: bits)
-    // They are copies.
+    // The codes have been copied.
     packed.release()
     return codes
   }
@@ -161,7 +161,7 @@ public struct CompressedTensorsReader: WeightSource {
     return InputRounding(scheme, range: InputRange(scale: scale, zero: Int32(zero)))
   }
 
-  /// Rows of bytes cut to `width`.
+  /// Cuts rows of `stride` bytes to `width`.
   private static func trim(_ bytes: Bytes, _ rows: Int, _ stride: Int, _ width: Int) -> Bytes {
     guard stride != width else { return bytes }
     let content = bytes.array

@@ -2,23 +2,23 @@ import NibbleFormats
 import NibbleModel
 import NibbleText
 
-/// The modules that a `quantization_config` names: by path or class, or by an expression after `re:`
-/// that a beginning of the path must match.
+/// The modules that a `quantization_config` names: by path or class, or by a regular expression
+/// after `re:` that must match a prefix of the path.
 ///
 /// Source: compressed-tensors 0.20, `utils/match.py`, which calls Python's `re.match`.
 struct ModuleTargets: Sendable {
-  /// Paths and classes.
+  /// Exact paths and class names.
   private(set) var names: Set<String> = []
   private var patterns: [NamePattern] = []
 
-  /// Instructions that all expressions of a config may have together: what they cost for each
+  /// Limit of the total instructions of all expressions in a config: the cost of matching, per
   /// character of a path.
   static let costLimit = 20_000
 
   /// - Parameters:
   ///   - json: an array of strings; null for none.
-  ///   - field: where it stands, for errors.
-  ///   - budget: what is left of ``costLimit``; reduced by what the expressions cost.
+  ///   - field: its place in the config, for errors.
+  ///   - budget: the rest of ``costLimit``; reduced by the cost of the expressions.
   init(
     _ json: JSON?, path: String, field: String, budget: inout Int
   ) throws(ModelError) {
@@ -55,6 +55,6 @@ struct ModuleTargets: Sendable {
     }
   }
 
-  /// Whether an expression matches a beginning of `path`.
+  /// Whether an expression matches a prefix of `path`.
   func matches(_ path: String) -> Bool { patterns.contains { $0.matchesStart(of: path) } }
 }

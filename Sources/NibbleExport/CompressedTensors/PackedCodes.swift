@@ -3,7 +3,7 @@ import NibbleTensor
 /// Codes of 4 or 8 bits in int32 words, first code in the lowest bits, each shifted by
 /// `2^(bits-1)` to be unsigned. Source: compressed-tensors 0.20 `pack_to_int32`.
 enum PackedCodes {
-  /// `[n, k * bits / 32]` words. In memory int4 codes are packed this way already.
+  /// Packs codes into `[n, k * bits / 32]` words. int4 codes in memory are packed this way already.
   static func pack(_ matrix: QuantizedMatrix) -> Bytes {
     matrix.scheme.bits == 4 ? matrix.codes : shifted(matrix.codes)
   }
@@ -12,14 +12,14 @@ enum PackedCodes {
     bits == 4 ? words : shifted(words)
   }
 
-  /// Two int4 codes a byte to one int8 a code.
+  /// Widens two int4 codes per byte to one int8 per code.
   static func widen(_ codes: Bytes) -> Bytes {
     Bytes(codes.array.flatMap { [($0 & 15) &- 8, ($0 >> 4) &- 8] })
   }
 
-  /// One int8 a code to two int4 codes a byte; nil when one is not in -8...7.
+  /// Packs one int8 per code to two int4 codes per byte; nil when a code is not in -8...7.
   ///
-  /// - Precondition: `codes` holds an even number.
+  /// - Precondition: the number of `codes` is even.
   static func narrow(_ codes: Bytes) -> Bytes? {
     let wide = codes.array
     var bytes: [UInt8] = []
@@ -32,14 +32,14 @@ enum PackedCodes {
     return Bytes(bytes)
   }
 
-  /// Adds 128 to each byte: int8 codes to unsigned ones and back.
+  /// Adds 128 to each byte, which converts between int8 and unsigned codes.
   private static func shifted(_ codes: Bytes) -> Bytes {
     var bytes = codes.array
     for index in bytes.indices { bytes[index] ^= 0x80 }
     return Bytes(bytes)
   }
 
-  /// `[n, g]` zero points, packed along the outputs: `[n * bits / 32, g]` words.
+  /// Packs zero points `[n, g]` along the outputs into `[n * bits / 32, g]` words.
   static func packZeroPoints(_ matrix: QuantizedMatrix) -> Bytes {
     let bits = matrix.scheme.bits
     let groups = matrix.zeroPoints.count / matrix.rows

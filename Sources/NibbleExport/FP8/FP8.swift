@@ -3,24 +3,24 @@ import NibbleModel
 public import NibbleQuantize
 public import NibbleTensor
 
-/// Checkpoints with `quant_method: "fp8"`: E4M3 weights and activations, as AutoFP8 began them and
-/// vLLM reads them.
+/// Checkpoints with `quant_method: "fp8"`: E4M3 weights and activations, a format begun by AutoFP8
+/// and read by vLLM.
 ///
-/// Weights have one scale each, and activations a dynamic scale a token or a static one a layer; or
-/// weights have a scale for each block of 128 x 128 and activations one for each 128 inputs of a
-/// token, which transformers reads too. Where vLLM fuses layers (query, key and value; gate and up)
-/// it takes the largest of their scales a tensor and rounds the others' weights once more.
+/// Either weights have one scale each, and activations a dynamic scale per token or a static one
+/// per layer; or weights have one scale per block of 128 x 128 and activations one per 128 inputs
+/// of a token, which transformers reads too. Where vLLM fuses layers (query, key and value; gate
+/// and up) with per-tensor scales, it takes the largest scale and rounds the other weights again.
 public struct FP8: Exporter {
   public init() {}
 
   public var name: String { "fp8" }
 
-  /// The schemes that the format holds, one for the whole model.
+  /// Schemes that the format can hold; a model uses one.
   enum Layout: Hashable {
     case tensor(isStatic: Bool)
     case block
 
-    /// Rows and columns of a block: the size that engines have kernels for.
+    /// Rows and columns of a block: the size for which engines have kernels.
     static let blockSize = 128
 
     init?(_ scheme: LinearScheme) {
@@ -57,7 +57,7 @@ public struct FP8: Exporter {
         .engine(
           "\(head.path): engines read a float head beside fp8 weights. Leave out --quantize-head."))
     }
-    // vLLM stacks these on the layers that follow them, and a block must not lie in two.
+    // vLLM concatenates these with the layers that follow them, and no block may span two layers.
     let stacked: [Role] = [.query, .key, .gate]
     let uneven = plan.layers.first { layer in
       Layout(layer.scheme) == .block && layer.role.map(stacked.contains) ?? false
@@ -91,7 +91,7 @@ public struct FP8: Exporter {
     _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes] {
     let scales = Bytes(FloatFormat.f32.encode(matrix.scales.span))
-    // What is called inverse is what codes are multiplied by, like the scale of a tensor.
+    // "inv" is only a name: codes are multiplied by it, as by the scale of a tensor.
     let name = Layout(layer.scheme) == .block ? "weight_scale_inv" : "weight_scale"
     var tensors = ["\(layer.path).weight": matrix.codes, "\(layer.path).\(name)": scales]
     if let range = inputs?.range {

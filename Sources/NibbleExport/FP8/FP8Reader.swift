@@ -2,7 +2,7 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Reads a checkpoint of the format ``FP8`` as the weights of a decoder.
+/// Reads a checkpoint in the format ``FP8`` as the weights of a decoder.
 ///
 /// A layer is quantized when its weight is stored as E4M3.
 public struct FP8Reader: WeightSource {
@@ -13,7 +13,7 @@ public struct FP8Reader: WeightSource {
   static let storedNames = StoredNames(
     linear: ["weight_scale", "weight_scale_inv", "input_scale"], attention: ["k_scale", "v_scale"])
 
-  /// - Throws: `ModelError` naming the setting that Nibble does not run.
+  /// - Throws: `ModelError`, which names a setting that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {
     self.checkpoint = checkpoint
     let config = checkpoint.config["quantization_config"] ?? .null
@@ -44,7 +44,7 @@ public struct FP8Reader: WeightSource {
     activations = .dynamicPerGroup(.e4m3, sizes[1])
   }
 
-  /// The scales of each block's cache; nil when the checkpoint has none.
+  /// The scales of each block's KV cache; nil when the checkpoint has none.
   public func cacheScales(_ decoder: DecoderShape) throws(ModelError) -> [KeyValueScales]? {
     let first = decoder.blocks.first?.attentionPath ?? ""
     let isStatic = checkpoint.config["quantization_config"]?["kv_cache_scheme"]?.string == "static"

@@ -4,9 +4,9 @@ import NibbleModel
 public import NibbleQuantize
 import NibbleTensor
 
-/// Files with the scales of a cache beside the weights, as engines read them before they read tensors.
+/// Files with KV cache scales beside the weights, for engines that do not read them from tensors.
 enum CacheFiles {
-  /// The files of a plan whose recipe asks for them.
+  /// The files of a plan; empty unless its recipe asks for them.
   static func files(
     _ ranges: [KeyValueRanges], _ plan: Plan
   ) -> [(name: String, bytes: [UInt8])] {
@@ -22,8 +22,8 @@ enum CacheFiles {
     }
   }
 
-  /// vLLM's `--quantization-param-path`, up to 0.6: for each rank and block one factor for keys and
-  /// values, `absmax / 448`.
+  /// The file for vLLM's `--quantization-param-path`, up to 0.6: one factor per rank and block for
+  /// keys and values, `absmax / 448`.
   static func scales(_ ranges: [KeyValueRanges], ranks: Int, modelType: JSON) -> JSON {
     var factors: JSON = [:]
     for rank in 0..<ranks {
@@ -32,7 +32,7 @@ enum CacheFiles {
         let heads = range.heads(ofRank: rank, of: ranks)
         let peaks = range.keys.peaks[heads] + range.values.peaks[heads]
         let factor = max((peaks.max() ?? 0) / 448, .leastNormalMagnitude)
-        // The shortest digits that give the float back.
+        // The shortest digits that parse to the same float.
         blocks.set("\(block)", .number(Double("\(factor)") ?? Double(factor)))
       }
       factors.set("\(rank)", blocks)
@@ -55,7 +55,7 @@ enum CacheFiles {
         let floats = [range.keys, range.values].flatMap { extremes -> [Float] in
           let low = extremes.low[heads].min() ?? 0
           let high = extremes.high[heads].max() ?? 0
-          // Halves first, so that the sum of the largest floats stays finite.
+          // Halved first, so that the sum of the largest floats stays finite.
           let width = max((high / 2 - low / 2) / 255 * 2, .leastNormalMagnitude)
           return [width, high / 2 + low / 2]
         }

@@ -2,9 +2,9 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// `k_scale` and `v_scale` of an attention module, as compressed-tensors and AutoFP8 name them.
+/// `k_scale` and `v_scale` of an attention module, in the naming of compressed-tensors and AutoFP8.
 enum CacheTensors {
-  /// `[1]`, or `[heads, 1, 1]` with a scale a head.
+  /// `[1]`, or `[heads, 1, 1]` with one scale per head.
   static func shape(_ format: KeyValueFormat, keyHeads: Int) -> [Int] {
     format.isPerHead ? [keyHeads, 1, 1] : [1]
   }
@@ -25,7 +25,7 @@ enum CacheTensors {
     ]
   }
 
-  /// The scales of every block. One that is missing is an error: an engine would take 1 for it.
+  /// The scales of every block. A missing one is an error, since an engine would use 1.
   static func read(
     _ format: KeyValueFormat, of checkpoint: Checkpoint, _ config: DecoderShape
   ) throws(ModelError) -> [KeyValueScales] {

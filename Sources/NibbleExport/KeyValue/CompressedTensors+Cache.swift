@@ -16,7 +16,7 @@ extension CompressedTensors {
     CacheTensors.encode(scales, of: path)
   }
 
-  /// `kv_cache_scheme`: the arguments of a quantization, with a scale a tensor or a head.
+  /// `kv_cache_scheme`: quantization arguments with one scale per tensor or per head.
   static func scheme(_ format: KeyValueFormat) -> JSON {
     [
       "num_bits": format == .int4 ? 4 : 8, "type": format == .fp8 ? "float" : "int",
@@ -25,7 +25,7 @@ extension CompressedTensors {
     ]
   }
 
-  /// The format that a `kv_cache_scheme` asks for; nil for one that has no calibrated scales here.
+  /// The format of a `kv_cache_scheme`; nil for one without calibrated scales that Nibble supports.
   static func cacheFormat(_ scheme: JSON) -> KeyValueFormat? {
     let isStatic = !(scheme["dynamic"]?.bool ?? false)
     guard isStatic, scheme["symmetric"]?.bool ?? true else { return nil }

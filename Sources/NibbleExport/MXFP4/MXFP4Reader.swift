@@ -2,17 +2,17 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Reads a checkpoint with `quant_method: "mxfp4"`, as gpt-oss is published: stacked experts in MXFP4,
-/// all else float.
+/// Reads a checkpoint with `quant_method: "mxfp4"`, as gpt-oss is published: stacked experts in
+/// MXFP4, everything else float.
 ///
-/// A value is `code · 2^(scale - 127)`, with one scale for each 32 inputs and codes 0, ½, 1, 1½, 2, 3, 4,
-/// 6 and their negatives. Twice a code is a whole number, so the weights become int8 of the same value.
+/// A value is `code · 2^(scale - 127)`, with one scale per 32 inputs and codes 0, ½, 1, 1½, 2, 3,
+/// 4, 6 and their negatives. Twice a code is an integer, so the weights convert to int8 exactly.
 /// Source: OCP Microscaling Formats 1.0; transformers `integrations/mxfp4.py`.
 public struct MXFP4Reader: WeightSource {
   static let method = "mxfp4"
   static let storedNames = StoredNames(linear: [], stacked: ["_blocks", "_scales"])
 
-  /// Inputs that share a scale.
+  /// Inputs per scale.
   private static let group = 32
   private static let scheme = WeightScheme(
     format: .int(bits: 8, symmetric: true), granularity: .group(group))
@@ -31,7 +31,7 @@ public struct MXFP4Reader: WeightSource {
     try checkpoint.vector(name, count: count)
   }
 
-  /// Outputs come first here, whatever the float form of the tensor has.
+  /// Outputs come first here, also where the float form of the tensor is transposed.
   public func stacked(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {

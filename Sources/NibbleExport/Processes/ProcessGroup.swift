@@ -1,17 +1,17 @@
 import CNibble
 import Foundation
 
-/// Processes that share out one task, as `mpirun -np N` starts them; or this one alone.
+/// Processes that divide one task, as started by `mpirun -np N`; or this process alone.
 ///
-/// All of them call `agree` equally often. Needs a build with the trait MPI.
+/// All of them must call `agree` the same number of times. Needs a build with the trait MPI.
 public final class ProcessGroup {
-  /// This process among the others, 0...
+  /// Number of this process, from 0.
   public let rank: Int
   public let count: Int
 
   public var isFirst: Bool { rank == 0 }
 
-  /// This process by itself.
+  /// A group of this process only.
   public static var alone: ProcessGroup { ProcessGroup(rank: 0, count: 1) }
 
   private init(rank: Int, count: Int) { (self.rank, self.count) = (rank, count) }
@@ -21,7 +21,8 @@ public final class ProcessGroup {
   /// Joins the processes that were started together.
   ///
   /// - Parameter environment: this process's.
-  /// - Throws: when a launcher started this process as one of several and it cannot join them.
+  /// - Throws: when a launcher started this process as one of several and it cannot join the
+  ///   others.
   public static func join(
     _ environment: [String: String]
   ) throws(ProcessGroupError) -> ProcessGroup {
@@ -38,7 +39,7 @@ public final class ProcessGroup {
     #endif
   }
 
-  /// Adds up values over all processes, and waits for them.
+  /// The sum of each value over all processes; waits for all of them.
   public func sum(_ values: [Double]) -> [Double] {
     guard count > 1 else { return values }
     var values = values
@@ -49,7 +50,7 @@ public final class ProcessGroup {
     return values
   }
 
-  /// Waits until every process has done `work`; throws in all of them when it failed in one.
+  /// Waits until every process has done `work`; throws in all of them if it failed in one.
   public func agree<Result>(_ work: () throws -> Result) throws -> Result {
     let outcome = Swift.Result { try work() }
     let failed = if case .failure = outcome { 1.0 } else { 0.0 }
@@ -60,7 +61,7 @@ public final class ProcessGroup {
   }
 }
 
-/// Why processes that were started together do not work together.
+/// Reasons why processes that were started together cannot work together.
 public enum ProcessGroupError: Error, Hashable, Sendable, CustomStringConvertible {
   case builtWithout(Int)
   case notJoined(Int)
