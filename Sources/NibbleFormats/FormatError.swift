@@ -1,23 +1,23 @@
 public import NibbleTensor
 
-/// Why a file could not be read or written. Says where, what, and what to do next.
+/// Reasons why a file could not be read or written. Each says where, what, and what to do next.
 public enum FormatError: Error, Hashable, Sendable {
   /// A system call failed: a missing file, no permission, a full disk.
   case file(FileError)
   /// The bytes of a safetensors file break the format.
   case safetensors(path: String, tensor: String?, SafetensorsFault)
-  /// The tensors asked for cannot become a safetensors file.
+  /// The requested tensors cannot be stored in a safetensors file.
   case layout(tensor: String?, SafetensorsFault)
-  /// The files of a checkpoint do not belong together.
+  /// The files of a checkpoint are inconsistent.
   case checkpoint(folder: String, CheckpointFault)
-  /// A safetensors file was not written as its layout says.
+  /// A safetensors file was not written according to its layout.
   case writer(path: String, WriterFault)
   /// The bytes of a GGUF file break the format, at or before `byte`.
   case gguf(path: String, name: String?, byte: Int, GGUFFault)
-  /// A file of torch.save breaks the format, or is more than a state dict. `name` is that of a tensor, or
-  /// of a file in the archive.
+  /// A file of torch.save breaks the format, or contains more than a state dict. `name` is that of
+  /// a tensor, or of a file in the archive.
   case pytorch(path: String, name: String?, PyTorchFault)
-  /// A tensor type that is known but not decoded.
+  /// A known tensor type without a decoder here.
   case undecodable(GGMLType)
 }
 

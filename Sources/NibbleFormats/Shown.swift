@@ -1,4 +1,4 @@
-/// Text from a file as errors show it: short, and nothing in it can steer a terminal.
+/// Text from a file in a form for errors: short, and without control characters for a terminal.
 package func shown(_ text: String) -> String {
   let limit = 120
   var result = ""
@@ -12,7 +12,7 @@ package func shown(_ text: String) -> String {
   return text.unicodeScalars.dropFirst(limit).isEmpty ? result : result + "..."
 }
 
-/// A shape as errors show it: `[2, 3]`, and no more than eight dimensions.
+/// A shape in a form for errors: `[2, 3]`, and at most eight dimensions.
 func shown(_ shape: [some BinaryInteger]) -> String {
   let sizes = shape.prefix(8).map { "\($0)" }.joined(separator: ", ")
   return shape.count > 8 ? "[\(sizes), ...]" : "[\(sizes)]"

@@ -6,7 +6,7 @@ package import NibbleTensor
   package enum Algorithm: Hashable, Sendable {
     /// FIPS 180-4, 32 bytes.
     case sha256
-    /// FIPS 180-4, 20 bytes. Names git's objects; protects against nothing.
+    /// FIPS 180-4, 20 bytes. Names git's objects; gives no protection.
     case sha1
   }
 

@@ -1,4 +1,4 @@
-// Blocks of 256, the "k-quants": sub-blocks have scales of their own, in units of the block's.
+// Blocks of 256, the "k-quants": sub-blocks have their own scales, in units of the block's.
 
 /// The 6-bit scale and minimum of sub-block `j` of 8, packed in 12 bytes from `start`.
 @inline(__always)
@@ -13,7 +13,7 @@ private func scaleAndMinimum(_ block: Span<UInt8>, _ start: Int, _ j: Int) -> (F
 
 /// `d` f16, `dmin` f16, 12 bytes of scales, 128 of nibbles: `x = d * sc * q - dmin * mn`.
 ///
-/// Bytes 32c..<32c+32 hold sub-block 2c below and 2c + 1 above.
+/// Bytes 32c..<32c+32 hold sub-block 2c in their low halves and 2c + 1 in their high halves.
 func decodeQ4K(_ bytes: Span<UInt8>, _ values: inout MutableSpan<Float>) {
   for index in 0..<values.count / 256 {
     let block = bytes.block(index, 144)

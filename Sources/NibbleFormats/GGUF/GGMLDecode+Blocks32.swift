@@ -1,4 +1,5 @@
-// Blocks of 32. Byte j of the nibbles holds element j below and element j + 16 above.
+// Blocks of 32. Byte j of the nibbles holds element j in its low half and element j + 16 in its
+// high half.
 
 /// `d` f16, 16 bytes of nibbles: `x = d * (q - 8)`.
 func decodeQ40(_ bytes: Span<UInt8>, _ values: inout MutableSpan<Float>) {

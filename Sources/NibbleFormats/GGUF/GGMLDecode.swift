@@ -1,7 +1,7 @@
 /// Widens blocks of a ggml type to `Float`.
 ///
-/// Exactly the values of gguf 0.19.0 `quants.dequantize`: every product and sum is rounded to
-/// `Float` in the order of the formulas. Infinite and undefined scales pass through.
+/// Gives exactly the values of gguf 0.19.0 `quants.dequantize`: every product and sum is rounded to
+/// `Float` in the order of the formulas. Infinite and NaN scales pass through.
 ///
 /// - Parameters:
 ///   - bytes: whole blocks.
@@ -30,7 +30,7 @@ public func decode(
 }
 
 extension GGMLType {
-  /// Whether `decode` knows this type.
+  /// Whether `decode` supports this type.
   public var isDecodable: Bool {
     switch self {
     case .f32, .f16, .bf16, .q40, .q41, .q50, .q51, .q80, .q4K, .q5K, .q6K: true
@@ -41,7 +41,7 @@ extension GGMLType {
 
 /// The value of a half float's bits; `Float16` does not exist on every Mac.
 ///
-/// Exact. The exponent's bias moves from 15 to 127; no step sees a subnormal `Float`, which some
+/// Exact. The exponent's bias moves from 15 to 127; no step uses a subnormal `Float`, which some
 /// processors handle a hundred times slower.
 @inline(__always)
 func float(half bits: UInt16) -> Float {
@@ -71,7 +71,7 @@ extension Span<UInt8> {
   }
 }
 
-// In runs of 32, whose bounds the compiler checks once; the rest one by one.
+// In runs of 32, for which bounds are checked once; the rest one by one.
 
 private func decodeF32(_ bytes: Span<UInt8>, _ values: inout MutableSpan<Float>) {
   let runs = values.count / 32

@@ -1,4 +1,4 @@
-/// An array of GGUF metadata: all elements of one type, stored without boxes.
+/// An array of GGUF metadata: all elements of one type, stored contiguously.
 public enum GGUFArray: Hashable, Sendable {
   case u8([UInt8])
   case i8([Int8])
@@ -36,7 +36,7 @@ public enum GGUFArray: Hashable, Sendable {
     if case .string(let values) = self { values.map { Array($0) } } else { nil }
   }
 
-  /// Fractions, each rounded to the nearest `Float`.
+  /// Floating-point numbers, each rounded to the nearest `Float`.
   public var floats: [Float]? {
     switch self {
     case .f32(let values): values

@@ -23,7 +23,7 @@ struct GGUFCursor: ~Escapable {
     return Integer(truncatingIfNeeded: value)
   }
 
-  /// A count of things that take at least `bytesEach` bytes of the file.
+  /// A count of elements that take at least `bytesEach` bytes of the file each.
   @_lifetime(self: copy self)
   mutating func count(bytesEach: Int) throws(GGUFFault) -> Int {
     let count = try integer(UInt64.self)
@@ -31,7 +31,7 @@ struct GGUFCursor: ~Escapable {
     return Int(count)
   }
 
-  /// Where the next string lies.
+  /// Range of the next string.
   @_lifetime(self: copy self)
   mutating func string() throws(GGUFFault) -> Range<Int> {
     let count = try count(bytesEach: 1)

@@ -1,4 +1,4 @@
-/// What is wrong with the bytes of a GGUF file.
+/// A fault in the bytes of a GGUF file.
 public enum GGUFFault: Error, Hashable, Sendable {
   case notGGUF
   case bigEndian
@@ -11,7 +11,7 @@ public enum GGUFFault: Error, Hashable, Sendable {
   case keyTooLong(Int)
   case keyNotASCII
   case duplicateKey
-  /// Nil when it is not even a u32.
+  /// Nil when the value is not a u32.
   case alignment(UInt32?)
   case nameTooLong(Int)
   case nameNotUTF8
@@ -60,7 +60,7 @@ extension GGUFFault: CustomStringConvertible {
     }
   }
 
-  /// What to do about it.
+  /// Advice for the user.
   var advice: String {
     switch self {
     case .notGGUF: "Give the path of a .gguf file."

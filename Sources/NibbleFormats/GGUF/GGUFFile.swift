@@ -1,13 +1,13 @@
 public import NibbleTensor
 
-/// One tensor of a GGUF file: what the header says of it.
+/// One tensor of a GGUF file, as the header describes it.
 public struct GGUFTensor: Hashable, Sendable {
   public var name: String
   public var type: GGMLType
   /// In Hugging Face order, `[n, k]` for a linear weight: the reverse of the file's. At most four
-  /// dimensions; the last is whole blocks.
+  /// dimensions; the last one consists of whole blocks.
   public var shape: [Int]
-  /// Where the data lies, counted from the start of the file.
+  /// Byte range of the data in the file.
   public var range: Range<Int>
 
   public init(name: String, type: GGMLType, shape: [Int], range: Range<Int>) {
@@ -18,19 +18,18 @@ public struct GGUFTensor: Hashable, Sendable {
   }
 
   public var elementCount: Int { shape.reduce(1, *) }
-  /// `k`: elements of one row, 1 for a scalar.
+  /// `k`: elements per row, 1 for a scalar.
   public var rowLength: Int { shape.last ?? 1 }
   public var rowCount: Int { shape.dropLast().reduce(1, *) }
 }
 
-/// One GGUF file, version 2 or 3, little-endian, mapped. The whole header is checked before
-/// anything is handed out.
+/// One GGUF file, version 2 or 3, little-endian, mapped. The whole header is checked first.
 public struct GGUFFile: Sendable {
   public let path: String
   /// In the file's order.
   public let keys: [String]
   public let metadata: [String: GGUFValue]
-  /// In the file's order. Their data may leave holes but does not overlap.
+  /// In the file's order. Their data may have gaps between them but do not overlap.
   public let tensors: [GGUFTensor]
   private let positions: [UTF8Key: Int]
   private let content: Bytes
@@ -41,7 +40,7 @@ public struct GGUFFile: Sendable {
     try self.init(parsing: Bytes(file, 0..<file.count), path: path)
   }
 
-  /// - Parameter path: the name that errors give to `content`.
+  /// - Parameter path: the name of `content` in errors.
   public init(parsing content: Bytes, path: String) throws(FormatError) {
     let header: GGUFHeader
     do {

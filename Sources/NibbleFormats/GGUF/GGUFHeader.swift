@@ -1,10 +1,10 @@
-/// The header of a GGUF file: parsed, every rule checked, offsets made absolute.
+/// The header of a GGUF file: parsed and checked, with absolute offsets.
 struct GGUFHeader {
   /// Largest alignment accepted, in bytes. Files in use have 32.
   static let alignmentLimit: UInt32 = 1 << 24
 
   struct Failure: Error {
-    /// The key or tensor at hand.
+    /// The key or tensor that is being read.
     var name: String?
     var byte: Int
     var fault: GGUFFault
@@ -93,7 +93,7 @@ struct GGUFHeader {
 }
 
 extension GGUFHeader {
-  /// What the header says of one tensor, before the data section is known.
+  /// One tensor in the header, before the start of the data section is known.
   private struct Info {
     var name: String
     var type: GGMLType
@@ -101,7 +101,7 @@ extension GGUFHeader {
     var byteCount: Int
     var offset: UInt64
 
-    /// - Parameter label: set to the tensor's name once it is known, for errors.
+    /// - Parameter label: set to the tensor's name as soon as it is known, for errors.
     init(_ cursor: inout GGUFCursor, name label: inout String?) throws(GGUFFault) {
       let range = try cursor.string()
       guard range.count <= 64 else { throw .nameTooLong(range.count) }
@@ -124,14 +124,14 @@ extension GGUFHeader {
       byteCount = bytes
     }
 
-    /// The shape in Hugging Face order, and the bytes it takes.
+    /// The shape in Hugging Face order, and its size in bytes.
     ///
-    /// A dimension of zero counts as one while overflow is looked for, so no product of any of
-    /// the dimensions leaves `Int`.
+    /// In the overflow check a dimension of zero counts as one, so that no product of any of the
+    /// dimensions overflows `Int`.
     private static func sizes(
       _ sizes: [UInt64], _ type: GGMLType
     ) throws(GGUFFault) -> ([Int], Int) {
-      // No block has more than 8 bytes an element.
+      // No block has more than 8 bytes per element.
       var bound: UInt64 = 8
       for size in sizes {
         let (product, overflow) = bound.multipliedReportingOverflow(by: max(size, 1))

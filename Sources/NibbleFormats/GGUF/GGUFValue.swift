@@ -11,7 +11,7 @@ public enum GGUFValue: Hashable, Sendable {
   case f32(Float)
   case f64(Double)
   case bool(Bool)
-  /// Bytes, which a tokenizer may have cut inside a UTF-8 sequence.
+  /// Bytes, which a tokenizer may have cut within a UTF-8 sequence.
   case string([UInt8])
   case array(GGUFArray)
 }
@@ -32,7 +32,7 @@ extension GGUFValue {
     }
   }
 
-  /// A fraction, rounded to the nearest `Float`.
+  /// A floating-point number, rounded to the nearest `Float`.
   public var float: Float? {
     switch self {
     case .f32(let value): value

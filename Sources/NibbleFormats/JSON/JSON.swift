@@ -1,8 +1,9 @@
-/// A JSON value that keeps what a checkpoint's files must keep: the order of members, and integers
-/// apart from fractions.
+/// A JSON value that keeps the order of members, and integers distinct from fractions, as a
+/// checkpoint's files need.
 ///
-/// Foundation's parser merges duplicate keys, forgets their order and compares strings by canonical
-/// equivalence; a vocabulary needs none of that, and a safetensors header must refuse duplicates.
+/// Foundation's parser merges duplicate keys, loses their order and compares strings by canonical
+/// equivalence. In a vocabulary such keys are different, and a safetensors header must refuse
+/// duplicates.
 public enum JSON: Hashable, Sendable {
   case null
   case bool(Bool)
@@ -53,7 +54,7 @@ extension JSON {
 
   public var isNull: Bool { self == .null }
 
-  /// What this is, for errors: `a number`.
+  /// Kind of value for errors, such as `a number`.
   package var kind: String {
     switch self {
     case .null: "null"
@@ -65,7 +66,7 @@ extension JSON {
     }
   }
 
-  /// Sets a member of an object, or removes it; nothing on other values.
+  /// Sets a member of an object, or removes it; no effect on other values.
   public mutating func set(_ key: String, _ value: JSON?) {
     guard case .object(var object) = self else { return }
     object[key] = value

@@ -1,7 +1,7 @@
-/// The members of a JSON object in the order they were written or added.
+/// The members of a JSON object in the order in which they were written or added.
 ///
-/// Keys are equal when their UTF-8 bytes are equal: Swift's own string equality would merge the
-/// composed and the decomposed form of one letter, which are two tokens in a vocabulary.
+/// Keys are equal when their UTF-8 bytes are equal. Swift's own string equality would merge the
+/// composed and the decomposed form of a letter, which are two tokens in a vocabulary.
 public struct JSONObject: Sendable {
   public private(set) var keys: [String] = []
   public private(set) var values: [JSON] = []
@@ -31,7 +31,7 @@ public struct JSONObject: Sendable {
     }
   }
 
-  /// Adds a member at the end; false, and nothing changes, when the key is there already.
+  /// Adds a member at the end; false, without a change, when the key exists already.
   mutating func append(_ key: String, _ value: JSON) -> Bool {
     let exact = UTF8Key(key)
     guard positions.updateValue(keys.count, forKey: exact) == nil else { return false }

@@ -1,4 +1,4 @@
-/// Why a text is not the JSON that was expected.
+/// Reasons why a text is not the expected JSON.
 public struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
   public var byte: Int
   public var reason: String

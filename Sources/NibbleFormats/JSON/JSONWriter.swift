@@ -1,7 +1,7 @@
 extension JSON {
-  /// The text of this value: compact, or indented by two spaces a level as Hugging Face writes.
+  /// The text of this value: compact, or indented by two spaces per level as Hugging Face writes.
   ///
-  /// The same value gives the same bytes. Infinite and undefined numbers become null.
+  /// The same value gives the same bytes. Infinite numbers and NaN become null.
   public func text(pretty: Bool = false) -> String {
     var text = ""
     write(into: &text, indent: pretty ? 0 : nil)

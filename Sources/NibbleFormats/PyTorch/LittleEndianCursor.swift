@@ -7,7 +7,7 @@ struct LittleEndianCursor {
 
   var remaining: Int { bytes.count - at }
 
-  /// The next integer; nil, and nothing moves, where fewer bytes remain.
+  /// The next integer; nil, without moving, where fewer bytes remain.
   mutating func integer<Integer: FixedWidthInteger>(
     _: Integer.Type = Integer.self
   ) -> Integer? {
@@ -19,7 +19,7 @@ struct LittleEndianCursor {
     return Integer(truncatingIfNeeded: value)
   }
 
-  /// Where the next `count` bytes lie; nil, and nothing moves, where fewer remain.
+  /// Range of the next `count` bytes; nil, without moving, where fewer remain.
   mutating func skip(_ count: Int) -> Range<Int>? {
     guard count >= 0, count <= remaining else { return nil }
     at += count

@@ -1,4 +1,4 @@
-/// What is wrong with a pickle, or what it asks for that a state dict does not need.
+/// A fault in a pickle, or a request that no state dict needs.
 public enum PickleFault: Error, Hashable, Sendable {
   case endsEarly
   case bytesAfterStop(Int)
@@ -18,7 +18,7 @@ public enum PickleFault: Error, Hashable, Sendable {
   case memoEmpty(UInt64)
   case integerTooLong(bytes: Int)
   case oddItems
-  /// What a step was given, and what it needs.
+  /// A step received a value of the wrong kind: the kind found, and the one needed.
   case wrongKind(String, needed: String)
   case arguments(of: String, String)
   case storageReference(String)
@@ -56,7 +56,7 @@ extension PickleFault: CustomStringConvertible {
     }
   }
 
-  /// What to do about it.
+  /// Advice for the user.
   var advice: String {
     switch self {
     case .opcode, .global:

@@ -1,4 +1,5 @@
-// What a pickle names and calls: classes and functions become values of our own, or are refused.
+// Classes and functions that a pickle names and calls. They become values of our own, or are
+// refused.
 extension PickleMachine {
   mutating func pushGlobal() throws(PickleFault) {
     let (module, name) = (try line(), try line())
@@ -26,7 +27,7 @@ extension PickleMachine {
     try push(.global(global))
   }
 
-  /// `('storage', class, key, location, elements)`; the location is where it lay when it was saved.
+  /// `('storage', class, key, location, elements)`; the location is the device it was saved from.
   mutating func pushStorage() throws(PickleFault) {
     guard case .tuple(let tuple) = try pop() else { throw .storageReference("is no tuple") }
     let values = tuples[tuple]
@@ -99,8 +100,8 @@ extension PickleMachine {
       : values.prefix(8).map(\.kind).joined(separator: ", ") + (values.count > 8 ? ", ..." : "")
   }
 
-  /// The one attribute that torch gives to a state dict: `_metadata`, the versions of its modules. It says
-  /// nothing of the tensors.
+  /// The one attribute that torch sets on a state dict: `_metadata`, the versions of its modules.
+  /// It has no effect on tensors.
   mutating func build() throws(PickleFault) {
     let state = try pop()
     let target = try top()

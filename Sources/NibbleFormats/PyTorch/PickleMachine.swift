@@ -1,32 +1,34 @@
-/// Runs the part of pickle that state dicts need, and nothing else: it builds values, and calls nothing.
+/// Runs the part of pickle that state dicts need, and nothing else: it builds values and calls
+/// nothing.
 ///
-/// Time and memory grow with the bytes of the pickle: a value is stored once however often it is
-/// referred to, and nothing is followed into depth. Source: CPython's pickletools, protocols 2 to 5.
+/// Time and memory are linear in the bytes of the pickle: a value is stored once however often it
+/// is referred to, and nested values are not followed. Source: CPython's pickletools, protocols 2
+/// to 5.
 struct PickleMachine {
-  /// Most bytes of a pickle: over 100,000 tensors.
+  /// Size limit of a pickle in bytes: enough for over 100,000 tensors.
   static let byteLimit = 32 << 20
-  /// Most values on the stack; torch.save puts a few thousand there.
+  /// Limit of values on the stack; torch.save puts a few thousand there.
   static let stackLimit = 1 << 16
-  /// Most containers and members of containers; a tensor takes about 30.
+  /// Limit of containers and their members; a tensor takes about 30.
   static let valueLimit = 1 << 22
   static let nameLimit = 255
   static let storageKeyLimit = 64
 
   private(set) var cursor: LittleEndianCursor
   var stack: [PickleValue] = []
-  /// Depths of the stack.
+  /// Stack depths at which marks were set.
   private var marks: [Int] = []
   private var memo: [PickleValue] = []
   private var valueCount = 0
 
   private(set) var tuples: [[PickleValue]] = []
   private(set) var lists: [[PickleValue]] = []
-  /// Keys may come twice: whoever reads one says what that means.
+  /// A key may occur twice; the reader of a dictionary decides what that means.
   private(set) var dictionaries: [[(key: PickleValue, value: PickleValue)]] = []
   private(set) var storages: [PickleStorage] = []
   private(set) var tensors: [PickleTensor] = []
 
-  /// A fault and the byte of the opcode that has it.
+  /// A fault, and the byte of the opcode that caused it.
   struct Failure: Error {
     var byte: Int
     var fault: PickleFault
@@ -57,7 +59,7 @@ struct PickleMachine {
     cursor.bytes[Int(text.lowerBound)..<Int(text.upperBound)]
   }
 
-  /// Nil where it is not UTF-8.
+  /// Nil when it is not UTF-8.
   func string(_ text: Range<Int32>) -> String? {
     String(validating: bytes(text), as: UTF8.self)
   }
@@ -146,7 +148,7 @@ extension PickleMachine {
     return count == 0 ? 0 : (value << unused) >> unused
   }
 
-  /// The next line, which a global's module and name are, without its end.
+  /// The next line without its end, used for a global's module and name.
   mutating func line() throws(PickleFault) -> Range<Int32> {
     let start = cursor.at
     while let byte = cursor.integer(UInt8.self) {
@@ -168,7 +170,8 @@ extension PickleMachine {
     stack.append(value)
   }
 
-  /// The topmost values, the topmost last. Those below the latest mark are out of reach.
+  /// Removes and returns the topmost values, the topmost last. Those below the latest mark are out
+  /// of reach.
   mutating func pop(_ count: Int) throws(PickleFault) -> [PickleValue] {
     guard stack.count - count >= marks.last ?? 0 else { throw .stackEmpty }
     let values = Array(stack.suffix(count))
@@ -198,7 +201,7 @@ extension PickleMachine {
     if index < UInt64(memo.count) {
       memo[Int(index)] = value
     } else {
-      // torch.save numbers entries from 0 on, so none is far from the last.
+      // torch.save numbers memo entries consecutively from 0.
       guard index == UInt64(memo.count) else {
         throw .memoOutOfOrder(index, expected: memo.count)
       }
@@ -215,7 +218,7 @@ extension PickleMachine {
 
 // Containers.
 extension PickleMachine {
-  /// Counts values that are about to be kept.
+  /// Counts values before they are stored.
   private mutating func count(_ values: Int) throws(PickleFault) {
     guard values <= Self.valueLimit - valueCount else { throw .tooManyValues }
     valueCount += values

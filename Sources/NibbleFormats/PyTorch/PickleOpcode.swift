@@ -41,7 +41,7 @@ enum PickleOpcode: UInt8 {
     others[code] ?? "0x" + (code < 16 ? "0" : "") + String(code, radix: 16)
   }
 
-  /// Those that are refused.
+  /// Opcodes that are refused.
   private static let others: [UInt8: String] = [
     0x30: "POP", 0x31: "POP_MARK", 0x32: "DUP", 0x42: "BINBYTES", 0x43: "SHORT_BINBYTES",
     0x46: "FLOAT", 0x49: "INT", 0x4C: "LONG", 0x50: "PERSID", 0x53: "STRING", 0x54: "BINSTRING",

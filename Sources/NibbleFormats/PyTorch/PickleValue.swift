@@ -1,11 +1,11 @@
-/// A value of a pickle. Containers are numbers of a `PickleMachine`'s tables: two values may be one
-/// container, and one may hold itself.
+/// A value of a pickle. Containers are indices into a `PickleMachine`'s tables: two values may
+/// refer to one container, and a container may contain itself.
 enum PickleValue: Sendable {
   case none
   case bool(Bool)
   case int(Int64)
   case float(Double)
-  /// Where its bytes lie in the pickle; not yet known to be UTF-8.
+  /// Range of its bytes in the pickle; not checked to be UTF-8.
   case text(Range<Int32>)
   case tuple(Int)
   case list(Int)
@@ -14,7 +14,7 @@ enum PickleValue: Sendable {
   case storage(Int)
   case tensor(Int)
 
-  /// What it is, in words.
+  /// Kind of value, for messages.
   var kind: String {
     switch self {
     case .none: "None"
@@ -39,7 +39,7 @@ enum PickleGlobal: Hashable, Sendable {
   case rebuildParameter
   case storage(DType)
 
-  /// Nil for every other one.
+  /// Nil for all others.
   init?(module: String, name: String) {
     switch (module, name) {
     case ("collections", "OrderedDict"): self = .orderedDict
@@ -73,16 +73,16 @@ struct PickleStorage: Sendable {
   var dtype: DType
   /// Its file's name below `data/`.
   var key: Range<Int32>
-  /// Elements that it claims to hold.
+  /// Number of elements that the pickle claims.
   var count: Int64
 }
 
-/// A view of a storage, as `_rebuild_tensor_v2` is asked for it; nothing is checked but the kinds.
+/// A view of a storage, with the arguments of `_rebuild_tensor_v2`; only their kinds are checked.
 struct PickleTensor: Sendable {
   var storage: Int
   /// First element.
   var offset: Int64
-  /// Tuples.
+  /// Indices of tuples.
   var sizes: Int
   var strides: Int
 }

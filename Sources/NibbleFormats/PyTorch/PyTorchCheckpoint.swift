@@ -28,7 +28,7 @@ public struct PyTorchCheckpoint: Sendable {
     shards = try Shards(folder: folder, names: names, index: pairs)
   }
 
-  /// Whether a folder has files that this reads, whatever they hold.
+  /// Whether a folder has files with names that this reads.
   public static func isIn(_ folder: String) -> Bool {
     [indexName, singleName].contains {
       FileManager.default.fileExists(atPath: folder + "/" + $0)
@@ -39,10 +39,10 @@ public struct PyTorchCheckpoint: Sendable {
   public var files: [String] { shards.files.map(\.path) }
   /// Every tensor: by file, then in the order of `PyTorchFile.entries`.
   public var names: [String] { shards.names }
-  /// Bytes of all tensors, those that several share counted once.
+  /// Bytes of all tensors; those of tied weights count once.
   public var storedBytes: Int { shards.files.reduce(0) { $0 + $1.storedBytes } }
 
-  /// Whether a tensor is the whole of an earlier one of its file: tied weights.
+  /// Whether a tensor covers the same storage as an earlier one of its file: tied weights.
   public func isTied(_ name: String) -> Bool {
     shards.file(of: name)?.isTied(name) == true
   }

@@ -1,4 +1,4 @@
-/// What is wrong with a file of PyTorch, or what it asks for that a state dict does not need.
+/// A fault in a file of PyTorch, or content that no state dict needs.
 public enum PyTorchFault: Error, Hashable, Sendable {
   /// Written by torch.save before version 1.6, which did not use ZIP.
   case beforeZip
@@ -23,7 +23,7 @@ public enum PyTorchFault: Error, Hashable, Sendable {
   case outsideStorage(String, offset: Int, shape: [Int], elements: Int)
 }
 
-/// A fault and the file of the archive, or the tensor, that has it.
+/// A fault, and the file of the archive or the tensor that has it.
 struct PyTorchFailure: Error {
   var name: String?
   var fault: PyTorchFault
@@ -68,7 +68,7 @@ extension PyTorchFault: CustomStringConvertible {
     }
   }
 
-  /// What to do about it.
+  /// Advice for the user.
   var advice: String {
     switch self {
     case .beforeZip:

@@ -1,14 +1,15 @@
 public import NibbleTensor
 
-/// One file of torch.save, mapped: a ZIP archive with a state dict. Everything is checked before anything
-/// is handed out, and nothing that the pickle names is run.
+/// One file of torch.save, mapped: a ZIP archive with a state dict. Everything is checked first,
+/// and nothing that the pickle names is run.
 ///
-/// Read is what torch 1.6 and newer write for a state dict of contiguous tensors. Views that are not
-/// contiguous, classes beyond those of tensors, and the older format without ZIP are refused by name.
+/// Supports what torch 1.6 and newer write for a state dict of contiguous tensors. Non-contiguous
+/// views, classes other than those of tensors, and the older format without ZIP are refused by
+/// name.
 public struct PyTorchFile: Sendable {
   public let path: String
-  /// In the order in which the reference writer would store them as safetensors, so that the same weights
-  /// in either container are the same model. Tied weights share a range.
+  /// In the order in which the reference writer would store them as safetensors, so that the same
+  /// weights in either container give the same model. Tied weights share a range.
   public let entries: [TensorEntry]
   private let tied: Set<UTF8Key>
   private let positions: [UTF8Key: Int]
@@ -20,7 +21,7 @@ public struct PyTorchFile: Sendable {
     try self.init(parsing: Bytes(file, 0..<file.count), path: path)
   }
 
-  /// - Parameter path: the name that errors give to `content`.
+  /// - Parameter path: the name of `content` in errors.
   public init(parsing content: Bytes, path: String) throws(FormatError) {
     let entries: [TensorEntry]
     do {
@@ -49,10 +50,10 @@ public struct PyTorchFile: Sendable {
     entry(name).map { content[$0.range] }
   }
 
-  /// Whether a tensor is the whole of an earlier one of the state dict: tied weights.
+  /// Whether a tensor covers the same storage as an earlier one of the state dict: tied weights.
   public func isTied(_ name: String) -> Bool { tied.contains(UTF8Key(name)) }
 
-  /// Bytes of all tensors, those that several share counted once.
+  /// Bytes of all tensors; those of tied weights count once.
   public var storedBytes: Int {
     var (sum, end) = (0, 0)
     for range in entries.map(\.range).sorted(by: { $0.lowerBound < $1.lowerBound }) {
@@ -107,7 +108,8 @@ extension PyTorchFile {
     return try StateDict(value, of: machine, in: archive, root: root)
   }
 
-  /// `data.pkl` and the archive's only folder, which has the name that the file was saved under.
+  /// `data.pkl`, and the archive's only folder, whose name is the one that the file was saved
+  /// under.
   private static func pickle(
     _ archive: ZipArchive
   ) throws(PyTorchFailure) -> (name: String, root: String) {

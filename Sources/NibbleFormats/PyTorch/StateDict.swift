@@ -1,10 +1,10 @@
-/// The tensors of a state dict: where each lies in the archive, with everything checked.
+/// The tensors of a state dict with their ranges in the archive, all checked.
 struct StateDict {
   /// torch allows 64; weights have at most five.
   static let dimensionLimit = 8
 
-  /// In the order of the state dict. Ranges are counted from the start of the archive; those of tied
-  /// weights are one.
+  /// In the order of the state dict. Ranges are relative to the start of the archive; tied weights
+  /// have the same range.
   private(set) var entries: [TensorEntry] = []
 
   /// - Parameter root: the archive's folder.
@@ -47,7 +47,7 @@ struct StateDict {
       throw .storageSize(
         key, elements: Int(storage.count), dtype: storage.dtype, found: file.count)
     }
-    // The offset is at most `count`, so that its bytes do not overflow either.
+    // The offset is at most `count`, so its byte count does not overflow either.
     let offset = Int(tensor.offset)
     guard (0...Int(storage.count)).contains(offset), byteCount <= bytes - offset * width else {
       throw .outsideStorage(key, offset: offset, shape: shape, elements: Int(storage.count))
@@ -67,9 +67,10 @@ struct StateDict {
     return integers
   }
 
-  /// As torch's is_contiguous: the strides of dimensions of one element, and of no elements, say nothing.
+  /// As torch's is_contiguous: strides of dimensions of size 1 are ignored, and a tensor without
+  /// elements is contiguous.
   ///
-  /// - Parameter shape: none below zero, with a product that fits `Int`, zeros counted as one.
+  /// - Parameter shape: not negative; its product, with zeros counted as one, fits `Int`.
   private static func isContiguous(_ shape: [Int], _ strides: [Int]) -> Bool {
     if shape.contains(0) { return true }
     var expected = 1

@@ -1,25 +1,25 @@
 import NibbleTensor
 
-/// The files of a ZIP archive that stores them as they are, as torch.save does.
+/// The files of an uncompressed ZIP archive, as torch.save writes it.
 ///
-/// The directory at the end says what there is; each file's own header must agree. Files may be over
-/// 4 GiB (zip64). Refused are compression, encryption, comments at the end, and files that overlap or
-/// have one name. Checksums are not looked at: torch.save can be told to leave them out.
+/// The directory at the end lists the files; each file's own header must agree. Files may be over 4
+/// GiB (zip64). Refused are compression, encryption, a comment at the end, and files that overlap
+/// or have the same name. Checksums are ignored: torch.save has an option to leave them out.
 /// Source: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.
 struct ZipArchive: Sendable {
-  /// Most bytes of a directory: over 150,000 files.
+  /// Size limit of a directory in bytes: over 150,000 files.
   static let directoryLimit = 16 << 20
 
-  /// Most bytes of a name, which is looked up once for each tensor.
+  /// Length limit of a name in bytes; names are looked up once per tensor.
   static let nameLimit = 1024
 
   struct Entry: Hashable, Sendable {
     var name: String
-    /// Where the content lies, counted from the start of the archive.
+    /// Range of the content, relative to the start of the archive.
     var range: Range<Int>
   }
 
-  /// In the order in which they lie.
+  /// In their order in the archive.
   let entries: [Entry]
   private let positions: [UTF8Key: Int]
 
@@ -45,7 +45,7 @@ struct ZipArchive: Sendable {
     self.positions = positions
   }
 
-  /// Where the content of a file lies.
+  /// Range of a file's content; nil without such a file.
   func range(of name: String) -> Range<Int>? {
     positions[UTF8Key(name)].map { entries[$0].range }
   }

@@ -1,6 +1,6 @@
 import NibbleTensor
 
-/// The directory of a ZIP archive: what it says of each file.
+/// The directory of a ZIP archive, with one entry per file.
 enum ZipDirectory {
   struct Header {
     var name: String
@@ -8,7 +8,7 @@ enum ZipDirectory {
     var flags: UInt16
     /// Bytes of the content.
     var size: UInt64
-    /// Of the file's own header, counted from the start of the archive.
+    /// Offset of the file's own header from the start of the archive.
     var offset: UInt64
   }
 
@@ -29,7 +29,7 @@ enum ZipDirectory {
     return headers
   }
 
-  /// The next header; nil where there is none.
+  /// The next header; nil at the end.
   private static func header(
     _ cursor: inout LittleEndianCursor
   ) throws(PyTorchFailure) -> Header? {
@@ -66,7 +66,7 @@ enum ZipDirectory {
 }
 
 extension ZipDirectory.Header {
-  /// Where the file's own header starts and where its content lies, both before `end`.
+  /// Start of the file's own header and range of its content, both before `end`.
   func data(
     in content: Bytes, before end: Int
   ) throws(ZipFault) -> (start: Int, range: Range<Int>) {
@@ -104,8 +104,8 @@ extension ZipDirectory.Header {
   }
 }
 
-/// The 64-bit values of an extra field: of those values alone that do not fit their own place, in the
-/// order of the places.
+/// The 64-bit values of an extra field. It has only those that do not fit their 32-bit field, in
+/// the order of the fields.
 private struct ZipWideFields {
   private var cursor: LittleEndianCursor?
 

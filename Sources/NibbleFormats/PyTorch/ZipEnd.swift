@@ -1,12 +1,12 @@
 import NibbleTensor
 
-/// The records at the end of a ZIP archive: where its directory lies.
+/// The records at the end of a ZIP archive, which locate its directory.
 struct ZipEnd {
   private static let bytes = 22
   private static let locatorBytes = 20
   private static let wideBytes = 56
 
-  /// Counted from the start of the archive; the records follow it at once.
+  /// Relative to the start of the archive; the records follow it directly.
   let directory: Range<Int>
   let entryCount: UInt64
 
@@ -21,7 +21,7 @@ struct ZipEnd {
       cursor.integer(UInt16.self) == 0
     else { throw .noDirectory }
     let wide = try Self.wide(content, before: start)
-    // In the 64-bit record when it does not fit here; else it stands in both.
+    // Taken from the 64-bit record when it does not fit here; otherwise both hold it.
     func value(_ narrow: some FixedWidthInteger, _ wideValue: UInt64?) throws(ZipFault) -> UInt64 {
       guard let wideValue else {
         guard narrow != type(of: narrow).max else { throw .zip64NotReadable }
@@ -46,7 +46,7 @@ struct ZipEnd {
     directory = Int(from)..<end
   }
 
-  /// The 64-bit record, where a locator before `end` leads to one.
+  /// The 64-bit record, if a locator before `end` points to one.
   private static func wide(
     _ content: Bytes, before end: Int
   ) throws(ZipFault) -> (start: Int, count: UInt64, bytes: UInt64, offset: UInt64)? {
@@ -58,7 +58,7 @@ struct ZipEnd {
       let disks = cursor.integer(UInt32.self)
     else { throw .zip64NotReadable }
     guard disk == 0, disks <= 1 else { throw .severalDisks }
-    // The record has no extension where torch.save or Python's zipfile writes it.
+    // torch.save and Python's zipfile write the record without an extension.
     guard locator >= wideBytes, offset == UInt64(locator - wideBytes) else {
       throw .zip64NotReadable
     }

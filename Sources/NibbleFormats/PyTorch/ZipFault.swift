@@ -1,4 +1,4 @@
-/// What is wrong with a ZIP archive, or outside the part of the format that torch.save writes.
+/// A fault in a ZIP archive, or a feature that torch.save does not use.
 public enum ZipFault: Error, Hashable, Sendable {
   case noDirectory
   case zip64NotReadable

@@ -1,7 +1,7 @@
 import Foundation
 import NibbleTensor
 
-/// A file that survives a power cut once it is written.
+/// A file that survives a power failure once it is written.
 package enum DurableFile {
   /// Writes a file, part by part, and waits for the disk; returns its SHA-256.
   @discardableResult
@@ -31,7 +31,7 @@ package enum DurableFile {
     try write(CollectionOfOne(Array(text.utf8)), to: path)
   }
 
-  /// Makes the names in a folder survive.
+  /// Waits until the names in a folder are on disk.
   static func synchronize(folder: String) throws(RunFolderError) {
     let file = unsafe open(folder, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw .file(FileError("open", folder)) }

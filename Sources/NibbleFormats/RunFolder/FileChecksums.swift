@@ -1,13 +1,13 @@
 import Foundation
 import NibbleTensor
 
-/// The SHA-256 of every file of an output, as its report keeps them under `files`.
+/// The SHA-256 of every file of an output, as its report stores them under `files`.
 public struct FileChecksums: Sendable {
   public let files: [(name: String, sha256: String)]
 
   package init(_ files: [(name: String, sha256: String)]) { self.files = files }
 
-  /// The checksums that a report holds; nil when it holds none.
+  /// The checksums in a report; nil when it has none.
   public init?(report: JSON) {
     guard let object = report["files"]?.object else { return nil }
     var files: [(name: String, sha256: String)] = []
@@ -24,7 +24,7 @@ public struct FileChecksums: Sendable {
     return .object(object)
   }
 
-  /// What no longer holds, a sentence each: files that are missing or have other bytes.
+  /// One sentence per file that is missing or has changed.
   public func faults(in folder: String) -> [String] {
     files.compactMap { file in
       guard !file.name.hasPrefix("/"), !file.name.split(separator: "/").contains("..") else {

@@ -1,14 +1,14 @@
 import Foundation
 import NibbleTensor
 
-/// One file that appears under its name when it is whole; what is there already stays.
+/// A file that gets its name when it is complete; an existing file is never replaced.
 package struct OutputFile: ~Copyable {
   private let path: String
-  /// Where it is written until then.
+  /// Path while it is written.
   package let partial: String
   private var isPublished = false
 
-  /// - Throws: when something has the name already.
+  /// - Throws: when the name is taken already.
   package init(_ path: String) throws(RunFolderError) {
     try Self.requireNothing(at: path)
     self.path = path
@@ -22,7 +22,7 @@ package struct OutputFile: ~Copyable {
     guard unsafe lstat(path, &status) != 0 else { throw .fileExists(path) }
   }
 
-  /// Gives the file its name, unless something took that meanwhile.
+  /// Gives the file its name, unless the name has been taken meanwhile.
   package mutating func publish() throws(RunFolderError) {
     try Self.requireNothing(at: path)
     guard unsafe rename(partial, path) == 0 else { throw .file(FileError("name", path)) }

@@ -1,15 +1,15 @@
 import Foundation
 import NibbleTensor
 
-/// Where an output will stand: looked at before any work.
+/// Checks of an output's path before any work.
 public enum OutputPath {
-  /// What a folder's name ends in until it is whole.
+  /// Suffix of a folder's name until it is complete.
   package static let partialSuffix = ".nibble-partial"
 
-  /// The path with its links resolved, if a folder can take it.
+  /// The path with links resolved, if a folder can be created there.
   ///
-  /// - Parameter source: the model that is read, which the output must not be or lie in.
-  /// - Throws: when something stands there, other than an empty folder; when it is the source, or in it.
+  /// - Parameter source: the model that is read; the output must be neither it nor inside it.
+  /// - Throws: when something other than an empty folder exists there, or for a path in the source.
   @discardableResult
   public static func checked(_ output: String, source: String?) throws(RunFolderError) -> String {
     let resolved = try resolved(output)
@@ -27,7 +27,7 @@ public enum OutputPath {
     return resolved
   }
 
-  /// Follows links, also one whose target is missing. A slash at the end is dropped: it would put the
+  /// Follows links, also one whose target is missing. Drops a slash at the end, which would put the
   /// partial folder inside the output.
   private static func resolved(_ path: String) throws(RunFolderError) -> String {
     var url = URL(fileURLWithPath: path).standardizedFileURL
@@ -42,7 +42,7 @@ public enum OutputPath {
     throw .file(FileError("follow the links of", path, code: ELOOP))
   }
 
-  /// Bytes of the files that an unfinished run left for an output; 0 when there is none.
+  /// Bytes of the files of an unfinished run for this output; 0 when there is none.
   public static func unfinishedBytes(of output: String) -> Int {
     guard let folder = try? resolved(output) + partialSuffix,
       let names = try? FileManager.default.subpathsOfDirectory(atPath: folder)
@@ -54,7 +54,7 @@ public enum OutputPath {
     }
   }
 
-  /// Bytes that the disk under a path still takes; nil when the system does not say.
+  /// Free bytes on the disk of a path; nil when the system does not report them.
   public static func freeBytes(_ path: String) -> Int? {
     var folder = URL(fileURLWithPath: path).standardizedFileURL
     while !FileManager.default.fileExists(atPath: folder.path), folder.path != "/" {

@@ -1,19 +1,19 @@
 import Foundation
 import NibbleTensor
 
-/// The sibling folder in which an output is written until it is whole: `OUT.nibble-partial`.
+/// The sibling folder in which an output is written until it is complete: `OUT.nibble-partial`.
 ///
-/// Its journal holds one `Entry` per finished unit of work, each line with a checksum of its own; it is
-/// locked while a run writes. A run with the same fingerprint continues it. Nothing in it is trusted
-/// after a crash before its checksum was compared again.
+/// Its journal has one `Entry` per finished unit of work, each line with its own checksum. The
+/// folder is locked while a run writes. A run with the same fingerprint continues it. After a crash
+/// nothing in it is trusted until its checksum has been compared.
 package final class RunFolder<Entry: Codable> {
-  /// Where the output will stand, links resolved.
+  /// Final path of the output, links resolved.
   package let output: String
-  /// Where it is written until then.
+  /// Path while it is written.
   package let path: String
   package private(set) var entries: [Entry] = []
   private var journal: Int32 = -1
-  /// Where the header and each entry end in the journal.
+  /// Ends of the header and of each entry in the journal.
   private var lineEnds: [Int] = []
   private let lastFile: String
   private let scratchPrefix: String?
@@ -22,10 +22,11 @@ package final class RunFolder<Entry: Codable> {
   /// Opens the folder for `output`, or continues one whose run had the same fingerprint.
   ///
   /// - Parameters:
-  ///   - source: the model that is read, which the output must not be or lie in.
-  ///   - lastFile: the file that a run writes last. A folder that holds it and no journal was left by a
-  ///     run that was killed while it published; what is in it cannot be checked, so it starts over.
-  ///   - scratchPrefix: how the names of files begin that only the run needs.
+  ///   - source: the model that is read; the output must be neither it nor inside it.
+  ///   - lastFile: the file that a run writes last. A folder with this file and without a journal
+  ///     was left by a run that was killed while it published; its content cannot be checked, so it
+  ///     starts over.
+  ///   - scratchPrefix: prefix of the names of temporary files.
   package init(
     output: String, source: String?, fingerprint: String, lastFile: String,
     scratchPrefix: String? = nil
@@ -54,7 +55,7 @@ package final class RunFolder<Entry: Codable> {
 
   deinit { if journal >= 0 { close(journal) } }
 
-  /// Lines that were cut off by a crash end the journal.
+  /// The journal ends at the first line that a crash cut off.
   private func readJournal(_ path: String, fingerprint: String) throws(RunFolderError) {
     let header = RunFolderHeader(fingerprint: fingerprint)
     guard let text = try? String(contentsOfFile: path, encoding: .utf8), text.contains("\n") else {
@@ -69,7 +70,7 @@ package final class RunFolder<Entry: Codable> {
         RunFolderHeader.self, from: Data(Self.content(first).utf8))
     else { throw .unfinishedRun(self.path, reason: "its journal is not Nibble's") }
     guard found == header else {
-      // A run that finished nothing holds nothing that could be lost.
+      // A run that finished no unit has nothing to lose.
       guard lines.count > 1 else { return try startOver(header) }
       throw .unfinishedRun(
         self.path, reason: "of another source, recipe, option or version of Nibble")
@@ -81,7 +82,7 @@ package final class RunFolder<Entry: Codable> {
       entries.append(entry)
       lineEnds.append((lineEnds.last ?? 0) + line.utf8.count + 1)
     }
-    // What was cut off must not stand before the next line.
+    // A cut-off line must not remain before the next one.
     try cutAfterLastLine()
   }
 
@@ -92,7 +93,7 @@ package final class RunFolder<Entry: Codable> {
     try append(line: header)
   }
 
-  /// Notes that a unit of work is finished.
+  /// Records that a unit of work is finished.
   package func append(_ entry: Entry) throws(RunFolderError) {
     try append(line: entry)
     entries.append(entry)
@@ -111,7 +112,7 @@ package final class RunFolder<Entry: Codable> {
     lineEnds.append((lineEnds.last ?? 0) + line.count)
   }
 
-  /// What a line says, or nothing when it is not what was written: each starts with the first 16
+  /// The content of a line; empty when the line is damaged. Each line starts with the first 16
   /// digits of the SHA-256 of the rest.
   private static func content(_ line: Substring) -> Substring {
     let parts = line.split(separator: " ", maxSplits: 1)
@@ -151,8 +152,8 @@ package final class RunFolder<Entry: Codable> {
 
   package func remove(_ name: String) { unsafe unlink(path + "/" + name) }
 
-  /// The SHA-256 of every file that will be published, by its path in the folder, for the last file to
-  /// list: that one is left out, also when a run that was killed has written it already.
+  /// The SHA-256 of every file that will be published, by its path in the folder, to be listed in
+  /// the last file. The last file itself is left out, even if a killed run has written it already.
   package func checksums() throws(RunFolderError) -> [(name: String, sha256: String)] {
     var found: [(name: String, sha256: String)] = []
     for name in try Self.files(in: path).sorted() where !isScratch(name) && name != lastFile {
@@ -168,7 +169,7 @@ package final class RunFolder<Entry: Codable> {
     name == Self.journalName || scratchPrefix.map(name.hasPrefix) == true
   }
 
-  /// Removes what only the run needed, waits for the disk, and gives the folder its name.
+  /// Removes temporary files, waits for the disk, and gives the folder its name.
   package func publish() throws(RunFolderError) {
     let names = try Self.files(in: path)
     for name in names where isScratch(name) { remove(name) }
@@ -176,7 +177,7 @@ package final class RunFolder<Entry: Codable> {
       try DurableFile.synchronize(folder: path + "/" + folder)
     }
     try DurableFile.synchronize(folder: path)
-    // An empty folder may stand there already: rename replaces it.
+    // An empty folder may exist there: rename replaces it.
     guard unsafe rename(path, output) == 0 else { throw .file(FileError("name", output)) }
     let parent = (output as NSString).deletingLastPathComponent
     try DurableFile.synchronize(folder: parent.isEmpty ? "." : parent)

@@ -1,6 +1,6 @@
 public import NibbleTensor
 
-/// Why an output's folder cannot be written. Says where, what, and what to do next.
+/// Reasons why an output's folder cannot be written. Each says where, what, and what to do next.
 public enum RunFolderError: Error, Hashable, Sendable {
   case outputExists(String)
   case fileExists(String)

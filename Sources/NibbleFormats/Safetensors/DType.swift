@@ -1,6 +1,6 @@
 /// The element types of a safetensors file; the raw value is the name in the header.
 ///
-/// The cases stand in the reference's order, which its writer reads backwards.
+/// The cases are in the reference's order; its writer sorts by them in reverse.
 public enum DType: String, CaseIterable, Sendable, Hashable, Codable {
   case bool = "BOOL"
   case f4 = "F4"
@@ -41,8 +41,8 @@ public enum DType: String, CaseIterable, Sendable, Hashable, Codable {
 extension DType {
   /// Bytes of a tensor of this type, packed without padding.
   ///
-  /// A dimension of zero counts as one while overflow is looked for, so no product of any of the
-  /// dimensions of an accepted shape leaves `Int`.
+  /// In the overflow check a dimension of zero counts as one, so that no product of any of the
+  /// dimensions of an accepted shape overflows `Int`.
   func byteCount(_ shape: [Int]) throws(SafetensorsFault) -> Int {
     var bits = self.bits
     for size in shape {

@@ -3,8 +3,8 @@ public import NibbleTensor
 
 /// The weights of a model: one safetensors file, or the shards that an index names.
 ///
-/// Every tensor lies in exactly one file. A tensor that a shard holds and the index forgets counts, as it
-/// does for vLLM and transformers.
+/// Every tensor is in exactly one file. A tensor that is in a shard but not in the index is
+/// accepted, as in vLLM and transformers.
 public struct SafetensorsCheckpoint: Sendable {
   public static let indexName = "model.safetensors.index.json"
   public static let singleName = "model.safetensors"
@@ -39,7 +39,7 @@ public struct SafetensorsCheckpoint: Sendable {
 }
 
 extension SafetensorsCheckpoint {
-  /// Which files to open, found from the path alone.
+  /// The files to open, determined from the path.
   private struct Source {
     var folder: String
     var fileNames: [String]

@@ -1,4 +1,4 @@
-/// What is wrong with the bytes of a safetensors file, or with a layout that would become one.
+/// A fault in the bytes of a safetensors file, or in a layout for one.
 public enum SafetensorsFault: Error, Hashable, Sendable {
   case shorterThanLength(bytes: Int)
   case headerTooLong(UInt64)

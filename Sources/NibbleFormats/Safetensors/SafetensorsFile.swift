@@ -1,9 +1,9 @@
 public import NibbleTensor
 
-/// One safetensors file, mapped. The whole header is checked before anything is handed out.
+/// One safetensors file, mapped. The whole header is checked first.
 ///
-/// Accepts what the reference (safetensors 0.8.0) accepts, except a name that stands twice, which
-/// the reference merges, and shapes with a zero whose other dimensions overflow.
+/// Accepts what the reference (safetensors 0.8.0) accepts, except a duplicate name, which the
+/// reference merges, and shapes with a zero whose other dimensions overflow.
 public struct SafetensorsFile: Sendable {
   /// Longest header the format allows, in bytes.
   public static let headerLimit = 100_000_000
@@ -21,7 +21,7 @@ public struct SafetensorsFile: Sendable {
     try self.init(parsing: Bytes(file, 0..<file.count), path: path)
   }
 
-  /// - Parameter path: the name that errors give to `content`.
+  /// - Parameter path: the name of `content` in errors.
   public init(parsing content: Bytes, path: String) throws(FormatError) {
     let header: SafetensorsHeader
     do { header = try SafetensorsHeader(content) } catch {

@@ -1,6 +1,6 @@
 import NibbleTensor
 
-/// The header of a safetensors file: parsed, every rule checked, offsets made absolute.
+/// The header of a safetensors file: parsed and checked, with absolute offsets.
 struct SafetensorsHeader {
   struct Failure: Error {
     var tensor: String?
@@ -32,7 +32,7 @@ struct SafetensorsHeader {
     try checkTiling(from: dataStart, to: content.count)
   }
 
-  /// The byte after the header, from the eight bytes before it.
+  /// End of the header, from the eight bytes that precede it.
   private static func headerEnd(_ content: Bytes) throws(SafetensorsFault) -> Int {
     guard content.count >= 8 else { throw .shorterThanLength(bytes: content.count) }
     let length = content[0..<8].array.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }

@@ -1,8 +1,8 @@
 import NibbleTensor
 
-/// The file that says which shard holds a tensor: `model.safetensors.index.json`.
+/// The file that maps tensors to shards: `model.safetensors.index.json`.
 public enum SafetensorsIndex {
-  /// `model-00001-of-00003.safetensors` for shard 0 of 3; other `stem`s than `model` alike.
+  /// `model-00001-of-00003.safetensors` for shard 0 of 3; other stems likewise.
   public static func fileName(shard: Int, of count: Int, stem: String = "model") -> String {
     precondition(shard >= 0 && shard < count, "shard \(shard) of \(count)")
     func padded(_ number: Int) -> String {
@@ -12,7 +12,8 @@ public enum SafetensorsIndex {
     return "\(stem)-\(padded(shard + 1))-of-\(padded(count)).safetensors"
   }
 
-  /// The text of the index over some shards, as transformers writes it: names sorted, two spaces.
+  /// The index of some shards in the form that transformers writes: names sorted, indented by two
+  /// spaces.
   public static func text(
     _ shards: [(file: String, layout: SafetensorsLayout)]
   ) throws(FormatError) -> String {
@@ -37,7 +38,8 @@ public enum SafetensorsIndex {
 
   /// Tensor and file name, in the order of the map; every file name is a plain name.
   ///
-  /// - Parameter name: of the index in `folder`. That of `pytorch_model.bin` has the same form.
+  /// - Parameter name: name of the index in `folder`. That of `pytorch_model.bin` has the same
+  ///   form.
   static func pairs(
     of name: String, in folder: String
   ) throws(FormatError) -> [(String, String)] {
@@ -62,15 +64,15 @@ public enum SafetensorsIndex {
     return pairs
   }
 
-  /// A name that stays in the folder: no separator, no step up, no control character (a NUL would
-  /// cut it short).
+  /// Whether a name stays in the folder: no separator, no `..`, no control character (a NUL would
+  /// truncate it).
   private static func isPlain(_ name: String) -> Bool {
     !name.isEmpty && name != "." && !name.contains("..")
       && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F && $0 != 0x2F && $0 != 0x5C }
   }
 }
 
-/// How the files of a checkpoint do not belong together.
+/// Ways in which the files of a checkpoint are inconsistent.
 public enum CheckpointFault: Error, Hashable, Sendable {
   case noWeights
   /// A file of all weights beside an index that does not name it.

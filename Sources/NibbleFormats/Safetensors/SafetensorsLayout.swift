@@ -1,8 +1,8 @@
-/// A safetensors file before any data exists: the header, and where each tensor will lie.
+/// A safetensors file before any data exists: the header, and the range of each tensor.
 ///
-/// Tensors lie back to back in the order given. The header is compact JSON in the same order,
-/// `__metadata__` first, padded with spaces to a multiple of 8: the reference writer's bytes when
-/// the order is `referenceOrder`.
+/// Tensors are stored back to back in the given order. The header is compact JSON in the same
+/// order, `__metadata__` first, padded with spaces to a multiple of 8. With `referenceOrder` the
+/// header has the same bytes as the reference writer's.
 public struct SafetensorsLayout: Sendable, Hashable {
   public struct Tensor: Hashable, Sendable {
     public var name: String
@@ -16,15 +16,15 @@ public struct SafetensorsLayout: Sendable, Hashable {
     }
   }
 
-  /// In the order of the data, ranges counted from the start of the file.
+  /// In the order of the data; ranges are relative to the start of the file.
   public let entries: [TensorEntry]
-  /// What will stand in `__metadata__`.
+  /// Content of `__metadata__`.
   public let metadata: [String: String]
   /// The first bytes of the file, the eight bytes of length included.
   public let header: [UInt8]
   private let positions: [UTF8Key: Int]
 
-  /// - Parameter metadata: written beside `"format": "pt"`, which transformers 4 demands and
+  /// - Parameter metadata: written besides `"format": "pt"`, which transformers 4 requires and
   ///   which replaces any other format.
   public init(_ tensors: [Tensor], metadata: [String: String] = [:]) throws(FormatError) {
     self.metadata = metadata.merging(["format": "pt"]) { _, format in format }
@@ -63,14 +63,14 @@ public struct SafetensorsLayout: Sendable, Hashable {
 
   public var fileSize: Int { entries.last?.range.upperBound ?? header.count }
 
-  /// Bytes of all tensors: what an index counts as `total_size`.
+  /// Bytes of all tensors: the `total_size` of an index.
   public var dataSize: Int { fileSize - header.count }
 
   public func entry(_ name: String) -> TensorEntry? {
     positions[UTF8Key(name)].map { entries[$0] }
   }
 
-  /// Where the data of a tensor lies, counted from the start of the file.
+  /// Range of a tensor's data, relative to the start of the file.
   public func range(of name: String) -> Range<Int>? { entry(name)?.range }
 
   /// The order of the reference writer (safetensors 0.8.0): dtype from U64 down to BOOL, then

@@ -9,14 +9,14 @@ public import NibbleTensor
 
 /// Streams the tensors of a layout to disk, in the layout's order.
 ///
-/// A tensor may come in pieces. The writer refuses a tensor out of turn, more bytes than a tensor
-/// holds, and a file that ends early. Nothing is held in memory.
+/// A tensor may be appended in pieces. The writer refuses a tensor out of order, more bytes than a
+/// tensor has, and a file that ends early. It buffers nothing.
 public final class SafetensorsWriter {
   public let layout: SafetensorsLayout
   public let path: String
   /// Bytes written so far, header included: where a run that stops here can resume.
   public private(set) var offset: Int
-  /// The first tensor that still lacks bytes.
+  /// Index of the first incomplete tensor.
   private var next = 0
   private var file: Int32
 
@@ -32,9 +32,9 @@ public final class SafetensorsWriter {
     try emit(unsafe layout.header.span.bytes)
   }
 
-  /// Continues a file that an earlier writer of the same layout left, from byte `offset` on.
+  /// Continues a file of an earlier writer with the same layout, from byte `offset` on.
   ///
-  /// What lies after `offset` is cut off. The header must be the layout's, to the byte.
+  /// Content after `offset` is cut off. The header must equal the layout's, byte by byte.
   public init(layout: SafetensorsLayout, path: String, resumeAt offset: Int) throws(FormatError) {
     self.layout = layout
     self.path = path
@@ -90,7 +90,7 @@ public final class SafetensorsWriter {
     guard fsync(file) == 0 else { throw .file(FileError("flush", path)) }
   }
 
-  /// Checks that every tensor is whole, waits for the disk, and closes the file.
+  /// Checks that every tensor is complete, waits for the disk, and closes the file.
   public func finish() throws(FormatError) {
     guard offset == layout.fileSize else {
       let missing = layout.entries[next...].first { !$0.range.isEmpty }?.name ?? ""
@@ -102,7 +102,8 @@ public final class SafetensorsWriter {
     guard closed == 0 else { throw .file(FileError("close", path)) }
   }
 
-  /// Advances `offset` by what reached the file, even when the disk fills up half-way.
+  /// Advances `offset` by the bytes that reached the file, also when the disk fills up during a
+  /// write.
   private func emit(_ bytes: RawSpan) throws(FormatError) {
     precondition(file >= 0, "\(path) is finished")
     var done = 0
@@ -134,7 +135,7 @@ public final class SafetensorsWriter {
   }
 }
 
-/// How a writer and its layout disagree.
+/// A conflict between a writer and its layout.
 public enum WriterFault: Error, Hashable, Sendable {
   case outOfTurn(String, expected: String?)
   case tooManyBytes(String, Int, room: Int)

@@ -1,10 +1,10 @@
-/// One tensor of a safetensors file: what the header says of it.
+/// One tensor of a safetensors file, as the header describes it.
 public struct TensorEntry: Hashable, Sendable {
   public var name: String
   public var dtype: DType
   /// Row-major; empty for a scalar.
   public var shape: [Int]
-  /// Where the data lies, counted from the start of the file.
+  /// Range of the data, relative to the start of the file.
   public var range: Range<Int>
 
   public init(name: String, dtype: DType, shape: [Int], range: Range<Int>) {

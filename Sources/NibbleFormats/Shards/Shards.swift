@@ -10,8 +10,8 @@ protocol TensorFile: Sendable {
 extension SafetensorsFile: TensorFile {}
 extension PyTorchFile: TensorFile {}
 
-/// The files of one model. Every tensor lies in exactly one; a tensor that a file holds and the index
-/// forgets counts, as it does for vLLM and transformers.
+/// The files of one model. Every tensor is in exactly one; a tensor that is in a file but not in
+/// the index is accepted, as in vLLM and transformers.
 struct Shards<File: TensorFile>: Sendable {
   let files: [File]
   /// By file, then in the file's order.
@@ -19,7 +19,7 @@ struct Shards<File: TensorFile>: Sendable {
   private let positions: [UTF8Key: Int]
 
   /// - Parameters:
-  ///   - names: of files in `folder`, in order.
+  ///   - names: names of files in `folder`, in order.
   ///   - index: tensor and file name, where there is an index.
   init(folder: String, names: [String], index: [(String, String)]?) throws(FormatError) {
     var files: [File] = []
