@@ -1,14 +1,14 @@
 import Foundation
 
 extension HubClient {
-  /// Brings a checkpoint into a folder that does not exist yet, or is empty.
+  /// Fetches a checkpoint into a folder that does not exist yet, or is empty.
   ///
-  /// Fetched are the weights (safetensors, else pytorch_model.bin, else one GGUF) and what stands beside
-  /// them: configuration, tokenizer, chat template, licence. Every file comes from one commit and is
-  /// checked against the hub's checksum. The work is done in the sibling `FOLDER.partial`, which a
-  /// later call continues and which takes the folder's name at the end.
+  /// It fetches the weights (safetensors, else pytorch_model.bin, else one GGUF) and the files
+  /// beside them: configuration, tokenizer, chat template, licence. Every file comes from one
+  /// commit and is checked against the hub's checksum. The work is done in the sibling
+  /// `FOLDER.partial`, which a later call continues and which takes the folder's name at the end.
   ///
-  /// - Parameter progress: called from this task, for each file at least twice.
+  /// - Parameter progress: called from this task, at least twice per file.
   @discardableResult public func pull(
     _ reference: HubReference, to folder: String,
     progress: @Sendable (PullProgress) -> Void = { _ in }
@@ -32,7 +32,7 @@ extension HubClient {
     let companions = listing.companions()
     switch try listing.weights(for: reference) {
     case .files(let weights):
-      // A GGUF holds its own.
+      // A GGUF contains its own.
       if weights.contains(where: { !$0.name.hasSuffix(".gguf") }),
         listing.file("config.json") == nil
       {
@@ -88,7 +88,7 @@ extension HubClient {
         case .lasting(let error): throw error
         case .passing(let reason, let wait, let unreachable):
           failures += 1
-          // A host that does not answer at all is told to the user soon.
+          // A host that does not respond at all is reported to the user early.
           guard failures <= (unreachable ? min(1, patience.retries) : patience.retries) else {
             throw .unreachable(host: url.host ?? "the hub", reason: reason)
           }
@@ -101,7 +101,7 @@ extension HubClient {
   }
 }
 
-/// The files of one pull, brought one after the other.
+/// The files of one pull, fetched one after the other.
 private struct Pull {
   let reference: HubReference
   let commit: String
@@ -112,7 +112,7 @@ private struct Pull {
   var done = 0
   var bytes = 0
 
-  /// Fetches `files[position]`, or keeps it when an earlier run brought it.
+  /// Fetches `files[position]`, or keeps it when an earlier run fetched it.
   mutating func fetch(
     _ position: Int, _ progress: @Sendable (PullProgress) -> Void
   ) async throws(HubError) {
@@ -154,7 +154,7 @@ private struct Pull {
     done = position + 1
   }
 
-  /// Refuses up front what the disk cannot take.
+  /// Refuses in advance if the disk has too little space.
   func requireSpace() throws(HubError) {
     guard let free = FileStore.freeBytes(work.path) else { return }
     var needed = 0

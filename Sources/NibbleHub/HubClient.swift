@@ -1,6 +1,6 @@
 public import Foundation
 
-/// Fetches checkpoints from a Hugging Face hub or a mirror that speaks its interface.
+/// Fetches checkpoints from a Hugging Face hub or a mirror with the same API.
 public struct HubClient: Sendable {
   public static let publicHub = "https://huggingface.co"
 

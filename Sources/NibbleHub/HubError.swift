@@ -1,4 +1,4 @@
-/// Why a model could not be fetched.
+/// Reasons why a model could not be fetched.
 public enum HubError: Error, Hashable, Sendable {
   case notAReference(String, reason: String)
   case badEndpoint(String, reason: String)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// File operations that say what failed in this target's own error.
+/// File operations that report failures as `HubError`.
 enum FileStore {
   static let piece = 1 << 20
 
@@ -35,7 +35,7 @@ enum FileStore {
     (try? FileManager.default.attributesOfItem(atPath: path.path)) != nil
   }
 
-  /// Hands out a file's bytes in order, a piece at a time.
+  /// Passes a file's bytes to `body` in order, in pieces.
   static func read(_ file: URL, _ body: (Data) -> Void) throws(HubError) {
     try perform(file) {
       let handle = try FileHandle(forReadingFrom: file)
@@ -55,14 +55,14 @@ enum FileStore {
     }
   }
 
-  /// Gives a file or folder its final name, in place of a file that has it, and makes that last.
+  /// Gives a file or folder its final name, replacing a file of that name, and waits for the disk.
   static func rename(_ old: URL, to new: URL) throws(HubError) {
     try remove(new)
     try perform(new) { try FileManager.default.moveItem(at: old, to: new) }
     try synchronize(folder: new.deletingLastPathComponent())
   }
 
-  /// Makes the names in a folder survive a power cut.
+  /// Waits until the names in a folder are on disk.
   static func synchronize(folder: URL) throws(HubError) {
     try perform(folder) {
       let handle = try FileHandle(forReadingFrom: folder)
@@ -71,7 +71,7 @@ enum FileStore {
     }
   }
 
-  /// Bytes that the disk below a folder still takes; nil when the system does not say.
+  /// Free bytes on the disk of a folder; nil when the system does not report them.
   static func freeBytes(_ folder: URL) -> Int? {
     let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder.path)
     return (attributes?[.systemFreeSize] as? NSNumber)?.intValue

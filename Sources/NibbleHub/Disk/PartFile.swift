@@ -1,14 +1,14 @@
 import Foundation
 
-/// The beginning of a file that is being fetched: `NAME.part`, with the server's ETag beside it.
+/// The part of a file that has been fetched so far: `NAME.part`, with the server's ETag beside it.
 ///
-/// What is on disk may come from an earlier run, so its checksum is computed from the disk.
+/// The bytes may come from an earlier run, so the checksum is computed from the file.
 struct PartFile {
   let file: HubFile
   let path: URL
   /// Bytes on disk.
   private(set) var count = 0
-  /// What the server called the version that these bytes are from.
+  /// ETag of the version that these bytes are from; nil if unknown.
   private(set) var tag: String?
   private var handle: FileHandle
   private var digest: DigestStream
@@ -39,7 +39,7 @@ struct PartFile {
     if let size = file.size, count > size { try restart() }
   }
 
-  /// Forgets every byte.
+  /// Discards all bytes and starts again.
   mutating func restart() throws(HubError) {
     try FileStore.perform(path) {
       try handle.truncate(atOffset: 0)
@@ -66,17 +66,17 @@ struct PartFile {
     count += data.count
   }
 
-  /// Takes the bytes away, so that the next run starts afresh.
+  /// Deletes the file, so that the next run starts from the beginning.
   func discard() throws(HubError) {
     try? handle.close()
     try FileStore.remove(path)
     try FileStore.remove(tagPath)
   }
 
-  /// Leaves the bytes for a later run.
+  /// Keeps the bytes for a later run.
   func close() { try? handle.close() }
 
-  /// Checks size and checksum, and gives the file its name.
+  /// Checks size and checksum, and gives the file its final name.
   func finish(as target: URL) throws(HubError) {
     if let size = file.size, size != count {
       try discard()

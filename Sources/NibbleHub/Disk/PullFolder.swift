@@ -6,10 +6,10 @@ import Foundation
   import Darwin
 #endif
 
-/// The sibling `NAME.partial` that becomes the folder NAME when everything in it is whole.
+/// The sibling `NAME.partial` that becomes the folder NAME when everything in it is complete.
 ///
-/// A marker inside names the repository, so that a pull continues only its own work; a lock on the
-/// marker keeps a second process out.
+/// A marker inside identifies the repository, so that a pull continues only its own work. A lock on
+/// the marker keeps other processes out.
 struct PullFolder {
   let target: URL
   let path: URL
@@ -44,7 +44,7 @@ struct PullFolder {
     self.marker = marker
   }
 
-  /// An empty folder may be replaced; anything else that has the name stays.
+  /// An empty folder may be replaced; anything else under that name is kept.
   private static func requireRoom(at target: URL) throws(HubError) {
     guard FileStore.exists(target) else { return }
     let contents = try? FileManager.default.contentsOfDirectory(atPath: target.path)
@@ -53,7 +53,8 @@ struct PullFolder {
 
   func file(_ name: String) -> URL { path.appendingPathComponent(name) }
 
-  /// Whether the file is here, whole, with the checksum that the hub gives; without one, it is not.
+  /// Whether the complete file is here with the hub's checksum; false when the hub gives no
+  /// checksum.
   func holds(_ file: HubFile) throws(HubError) -> Bool {
     let path = self.file(file.name)
     guard let size = try FileStore.size(of: path), let digest = file.digest else { return false }
@@ -63,10 +64,11 @@ struct PullFolder {
     return stream.hex() == digest.hex
   }
 
-  /// Removes what an earlier run left and this one did not ask for, and takes the final name.
+  /// Removes files of an earlier run that this run does not need, and gives the folder its final
+  /// name.
   ///
-  /// The marker goes last: a pull that is killed before the folder has its name is continued, and one that
-  /// is killed after it leaves a whole folder.
+  /// The marker is removed last: a pull that is killed before the rename can be continued, and one
+  /// that is killed after it leaves a complete folder.
   func finish(keeping files: [HubFile]) throws(HubError) {
     let names = Set(files.map(\.name) + [Self.markerName])
     let contents = try FileStore.perform(path) {

@@ -22,7 +22,7 @@ struct Endpoint: Hashable, Sendable {
     ["localhost", "127.0.0.1", "::1", "[::1]"].contains(host)
   }
 
-  /// Whether an address has the scheme, host and port of the hub: only there may the token go.
+  /// Whether an address has the scheme, host and port of the hub: the token is sent nowhere else.
   func isOrigin(of other: URL) -> Bool { Self.origin(url) == Self.origin(other) }
 
   private static func origin(_ url: URL) -> String {

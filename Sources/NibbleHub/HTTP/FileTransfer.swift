@@ -1,12 +1,12 @@
 import Foundation
 
-/// Brings one file into its `.part`, however often the connection breaks.
+/// Fetches one file into its `.part`, reconnecting as often as needed.
 struct FileTransfer {
   let connection: HubConnection
   let url: URL
   let file: HubFile
   let patience: Patience
-  /// Bytes a transfer must bring to be forgiven its failures.
+  /// Bytes that a transfer must bring to reset the count of failures.
   static let progressThatCounts = 1 << 20
 
   private var limit: Int {
@@ -81,14 +81,14 @@ struct FileTransfer {
   private func rangeHeaders(_ part: PartFile) -> [(String, String)] {
     guard part.count > 0 else { return [] }
     var headers = [("Range", "bytes=\(part.count)-")]
-    // A weak tag does not promise the same bytes, and If-Range refuses it.
+    // A weak tag does not guarantee the same bytes, and If-Range does not allow it.
     if let tag = part.tag, tag.hasPrefix("\"") { headers.append(("If-Range", tag)) }
     return headers
   }
 
-  /// Judges the answer's head against what is on disk and what the hub promised.
+  /// Checks the response's header against the bytes on disk and the hub's listing.
   ///
-  /// - Returns: the size of the whole file, when the answer says it.
+  /// - Returns: the size of the whole file, when the response states it.
   private func accept(
     _ head: HTTPHead, _ part: inout PartFile
   ) throws -> Int? {

@@ -2,7 +2,7 @@ internal import CCurl
 import Foundation
 import Synchronization
 
-/// The head of an answer.
+/// Status and headers of a response.
 struct HTTPHead: Sendable {
   var status = 0
   /// Names in lower case.
@@ -11,20 +11,20 @@ struct HTTPHead: Sendable {
   func first(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 }
 
-/// Why libcurl ended a transfer.
+/// The reason why libcurl ended a transfer.
 struct TransferFault: Error {
   let reason: String
-  /// No connection came about: the name is unknown, nobody listens, or nobody answers.
+  /// No connection was made: unknown host, refused connection, or no response.
   let isUnreachable: Bool
 }
 
-/// One GET over libcurl: the head first, then the body piece by piece.
+/// One GET over libcurl: the header first, then the body in pieces.
 ///
-/// The connection is read only inside `head()` and `next()`, so no more is in memory than one reading
-/// brings: at most ten buffers of 256 KiB. Redirects are answers like any other.
+/// The connection is read only inside `head()` and `next()`, so memory holds at most what one read
+/// brings: ten buffers of 256 KiB. Redirects are returned like any other response.
 ///
-/// `@unchecked`: all of libcurl's state is used on `queue` alone, except for `curl_multi_wakeup`, which
-/// any thread may call.
+/// `@unchecked`: libcurl's state is used on `queue` only, except for `curl_multi_wakeup`, which any
+/// thread may call.
 @safe final class HTTPTransfer: @unchecked Sendable {
   private static let isReady: Bool = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
   private static let headLimit = 1 << 18
@@ -37,7 +37,7 @@ struct TransferFault: Error {
   private let isCancelled = Atomic(false)
   private var result: CURLcode?
 
-  /// What the callbacks leave.
+  /// Data that the callbacks have received.
   private final class Received {
     var head = HTTPHead()
     var headBytes = 0
@@ -58,7 +58,7 @@ struct TransferFault: Error {
     unsafe nibble_curl_set_text(easy, CURLOPT_URL, url.absoluteString)
     unsafe nibble_curl_set_pointer(easy, CURLOPT_HTTPHEADER, list)
     unsafe nibble_curl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https")
-    // A proxy of the environment serves, as for other programs; this machine itself needs none.
+    // The environment's proxy is used, as by other programs, but not for this machine itself.
     if isLoopback { unsafe nibble_curl_set_text(easy, CURLOPT_PROXY, "") }
     for (option, value) in [
       (CURLOPT_NOSIGNAL, 1), (CURLOPT_FOLLOWLOCATION, 0), (CURLOPT_DISALLOW_USERNAME_IN_URL, 1),
@@ -89,7 +89,7 @@ struct TransferFault: Error {
     unsafe curl_slist_free_all(list)
   }
 
-  /// The answer's head, once it is here.
+  /// Status and headers of the response, once they are complete.
   func head() async throws -> HTTPHead {
     try await onQueue { [self] in
       while !received.headIsWhole {
@@ -123,7 +123,7 @@ struct TransferFault: Error {
     }
   }
 
-  /// Waits for the connection and reads what it brings; false when the answer has ended.
+  /// Waits for the connection and reads from it; false at the end of the response.
   private func advance() throws -> Bool {
     guard !isCancelled.load(ordering: .acquiring) else { throw CancellationError() }
     if let result {
@@ -149,7 +149,7 @@ struct TransferFault: Error {
       ].contains(code))
   }
 
-  /// One line of a head, or of what follows a body; false when there is too much of it.
+  /// Takes one line of a header or trailer; false when they exceed the limit.
   private static func take(header line: UnsafeRawBufferPointer, into received: Received) -> Bool {
     guard !received.headIsWhole else { return true }
     received.headBytes += line.count
@@ -160,7 +160,7 @@ struct TransferFault: Error {
       received.head = HTTPHead()
       received.head.status = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
     } else if text.isEmpty {
-      // A head of 1xx announces another one.
+      // After a header with status 1xx another one follows.
       received.headIsWhole = !(100...199).contains(received.head.status)
     } else if let colon = text.firstIndex(of: ":") {
       received.head.headers.append(

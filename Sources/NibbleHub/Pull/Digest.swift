@@ -1,10 +1,10 @@
 import Foundation
 import NibbleFormats
 
-/// A checksum that a file must have, in lower-case hexadecimal.
+/// The expected checksum of a file, in lower-case hexadecimal.
 enum Digest: Hashable, Sendable {
   case sha256(String)
-  /// SHA-1 of `"blob \(size)\0"` and the content: what git calls the file.
+  /// SHA-1 of `"blob \(size)\0"` and the content: git's name of the file.
   case gitBlob(String)
 
   var hex: String {
@@ -25,7 +25,7 @@ enum Digest: Hashable, Sendable {
 final class DigestStream {
   private var checksum: Checksum?
 
-  /// - Parameter size: bytes that will arrive; git's checksum starts with it.
+  /// - Parameter size: number of bytes to come, which git's checksum starts with.
   init(_ digest: Digest?, size: Int?) {
     switch (digest, size) {
     case (.sha256, _): checksum = Checksum(.sha256)
@@ -38,7 +38,7 @@ final class DigestStream {
 
   func update(_ data: Data) { checksum?.update(unsafe data.span.bytes) }
 
-  /// Nil when there is nothing to compare with. Ends the stream.
+  /// The checksum; nil when none is expected. Ends the stream.
   func hex() -> String? { checksum.take()?.hexadecimal() }
 }
 

@@ -1,6 +1,6 @@
-/// The most that a hub may make us store or hold.
+/// Limits of what a hub can make us store or hold in memory.
 public struct HubLimits: Hashable, Sendable {
-  /// Bytes of the list of files.
+  /// Bytes of the file list.
   public var listing = 32 << 20
   /// Files in that list.
   public var files = 100_000
@@ -8,7 +8,7 @@ public struct HubLimits: Hashable, Sendable {
   public var companion = 256 << 20
   /// Bytes of one file of weights.
   public var weights = 1 << 40
-  /// Hosts that one request may be sent on to.
+  /// Redirects per request.
   public var redirects = 8
 
   public init() {}

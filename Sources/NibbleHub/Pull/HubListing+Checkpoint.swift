@@ -1,6 +1,6 @@
 import NibbleFormats
 
-/// Where a checkpoint's weights are in a repository.
+/// The files of a checkpoint's weights in a repository.
 enum HubWeights: Hashable, Sendable {
   /// An index names the shards.
   case indexed(HubFile)
@@ -10,10 +10,10 @@ enum HubWeights: Hashable, Sendable {
 extension HubListing {
   static let indexName = SafetensorsCheckpoint.indexName
 
-  /// Picks the weights: the named GGUF; else safetensors; else `pytorch_model.bin` or its shards; else
-  /// the only GGUF.
+  /// Chooses the weights: the requested GGUF; else safetensors; else `pytorch_model.bin` or its
+  /// shards; else the only GGUF.
   ///
-  /// Only files at the top of the repository count: deeper ones belong to other programs.
+  /// Only files at the top level count: deeper ones belong to other programs.
   func weights(for reference: HubReference) throws(HubError) -> HubWeights {
     let repository = reference.repository
     if let name = reference.file {
@@ -39,7 +39,7 @@ extension HubListing {
     return .files([gguf])
   }
 
-  /// Everything beside the weights: configuration, tokenizer, chat template, licence.
+  /// The files beside the weights: configuration, tokenizer, chat template, licence.
   func companions() -> [HubFile] {
     files.filter { !$0.name.contains("/") && Self.isCompanion($0.name) }
   }
@@ -58,7 +58,8 @@ extension HubListing {
 
   /// The shards that an index names, each once, in the order of their names.
   ///
-  /// - Parameter name: of the index. One of PyTorch's names `.bin` files, another safetensors.
+  /// - Parameter name: name of the index. PyTorch's index names `.bin` files, the other
+  ///   safetensors.
   func shards(
     index bytes: [UInt8], named name: String = indexName, repository: String
   ) throws(HubError) -> [HubFile] {

@@ -13,7 +13,7 @@ struct HubFile: Hashable, Sendable {
 
 /// The files of one revision of a repository.
 struct HubListing: Hashable, Sendable {
-  /// The commit that the revision stands for, when the hub says it.
+  /// The commit of the revision; nil when the hub does not state it.
   var commit: String?
   var files: [HubFile]
 
@@ -21,8 +21,8 @@ struct HubListing: Hashable, Sendable {
 
   /// Reads the hub's answer: `{"sha": ..., "siblings": [{"rfilename", "size", "blobId", "lfs"}]}`.
   ///
-  /// A name that leaves the folder condemns the repository; a size below zero or a checksum that is
-  /// none condemns the answer.
+  /// A name that points outside the folder makes the repository invalid; a negative size or a
+  /// malformed checksum makes the response invalid.
   init(
     parsing bytes: [UInt8], repository: String, address: String, limits: HubLimits
   ) throws(HubError) {
@@ -74,7 +74,7 @@ struct HubListing: Hashable, Sendable {
     return .gitBlob(hex.lowercased())
   }
 
-  /// Whether a path names a file below the folder that it is read from.
+  /// Whether a path stays inside the folder that it is relative to.
   static func staysInside(_ path: String) -> Bool {
     guard !path.isEmpty, path.utf8.count <= 1024 else { return false }
     guard path.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F && $0 != "\\" })

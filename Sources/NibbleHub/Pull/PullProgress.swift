@@ -1,32 +1,32 @@
-/// What a pull is doing at one moment.
+/// Current state of a pull.
 public struct PullProgress: Hashable, Sendable {
   public enum Activity: Hashable, Sendable {
-    /// An earlier run left the whole file; its checksum holds.
+    /// An earlier run left the complete file, with the right checksum.
     case kept
     /// An earlier run left this many bytes of the file.
     case resuming(from: Int)
     case fetching
-    /// The transfer failed for a reason that may pass.
+    /// The transfer failed for a temporary reason.
     case retrying(reason: String, delay: Duration)
     case finished
   }
 
   public var activity: Activity
   public var file: String
-  /// Position of the file among `files`, from 1.
+  /// Number of the file among `files`, from 1.
   public var number: Int
   public var files: Int
-  /// Bytes of this file that are on disk.
+  /// Bytes of this file on disk.
   public var fileBytes: Int
-  /// Size of this file, when the hub says it.
+  /// Size of this file; nil when the hub does not state it.
   public var fileSize: Int?
-  /// Bytes of all files that are on disk.
+  /// Bytes of all files on disk.
   public var bytes: Int
-  /// Size of all files, when the hub says it of each.
+  /// Size of all files; nil unless the hub states each.
   public var totalBytes: Int?
 }
 
-/// What a finished pull brought.
+/// Result of a finished pull.
 public struct PullReport: Hashable, Sendable {
   public var folder: String
   public var repository: String

@@ -1,14 +1,14 @@
 /// A model on a hub by name: `owner/name`, optionally `@revision` and `:file.gguf`.
 ///
-/// The parts become addresses, so nothing that could step out of its place is accepted: letters,
-/// digits, `.`, `_` and `-`, no part that begins or ends with `.` or `-`, no `..`; a revision may
-/// also hold `/` between such parts (`refs/pr/3`).
+/// The parts become parts of URLs, so only safe characters are accepted: letters, digits, `.`, `_`
+/// and `-`, no part that begins or ends with `.` or `-`, no `..`; a revision may also have `/`
+/// between such parts (`refs/pr/3`).
 public struct HubReference: Hashable, Sendable, CustomStringConvertible {
   public let owner: String
   public let name: String
   /// A branch, a tag or a commit.
   public let revision: String
-  /// The one GGUF of the repository that is wanted.
+  /// The GGUF to fetch from the repository; nil for no choice.
   public let file: String?
 
   public init(parsing text: String) throws(HubError) {
@@ -52,7 +52,7 @@ public struct HubReference: Hashable, Sendable, CustomStringConvertible {
     return (Substring(text[..<position]), Substring(text[text.index(after: position)...]))
   }
 
-  /// Why a part of a name is refused; nil when it is fine.
+  /// The reason why a part of a name is refused; nil when it is valid.
   private static func fault(_ part: Substring) -> String? {
     if part.isEmpty { return "a part of the name is empty" }
     if part.utf8.count > 96 { return "a part of the name is longer than 96 characters" }
