@@ -2,9 +2,9 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// Ctrl-C while talking: the first one stops the answer that is being written, and not the program.
-/// Where nothing is being written a second one in a row ends the program, and where no terminal asks
-/// the first one does.
+/// Ctrl-C in a conversation. While an answer is written, the first one stops the answer and not the
+/// program. Otherwise a second one in a row ends the program; without a terminal the first one
+/// does.
 final class AnswerInterrupt {
   private enum Moment: Int {
     case idle
@@ -13,7 +13,7 @@ final class AnswerInterrupt {
     case requested
   }
 
-  /// What both the conversation and the signal see.
+  /// State shared by the conversation and the signal handler.
   private final class State: Sendable {
     private let value = Atomic<Int>(Moment.idle.rawValue)
 

@@ -17,7 +17,7 @@ struct BeginningOptions: ParsableArguments {
       """)
   var bos = Rule.auto
 
-  /// The tokens before each text; none without BOS.
+  /// The tokens before each text; empty without BOS.
   func tokens(of tokenizer: Tokenizer) throws -> [Int] {
     switch bos {
     case .auto: return tokenizer.beginning
@@ -33,7 +33,7 @@ struct BeginningOptions: ParsableArguments {
     }
   }
 
-  /// What a line about windows says behind their number; nothing without BOS.
+  /// Text after the number of windows in a message; empty without BOS.
   static func text(_ beginning: [Int]) -> String {
     beginning.isEmpty ? "" : ", with BOS before each window"
   }

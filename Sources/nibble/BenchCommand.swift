@@ -91,7 +91,7 @@ struct BenchCommand: ParsableCommand {
     if json { Terminal.print(report.json) } else { Terminal.write(BenchText(report, names).text) }
   }
 
-  /// This program again, for a process that has done nothing else.
+  /// This program as a new process that has done no other work.
   private func side(_ model: String, _ options: [String]) -> BenchSide {
     .nibble(
       program: Bundle.main.executablePath ?? CommandLine.arguments[0],

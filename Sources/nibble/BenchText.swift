@@ -1,7 +1,7 @@
 import NibbleModel
 import NibbleTensor
 
-/// A bench for a reader.
+/// A bench report as text.
 struct BenchText {
   private let report: BenchReport
   private let names: [String]

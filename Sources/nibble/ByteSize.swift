@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-/// Sizes as people write them: KB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024.
+/// Sizes in text: KB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB of 1024.
 enum ByteSize {
   static func bytes(_ text: String, _ option: String) throws -> Int {
     let units: [(String, Double)] = [

@@ -36,7 +36,7 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     let checkpoint = try config.open(model)
-    // Looked at before the work.
+    // Checked before the work.
     _ = try OutputFile(output)
     guard merge.isEmpty else {
       let files = try merge.map { (path) throws(QuantizeError) in try StatisticsFile(path: path) }
@@ -76,7 +76,7 @@ struct CalibrateCommand: ParsableCommand {
       ])
     }
     Terminal.print("wrote \(output): \(text)")
-    // What the experts of a block read is told together.
+    // The experts of a block are reported together.
     let kinds = audits.map { $0.site.isOfExpert ? Site.expertsDown : $0.site }
     var sites: [Site] = []
     for site in kinds where !sites.contains(site) { sites.append(site) }

@@ -6,7 +6,7 @@ import NibbleQuantize
 import NibbleTensor
 import NibbleText
 
-/// The text that a recipe learns from.
+/// The calibration text of a recipe.
 struct CalibrationOptions: ParsableArguments {
   @Option(
     help: """
@@ -58,10 +58,10 @@ struct CalibrationOptions: ParsableArguments {
       .map { $0.trimmingCharacters(in: .whitespaces) } ?? []
   }
 
-  /// Whether the windows were asked for one way or another.
+  /// Whether any option sets the choice of windows.
   var choosesWindows: Bool { samples != nil || sampleLength != nil || seed != 0 }
 
-  /// Which windows calibration takes; fewer than the default is no error.
+  /// The choice of windows; fewer than the default are accepted.
   private func sampling(_ limit: ContextLimit) -> CalibrationSampling {
     var sampling = CalibrationSampling()
     sampling.windows = samples ?? 64
@@ -71,13 +71,13 @@ struct CalibrationOptions: ParsableArguments {
     return sampling
   }
 
-  /// Lengths of the windows, before any text is read.
+  /// Lengths of the windows, known before any text is read.
   func windowSizes(_ context: Int?) -> [Int] {
     Array(
       repeating: sampleLength ?? max(2, min(512, context ?? 512)), count: samples ?? 64)
   }
 
-  /// Reads, tokenizes and cuts the text.
+  /// Reads and tokenizes the text, and splits it into windows.
   func windows(
     of source: String, for checkpoint: Checkpoint, _ tokenizer: Tokenizer, beginning: [Int],
     on compute: Compute

@@ -21,7 +21,7 @@ struct Chat: ParsableCommand {
     var generator = try assistant.generator(generation)
     let sampling = assistant.sampling(generation)
     var conversation = Conversation(system: generation.system)
-    // Held until the end: it is what sees Ctrl-C.
+    // Held until the end: it handles Ctrl-C.
     let interrupt = AnswerInterrupt()
     Terminal.note("talking with \(model); /help lists the commands, /quit ends")
     while let line = prompt() {

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What a line that was typed asks for.
+/// A line of input in a conversation.
 enum ChatCommand: Equatable {
   case say(String)
   case help
@@ -11,7 +11,7 @@ enum ChatCommand: Equatable {
   case save(String)
   case quit
   case nothing
-  /// No command, or one without what it needs, in words.
+  /// An unknown or incomplete command, with a message.
   case mistaken(String)
 
   static let list = """

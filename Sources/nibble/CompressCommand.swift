@@ -84,7 +84,7 @@ struct CompressCommand: ParsableCommand {
         + "\(Terminal.number(seconds, 1)) s")
   }
 
-  /// One line for the layers of a place in their blocks.
+  /// One line per kind of layer, for all blocks.
   private func summary(_ kept: [AscendCompression.Kept]) -> [String] {
     var lines: [String] = []
     var seen: Set<String> = []

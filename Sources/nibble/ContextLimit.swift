@@ -1,19 +1,19 @@
 import NibbleModel
 
-/// The positions that a model was made for: beyond them it computes, and says little.
+/// The context length that a model was trained for. Beyond it the results are of little use.
 struct ContextLimit {
-  /// Nil for a model whose family is not known.
+  /// Nil for a model of an unknown family.
   let context: Int?
 
   init(_ context: Int?) { self.context = context }
 
-  /// Of a checkpoint that may be of no known family.
+  /// For a checkpoint whose family may be unknown.
   init(of checkpoint: Checkpoint) {
     context = try? checkpoint.describedShape().context
   }
 
-  /// Tokens in a window: as asked for, with a warning where that is past the context; else the default,
-  /// or the context where that is less.
+  /// Tokens per window: the requested number, with a warning if it exceeds the context; by default
+  /// `standard`, but at most the context.
   func length(_ asked: Int?, _ option: String, default standard: Int) -> Int {
     guard let asked else { return max(2, min(standard, context ?? standard)) }
     warn(of: asked, option)

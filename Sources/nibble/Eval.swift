@@ -73,10 +73,10 @@ struct Eval: ParsableCommand {
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
     let beginning = try beginning.tokens(of: tokenizer)
-    // What stands before a window takes positions too.
+    // The tokens before a window take up positions too.
     let length = ContextLimit(loaded.decoder.shape.context - beginning.count).length(
       window, "--window", default: 2048)
-    // The built-in text is short; a window must fit into it.
+    // The built-in text is short, and a window must fit into it.
     part.length = text == "builtin" ? min(length, tokens.count) : length
     part.count = windows
     part.skip = skip

@@ -8,7 +8,7 @@ import NibbleQuantize
 import NibbleTensor
 import NibbleText
 
-/// An error of ours as a message and an exit status (sysexits.h).
+/// One of our errors as a message and an exit status (sysexits.h).
 struct Failure {
   static let boundCrossed: Int32 = 2
   static let usage: Int32 = 64
@@ -20,7 +20,7 @@ struct Failure {
   let message: String
   let status: Int32
 
-  /// Nil for errors of the argument parser, which prints its own.
+  /// Nil for errors of the argument parser, which it prints itself.
   init?(_ error: any Error) {
     message = "\(error)"
     switch error {

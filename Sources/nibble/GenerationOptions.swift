@@ -44,7 +44,7 @@ struct GenerationOptions: ParsableArguments {
       """)
   var promptLookup: Int?
 
-  /// What was asked for, and the publisher's settings in the rest.
+  /// The settings given as options; the others from the publisher.
   func sampling(_ config: GenerationConfig) -> Sampling {
     var sampling = config.sampling
     if let temperature { sampling.temperature = temperature }

@@ -15,7 +15,7 @@ struct Inspect: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
-  /// A line on the experts, where a model has any.
+  /// One line on the experts; empty for a model without any.
   private static func experts(_ shape: DecoderShape) -> String {
     let blocks = shape.blocks.compactMap(\.experts)
     guard let first = blocks.first else { return "" }
@@ -33,7 +33,7 @@ struct Inspect: ParsableCommand {
       familyNote = "\(error)"
       switch error {
       case .unknownFamily: break
-      // What it is can be said all the same; what it computes cannot.
+      // The shape can be described even if the model cannot be run.
       case .unknownKeys, .unknownTensors:
         shape = try checkpoint.describedShape()
       default: throw error

@@ -4,7 +4,7 @@ public import NibbleModel
 import NibbleQuantize
 public import NibbleTensor
 
-/// How a model is loaded to run.
+/// Options for loading a model to run it.
 struct LoadOptions: ParsableArguments {
   @Option(
     help: """
@@ -43,7 +43,7 @@ struct LoadOptions: ParsableArguments {
 
   @OptionGroup var config: ConfigOptions
 
-  /// The options as they were given, for another process.
+  /// The options as given, for another process.
   var arguments: [String] {
     (quantize.map { ["--quantize", $0] } ?? []) + (quantizeHead ? ["--quantize-head"] : [])
       + (compressedWeights ? ["--compressed-weights"] : [])
@@ -51,10 +51,10 @@ struct LoadOptions: ParsableArguments {
       + (kv.map { ["--kv", $0.rawValue] } ?? []) + config.arguments
   }
 
-  /// The model, and the arithmetic that suits it.
+  /// Loads the model, with the arithmetic that suits it.
   ///
-  /// - Parameter measures: whether the model is measured rather than run: nothing is then rounded that
-  ///   its scheme leaves float, unless asked for.
+  /// - Parameter measures: whether the model is being measured: activations that its scheme leaves
+  ///   float are then not quantized unless requested.
   func load(
     _ path: String, _ compute: ComputeOptions, measures: Bool = false
   ) throws -> (LoadedModel, Compute) {

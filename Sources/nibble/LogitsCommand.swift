@@ -22,7 +22,7 @@ struct LogitsCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    // Looked at before the work.
+    // Checked before the work.
     var file = try OutputFile(output)
     let checkpoint = try config.openLoadable(model)
     let computing = compute.compute(for: checkpoint)

@@ -26,16 +26,15 @@ struct ComputeOptions: ParsableArguments {
     }
   }
 
-  /// The options as they were given, for another process.
+  /// The options as given, for another process.
   var arguments: [String] {
     (threads.map { ["--threads", "\($0)"] } ?? []) + ["--precision", precision]
   }
 
   /// - Parameters:
-  ///   - calibrates: whether text runs through the model for statistics, for which bf16 is exact
-  ///     enough.
-  ///   - runs: whether the model answers rather than is measured, for which bf16 is exact enough beside
-  ///     quantized weights.
+  ///   - calibrates: whether the model runs for statistics, for which bf16 is exact enough.
+  ///   - runs: whether the model generates answers and is not measured; bf16 is then exact enough
+  ///     with quantized weights.
   func compute(
     for checkpoint: Checkpoint, calibrates: Bool = false, runs: Bool = false
   ) -> Compute {
@@ -49,7 +48,7 @@ struct ComputeOptions: ParsableArguments {
   }
 }
 
-/// What a model's config is allowed to say.
+/// Exceptions to the check of a model's config and tensors.
 struct ConfigOptions: ParsableArguments {
   @Option(
     help: """
@@ -58,23 +57,23 @@ struct ConfigOptions: ParsableArguments {
       """)
   var ignoreKey: [String] = []
 
-  /// The options as they were given, for another process.
+  /// The options as given, for another process.
   var arguments: [String] { Self.arguments(ignoreKey) }
 
-  /// Those of them that name something in another model.
+  /// Those of the options that match something in another model.
   func arguments(for other: Checkpoint) -> [String] { Self.arguments(names(in: other)) }
 
-  /// A model to change.
+  /// Opens a model to change it.
   func open(_ path: String) throws -> Checkpoint {
     try Checkpoint(path: path).ignoring(ignoreKey)
   }
 
-  /// A model to run.
+  /// Opens a model to run it.
   func openLoadable(_ path: String) throws -> Checkpoint {
     try LoadedModel.checkpoint(at: path).ignoring(ignoreKey)
   }
 
-  /// A model to run beside the one that the options were given for.
+  /// Opens a second model to run beside the one that the options are for.
   func openOther(_ path: String) throws -> Checkpoint {
     let other = try LoadedModel.checkpoint(at: path)
     return try other.ignoring(names(in: other))
@@ -104,7 +103,7 @@ struct FormatOptions: ParsableArguments {
   @Option(name: .customLong("for"), help: "Engine to write for: vllm, transformers or ascend.")
   var engine: Engine?
 
-  /// The format that was asked for; else the engine's, or the one that sparse codes are made for.
+  /// The requested format; else the engine's, or the one for sparse codes.
   func exporter(for recipe: Recipe) -> any Exporter {
     let isAscend = engine == .ascend || engine == nil && recipe.isSparse
     return (format ?? (isAscend ? .ascend : .compressedTensors)).exporter
@@ -188,7 +187,7 @@ struct RecipeOptions: ParsableArguments {
     name.hasSuffix(".yaml") || name.hasSuffix(".yml")
   }
 
-  /// A preset or a file, as it stands.
+  /// The recipe of a preset or a file, without options applied.
   static func recipe(named name: String) throws -> Recipe {
     isFile(name) ? try Recipe(path: name) : try Recipe.preset(name)
   }
@@ -237,7 +236,7 @@ struct RecipeOptions: ParsableArguments {
   }
 }
 
-/// What shares a weight scale, when the recipe is told.
+/// The values that share a weight scale, as an option.
 enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
   case tensor
   case channel
@@ -302,7 +301,8 @@ struct MeasureOptions: ParsableArguments {
     _ = try shardBytes()
   }
 
-  /// The text to calibrate on: the one asked for, or the built-in one when the recipe learns from it.
+  /// The text to calibrate on: the requested one, or the built-in one when the recipe needs
+  /// calibration.
   func calibrationSource(_ options: CalibrationOptions, for recipe: Recipe) throws -> String? {
     guard statistics == nil || recipe.needsCalibration else {
       throw ValidationError("--statistics: recipe \(recipe.name) learns nothing from them.")
@@ -320,7 +320,7 @@ struct MeasureOptions: ParsableArguments {
     return options.calibrate ?? (learns ? "builtin" : nil)
   }
 
-  /// The windows that will run through the blocks, before any text is read.
+  /// Lengths of the windows that will run through the blocks, known before any text is read.
   func windowSizes(
     _ options: CalibrationOptions, for recipe: Recipe, _ limit: ContextLimit
   ) throws -> WindowSizes {

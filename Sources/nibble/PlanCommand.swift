@@ -42,7 +42,7 @@ struct PlanCommand: ParsableCommand {
   }
 }
 
-/// A plan for a reader.
+/// A plan as text.
 struct PlanText {
   let plan: Plan
   let files: CompanionFiles
@@ -52,7 +52,7 @@ struct PlanText {
     self.files = files
   }
 
-  /// - Throws: the refusals, after everything was printed.
+  /// - Throws: the refusals, after everything has been printed.
   func print(json: Bool) throws {
     if json { Terminal.print(self.json) } else { Terminal.write(text) }
     if !plan.refusals.isEmpty { throw QuantizeError.refused(plan.refusals) }
@@ -84,7 +84,7 @@ struct PlanText {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// Layers of the same place in their block, in order of first appearance.
+  /// Layers grouped by their place in the block, in order of first appearance.
   private var groups: [(String, [Plan.Layer])] {
     var order: [String] = []
     var groups: [String: [Plan.Layer]] = [:]

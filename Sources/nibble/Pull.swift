@@ -50,7 +50,7 @@ struct Pull: AsyncParsableCommand {
     }
   }
 
-  /// Fetches the GGUF beside the output, then writes a Hugging Face folder of it.
+  /// Fetches the GGUF next to the output, then converts it to a Hugging Face folder.
   private func pull(_ model: PinnedModel, to folder: String) async throws {
     let work = folder + ".download"
     let path = try await model.fetchGGUF(into: work) { activity in

@@ -46,7 +46,7 @@ struct Quantize: ParsableCommand {
     let checkpoint = try config.open(model)
     var files = try CompanionFiles(of: checkpoint)
     if let output, !dryRun {
-      // Looked at before the work.
+      // Checked before the work.
       try OutputPath.checked(output, source: model)
       try files.check()
     }
@@ -89,7 +89,7 @@ struct Quantize: ParsableCommand {
     try finish(report, final, text.beginning, seconds: seconds)
   }
 
-  /// The recipe, with the layers that --keep-float chooses.
+  /// The recipe, with the layers of --keep-float left float.
   private func chosenRecipe(
     _ checkpoint: Checkpoint, _ files: inout CompanionFiles
   ) throws -> Recipe {

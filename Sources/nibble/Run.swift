@@ -74,7 +74,7 @@ struct Run: ParsableCommand {
   }
 }
 
-/// A model with what it needs to talk: tokenizer and chat template.
+/// A model with its tokenizer and chat template.
 struct Assistant {
   let loaded: LoadedModel
   let tokenizer: Tokenizer
@@ -91,7 +91,7 @@ struct Assistant {
     config = try loaded.checkpoint.generationConfig()
   }
 
-  /// How tokens are chosen; says so where the model's publisher had a part in it.
+  /// Sampling settings; prints a note when the model's publisher has set some.
   func sampling(_ options: GenerationOptions) -> Sampling {
     let sampling = options.sampling(config)
     if sampling != options.sampling(GenerationConfig()) {
@@ -109,7 +109,7 @@ struct Assistant {
     system.map { [ChatMessage(role: "system", content: $0)] } ?? []
   }
 
-  /// The ids of a text as it stands, between the tokens that the tokenizer puts around one.
+  /// The ids of a text without a template, with the tokens that the tokenizer puts around a text.
   func tokens(_ text: String, _ rule: BeginningOptions) throws -> [Int] {
     let ids = tokenizer.encode(text, addSpecialTokens: true).dropFirst(tokenizer.beginning.count)
     return try rule.tokens(of: tokenizer) + ids
@@ -124,7 +124,7 @@ struct Assistant {
     return try tokenizer.encode(messages, with: template)
   }
 
-  /// Room for a prompt and its answer.
+  /// A generator with room for a prompt and its answer.
   func generator(for prompt: Int, _ options: GenerationOptions) throws -> Generator {
     let limit = options.context ?? min(loaded.decoder.shape.context, 8192)
     guard prompt < limit else {
@@ -134,15 +134,15 @@ struct Assistant {
     return try generator(wanted, needed: wanted, options)
   }
 
-  /// Room for a whole conversation.
+  /// A generator with room for a whole conversation.
   func generator(_ options: GenerationOptions) throws -> Generator {
     let wanted = options.context ?? min(loaded.decoder.shape.context, 8192)
     return try generator(wanted, needed: options.context ?? 1, options)
   }
 
   /// - Parameters:
-  ///   - wanted: tokens to have room for.
-  ///   - needed: those without which there is no use.
+  ///   - wanted: number of tokens to have room for.
+  ///   - needed: the smallest useful number.
   private func generator(
     _ wanted: Int, needed: Int, _ options: GenerationOptions
   ) throws -> Generator {
@@ -160,7 +160,7 @@ struct Assistant {
 }
 
 extension Sampling {
-  /// The settings that change a choice.
+  /// The settings that differ from the default.
   fileprivate var text: String {
     var parts = ["temperature \(temperature)"]
     if temperature > 0 {

@@ -54,7 +54,7 @@ struct RunWindows {
     windows.calibration = calibration.windows
   }
 
-  /// `count` windows at even distances, fewer when the text is short; at least one.
+  /// `count` evenly spaced windows, fewer when the text is short; at least one.
   private static func spread(
     _ tokens: [Int], _ length: Int, _ count: Int, _ source: String
   ) throws -> [[Int]] {

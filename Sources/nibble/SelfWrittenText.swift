@@ -3,7 +3,7 @@ import NibbleQuantize
 import NibbleTensor
 import NibbleText
 
-/// Text that the source model writes itself, at temperature 1 from the beginning-of-text token.
+/// Text written by the source model itself, at temperature 1 from the beginning-of-text token.
 struct SelfWrittenText {
   private let checkpoint: Checkpoint
   private let tokenizer: Tokenizer

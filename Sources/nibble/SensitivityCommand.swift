@@ -89,7 +89,7 @@ struct SensitivityText: ParsableArguments {
   }
 }
 
-/// Sensitivity for a reader.
+/// Sensitivities as a table.
 struct SensitivityTable {
   let found: Sensitivity
 
@@ -107,7 +107,7 @@ struct SensitivityTable {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// The fewest weights that halve the estimate, in one line.
+  /// The smallest share of weights that halves the estimate, in one line.
   private var remedy: String {
     let kept = found.kept(maxKL: found.estimate / 2)
     let share = (1000 * found.share(of: kept)).rounded(.up) / 10
@@ -125,14 +125,14 @@ struct SensitivityTable {
   }
 }
 
-/// What `--keep-float` asks for.
+/// A value of `--keep-float`.
 enum KeepFloat: ExpressibleByArgument, Hashable {
-  /// Of the weights of the linear layers, 0...1.
+  /// Share of the weights of the linear layers, 0...1.
   case share(Double)
-  /// As many as the estimate needs to stay within the recipe's bound.
+  /// As many layers as needed to keep the estimate within the recipe's bound.
   case auto
 
-  /// Layers by their paths; nothing is measured.
+  /// Layers by their paths; no measurement.
   case pattern(String)
 
   init?(argument: String) {

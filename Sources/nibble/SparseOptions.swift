@@ -2,7 +2,7 @@ import ArgumentParser
 import NibbleQuantize
 import NibbleTensor
 
-/// What static and sparse int8 recipes are told, by the names of msmodelslim's options.
+/// Options of static and sparse int8 recipes, named as in msmodelslim.
 struct SparseOptions: ParsableArguments {
   @Flag(help: "w8a8s: outliers are found row by row.")
   var lowbit = false
@@ -67,10 +67,10 @@ struct SparseOptions: ParsableArguments {
       """)
   var keepFloat: [KeepFloat] = []
 
-  /// The one that asks for a measurement.
+  /// The value that needs a measurement.
   var measuredKeepFloat: KeepFloat? { keepFloat.first { $0.pattern == nil } }
 
-  /// How many layers `--disable-level` leaves float.
+  /// Number of layers that `--disable-level` leaves float.
   var disabledLayers: Int? {
     disableLevel.flatMap { Int($0.uppercased().hasPrefix("L") ? $0.dropFirst() : $0[...]) }
   }
@@ -101,7 +101,7 @@ struct SparseOptions: ParsableArguments {
     lowbit || coSparse || sigma || sigmaFactor != nil || fraction != nil || compensate
   }
 
-  /// The rule that msmodelslim's precedence gives: lowbit before co-sparse, sigma before fraction.
+  /// The rule by msmodelslim's precedence: lowbit before co-sparse, sigma before fraction.
   private var rule: OutlierRule {
     if coSparse, !lowbit { return .tensorShare(fraction ?? 0.01) }
     if sigma || sigmaFactor != nil || fraction == nil && !lowbit {
@@ -153,7 +153,7 @@ struct SparseOptions: ParsableArguments {
   }
 }
 
-/// How msmodelslim smooths, by its own names.
+/// Smoothing methods of msmodelslim, by its names.
 enum AntiMethod: String, ExpressibleByArgument, CaseIterable {
   case m1
   case m2

@@ -6,7 +6,7 @@ import Synchronization
 enum Terminal {
   static let isInteractive = isatty(STDERR_FILENO) == 1
 
-  /// Writes text of the result as it is.
+  /// Writes a part of the result unchanged.
   static func write(_ text: String) {
     do { try FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) } catch {
       Self.error("cannot write to standard output: \(error.localizedDescription)")
@@ -22,17 +22,17 @@ enum Terminal {
     log((isInteractive ? "\r\u{1B}[K" : "") + line + "\n")
   }
 
-  /// A line that the next one replaces on a terminal, and that stands on its own elsewhere.
+  /// A line that the next one replaces on a terminal, and a separate line elsewhere.
   static func progress(_ line: String) {
     log(isInteractive ? "\r\u{1B}[K" + line : line + "\n")
   }
 
-  /// Progress that nobody can read is no reason to stop.
+  /// A failure to write progress does not stop the program.
   private static func log(_ text: String) {
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
-  /// Shows that a line is expected.
+  /// Prompts for a line of input.
   static func ask() { log("> ") }
 
   static func error(_ message: String) { note("error: " + message) }
@@ -49,8 +49,8 @@ enum Terminal {
       ? "\(count) B" : String(format: value < 9.995 ? "%.2f %@" : "%.0f %@", value, units[unit])
   }
 
-  /// Standard input, output and error that were closed become /dev/null, so that no file which is
-  /// opened later takes their numbers and receives what is printed.
+  /// Opens /dev/null for standard input, output and error that were closed, so that no file opened
+  /// later gets their descriptors and receives output.
   static func openClosedDescriptors() {
     for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
       _ = unsafe open("/dev/null", O_RDWR)
@@ -62,16 +62,16 @@ enum Terminal {
   }
 }
 
-/// Set by the first interrupt (Ctrl-C) or TERM; a second one ends the program at once.
+/// Set by the first interrupt (Ctrl-C) or SIGTERM; a second one ends the program at once.
 enum Interrupt {
   private static let seen = Atomic<Bool>(false)
 
   static var isRequested: Bool { seen.load(ordering: .relaxed) }
 
-  /// Takes both signals from now on.
+  /// Handles both signals from now on.
   ///
-  /// Handlers run on a stack of their own: oneDNN's generated products use the stack pointer for their
-  /// own purposes, and a signal's frame would be written into their memory.
+  /// Handlers run on a separate stack: oneDNN's generated products use the stack pointer for other
+  /// data, and a signal's frame would overwrite their memory.
   static func watch() {
     useOwnStack()
     for number in [SIGINT, SIGTERM] {
@@ -84,15 +84,15 @@ enum Interrupt {
     }
   }
 
-  /// Gives the calling thread, which the system prefers for signals of the process, a stack for them if
-  /// it has none.
+  /// Gives the calling thread a signal stack if it has none; the system prefers this thread for
+  /// signals of the process.
   private static func useOwnStack() {
     var stack = unsafe stack_t()
     guard unsafe sigaltstack(nil, &stack) == 0, unsafe stack.ss_flags & Int32(SS_DISABLE) != 0
     else {
       return
     }
-    // Kept until the program ends.
+    // Never freed.
     let size = 1 << 16
     unsafe stack.ss_sp = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
     unsafe stack.ss_size = size

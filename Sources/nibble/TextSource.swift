@@ -4,8 +4,8 @@ import NibbleTensor
 
 /// Reads text for evaluation or calibration.
 ///
-/// Line ends become single line feeds, as in Python's text mode, so that a file checked out with other
-/// line ends gives the same tokens.
+/// Line ends become single line feeds, as in Python's text mode, so that a file with other line
+/// ends gives the same tokens.
 enum TextSource {
   static func read(_ source: String) throws -> String {
     if source == "builtin" { return BuiltinText.heldOut }
@@ -26,7 +26,7 @@ enum TextSource {
     return String(scalars)
   }
 
-  /// - Throws: for bytes that are no UTF-8, and for NUL, which no text holds.
+  /// - Throws: for invalid UTF-8, and for NUL, which no text contains.
   static func text(_ bytes: [UInt8], from source: String) throws -> String {
     if let byte = bytes.firstIndex(of: 0) {
       throw ModelError.unsupported(
@@ -38,7 +38,7 @@ enum TextSource {
         + "UTF-8 makes of it.")
   }
 
-  /// Where the first bytes lie that are no UTF-8.
+  /// Offset of the first invalid UTF-8.
   private static func firstFault(_ bytes: [UInt8]) -> Int {
     var parser = Unicode.UTF8.ForwardParser()
     var iterator = bytes.makeIterator()
