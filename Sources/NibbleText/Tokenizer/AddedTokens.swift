@@ -76,8 +76,7 @@ struct AddedTokens: Sendable {
   }
 
   /// - Parameters:
-  ///   - mark: bytes that, directly after the first character of a special token, make it plain
-  ///     text.
+  ///   - mark: bytes that, directly after a special token, make it plain text.
   ///   - skipsSpecial: whether special tokens are plain text everywhere.
   func split(
     _ text: borrowing Span<UInt8>, mark: [UInt8] = [], skipsSpecial: Bool = false
