@@ -160,7 +160,7 @@ struct Assistant {
 }
 
 extension Sampling {
-  /// The settings that differ from the default.
+  /// The settings that affect the choice of tokens, as text.
   fileprivate var text: String {
     var parts = ["temperature \(temperature)"]
     if temperature > 0 {
