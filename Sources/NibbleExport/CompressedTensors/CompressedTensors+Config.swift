@@ -141,7 +141,7 @@ extension CompressedTensors {
     case (.e4m3, let activations):
       if case .group = granularity { return false }
       guard let activations, activations.isStatic else { return activations?.format != .int8 }
-      // Weights in blocks require dynamic activation groups.
+      // Weights in blocks cannot be combined with static activations.
       return activations == .staticPerTensor(.e4m3) && isWhole
     }
   }
