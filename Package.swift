@@ -66,6 +66,12 @@ let package = Package(
         "NibbleExport",
         "NibbleHub", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
+    .executableTarget(
+      name: "own-family",
+      dependencies: [
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleExport",
+      ], path: "Examples/own-family", exclude: ["README.md"], swiftSettings: settings),
     .testTarget(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor", "CNibble"],
       resources: [.copy("Fixtures")], swiftSettings: settings),

@@ -15,13 +15,20 @@ public struct LoadedModel: Sendable {
   ///   - path: a Hugging Face folder, float or in an ``EngineFormat``, or a `.gguf` file.
   ///   - keepsCompressed: whether the codes of a W8A8SC model stay compressed in memory and are
   ///     decompressed in each product.
-  public init(path: String, keepsCompressed: Bool = false) throws(ModelError) {
-    try self.init(Self.checkpoint(at: path), keepsCompressed: keepsCompressed)
+  ///   - families: those that its config may belong to.
+  public init(
+    path: String, keepsCompressed: Bool = false, families: [Family] = Family.all
+  ) throws(ModelError) {
+    try self.init(
+      Self.checkpoint(at: path, families: families), keepsCompressed: keepsCompressed)
   }
 
   /// The checkpoint at a path; for a compressed model, that of its first part.
-  public static func checkpoint(at path: String) throws(ModelError) -> Checkpoint {
-    try Checkpoint(path: path, weights: AscendParts.folders(of: path).first ?? path)
+  public static func checkpoint(
+    at path: String, families: [Family] = Family.all
+  ) throws(ModelError) -> Checkpoint {
+    try Checkpoint(
+      path: path, weights: AscendParts.folders(of: path).first ?? path, families: families)
   }
 
   /// - Parameters:

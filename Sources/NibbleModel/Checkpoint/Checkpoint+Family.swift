@@ -9,9 +9,9 @@ extension Checkpoint {
   ///   ``checkTensors(_:storing:)``.
   public func decoderShape() throws(ModelError) -> DecoderShape {
     let endOfText = try generationConfig().endOfText
-    var decoder = try DecoderShape(config, path: configPath, ignoring: ignored) {
-      tensor($0) != nil
-    }
+    var decoder = try DecoderShape(
+      config, path: configPath, families: families, ignoring: ignored
+    ) { tensor($0) != nil }
     decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
     try checkBlocks(decoder)
     if try quantizationMethod() == nil, config["quantize"]?.string == nil {
@@ -24,7 +24,9 @@ extension Checkpoint {
   ///
   /// - Throws: for an unknown family, and for fields that are wrong.
   public func describedShape() throws(ModelError) -> DecoderShape {
-    try DecoderShape(config, path: configPath, refusesUnknown: false) { tensor($0) != nil }
+    try DecoderShape(config, path: configPath, families: families, refusesUnknown: false) {
+      tensor($0) != nil
+    }
   }
 
   /// `quant_method` of the config's `quantization_config`; nil for a float model.
@@ -77,7 +79,7 @@ extension Checkpoint {
   package func checkTensors(
     _ decoder: DecoderShape, storing stored: StoredNames
   ) throws(ModelError) {
-    let family = try Family.of(Wrapper.text(of: config), path: configPath)
+    let family = try Family.of(Wrapper.text(of: config), path: configPath, among: families)
     let outside = stored.names(outside: decoder)
     let blocks = decoder.blocks.map { stored.names(in: $0) }
     let harmless = StoredNames.harmless + family.harmlessTensors

@@ -30,19 +30,29 @@ public struct Checkpoint: Sendable {
   /// In their order on disk.
   public let tensors: [Tensor]
   let container: Container
+  /// The families that its config may belong to.
+  let families: [Family]
   private let positions: [UTF8Key: Int]
   /// Config keys, and ends of tensor names, that the user declares to have no effect.
   var ignored: Set<String> = []
 
-  /// - Parameter path: a folder with config.json and weights, or a `.gguf` file. The weights are
-  ///   safetensors where there are any, else `pytorch_model.bin` or its shards.
-  public init(path: String) throws(ModelError) { try self.init(path: path, weights: path) }
+  /// - Parameters:
+  ///   - path: a folder with config.json and weights, or a `.gguf` file. The weights are safetensors
+  ///     where there are any, else `pytorch_model.bin` or its shards.
+  ///   - families: those that its config may belong to; the first that takes its `model_type` counts.
+  public init(path: String, families: [Family] = Family.all) throws(ModelError) {
+    try self.init(path: path, weights: path, families: families)
+  }
 
   /// - Parameters:
   ///   - path: as above.
   ///   - weights: the folder of the weights, if different from that of config.json.
-  public init(path: String, weights: String) throws(ModelError) {
+  ///   - families: as above.
+  public init(
+    path: String, weights: String, families: [Family] = Family.all
+  ) throws(ModelError) {
     self.path = path
+    self.families = families
     if path.lowercased().hasSuffix(".gguf") {
       let model = try GGUFModel(path: path)
       container = .gguf(model)

@@ -1,5 +1,5 @@
 import Foundation
-import NibbleFormats
+public import NibbleFormats
 
 /// Where a config holds its rotary object: one for all blocks, or one for each type of layer.
 private struct RotaryObject {
@@ -18,7 +18,7 @@ extension ConfigFields {
   ///   - layerType: for configs with an object for each.
   ///   - scales: whether an object without layer types belongs to these blocks.
   ///   - scaling: the object where the config has none.
-  func rotary(
+  public func rotary(
     headSize: Int, context: Int, theta: Double = 10_000, thetaKey: String = "rope_theta",
     share: Double? = nil, shareKey: String = "partial_rotary_factor", layerType: String? = nil,
     scales: Bool = true, scaling: JSON? = nil

@@ -1,12 +1,13 @@
-import NibbleFormats
-import NibbleTensor
+public import NibbleFormats
+public import NibbleTensor
 
 /// Reads a config for a family, says which field is wrong, and remembers which keys were read: what is
 /// neither read nor known to be harmless is refused by ``ConfigKeys``.
-final class ConfigFields {
+public final class ConfigFields {
   let json: JSON
   let path: String
-  let family: String
+  /// The name of the family that reads.
+  public let family: String
   /// Keys that were asked for; those of a rotary object as `rope_scaling.NAME`.
   private(set) var read: Set<String> = []
   /// Whether the checkpoint holds a tensor; families whose published names differ ask.
@@ -21,25 +22,29 @@ final class ConfigFields {
     self.holds = holds
   }
 
-  subscript(_ field: String) -> JSON? {
+  /// A field as it stands; nil where it is missing or null.
+  public subscript(_ field: String) -> JSON? {
     read.insert(field)
     guard let value = json[field], !value.isNull else { return nil }
     return value
   }
 
   /// Notes that a key is known and says nothing here.
-  func pass(_ field: String) { read.insert(field) }
+  public func pass(_ field: String) { read.insert(field) }
 
   /// The first prefix under which a tensor is stored; the first of all when none is.
-  func prefix(_ prefixes: [String], of tensor: String) -> String {
+  public func prefix(_ prefixes: [String], of tensor: String) -> String {
     prefixes.first { holds($0 + tensor) } ?? prefixes[0]
   }
 
-  func bad(_ field: String, _ reason: String) -> ModelError {
+  /// The error for a field.
+  public func bad(_ field: String, _ reason: String) -> ModelError {
     .config(path: path, field: field, reason: reason)
   }
 
-  func optionalSize(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int? {
+  /// A whole number above zero; nil where it is missing or null.
+  public func optionalSize(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int?
+  {
     guard let value = self[field] else { return nil }
     guard let size = value.int, size > 0, size <= limit else {
       throw bad(field, "is \(value.text()); a whole number in 1...\(limit) is needed")
@@ -47,7 +52,8 @@ final class ConfigFields {
     return size
   }
 
-  func size(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
+  /// A whole number above zero that must be there.
+  public func size(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
     guard let size = try optionalSize(field, atMost: limit) else {
       throw bad(field, "is missing; a \(family) model needs it")
     }
@@ -55,7 +61,7 @@ final class ConfigFields {
   }
 
   /// The first of several names of one size.
-  func size(anyOf fields: [String], atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
+  public func size(anyOf fields: [String], atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
     var found: Int?
     for field in fields {
       let size = try optionalSize(field, atMost: limit)
@@ -65,14 +71,16 @@ final class ConfigFields {
     throw bad(fields[0], "is missing; a \(family) model needs it")
   }
 
-  func number(_ field: String, in range: ClosedRange<Double>) throws(ModelError) -> Double {
+  /// A number of a range that must be there.
+  public func number(_ field: String, in range: ClosedRange<Double>) throws(ModelError) -> Double {
     guard let number = try optionalNumber(field, in: range) else {
       throw bad(field, "is missing; a \(family) model needs it")
     }
     return number
   }
 
-  func optionalNumber(
+  /// A number of a range; nil where it is missing or null.
+  public func optionalNumber(
     _ field: String, in range: ClosedRange<Double>
   ) throws(ModelError) -> Double? {
     guard let value = self[field] else { return nil }
@@ -86,7 +94,7 @@ final class ConfigFields {
   }
 
   /// The default where it is missing or null.
-  func flag(_ field: String, default value: Bool = false) throws(ModelError) -> Bool {
+  public func flag(_ field: String, default value: Bool = false) throws(ModelError) -> Bool {
     guard let found = self[field] else { return value }
     guard let flag = found.bool else {
       throw bad(field, "is \(shown(found.text())), not true or false")
@@ -95,7 +103,7 @@ final class ConfigFields {
   }
 
   /// The ids of a token or of a list of them; none where it is missing or null.
-  func tokens(_ field: String) throws(ModelError) -> [Int] {
+  public func tokens(_ field: String) throws(ModelError) -> [Int] {
     guard let value = self[field] else { return [] }
     let values = value.array ?? [value]
     let ids = values.compactMap(\.int)
@@ -106,7 +114,7 @@ final class ConfigFields {
   }
 
   /// A whole number for each block, such as `no_rope_layers`; nil where it is missing.
-  func integers(_ field: String, count: Int) throws(ModelError) -> [Int]? {
+  public func integers(_ field: String, count: Int) throws(ModelError) -> [Int]? {
     guard let value = self[field] else { return nil }
     guard let numbers = value.array?.compactMap(\.int), numbers.count == count else {
       throw bad(field, "is not a list of \(count) whole numbers")
@@ -115,7 +123,7 @@ final class ConfigFields {
   }
 
   /// `layer_types`: a name for each block; nil where it is missing.
-  func layerTypes(blocks: Int) throws(ModelError) -> [String]? {
+  public func layerTypes(blocks: Int) throws(ModelError) -> [String]? {
     guard let value = self["layer_types"] else { return nil }
     guard let types = value.array?.compactMap(\.string), types.count == blocks else {
       throw bad("layer_types", "is not a list of \(blocks) names")
@@ -129,11 +137,12 @@ final class ConfigFields {
   }
 
   /// Which blocks see a window only: by `layer_types`, or by a rule where that is missing.
-  func slides(blocks: Int, _ rule: (Int) -> Bool) throws(ModelError) -> [Bool] {
+  public func slides(blocks: Int, _ rule: (Int) -> Bool) throws(ModelError) -> [Bool] {
     try layerTypes(blocks: blocks)?.map { $0 == "sliding_attention" } ?? (0..<blocks).map(rule)
   }
 
-  func activation(_ field: String, default name: String) throws(ModelError) -> Activation {
+  /// An activation by the name that transformers gives it.
+  public func activation(_ field: String, default name: String) throws(ModelError) -> Activation {
     let value = self[field] ?? .string(name)
     switch value.string {
     case "silu", "swish": return .silu
@@ -148,7 +157,8 @@ final class ConfigFields {
     }
   }
 
-  func epsilon(_ field: String, default value: Double) throws(ModelError) -> Float {
+  /// What is added to a variance.
+  public func epsilon(_ field: String, default value: Double) throws(ModelError) -> Float {
     Float(try optionalNumber(field, in: 1e-12...0.1) ?? value)
   }
 
@@ -157,7 +167,7 @@ final class ConfigFields {
   /// - Parameters:
   ///   - headSize: where `head_dim` is missing; nil for `hidden / heads`.
   ///   - isGrouped: whether the family reads `num_key_value_heads`.
-  func attention(
+  public func attention(
     hidden: Int, headSize: Int? = nil, heads field: String = "num_attention_heads",
     isGrouped: Bool = true
   ) throws(ModelError) -> Attention {

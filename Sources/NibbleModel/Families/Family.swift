@@ -14,7 +14,12 @@ public struct Family: Sendable {
   let harmlessTensors: [String]
   let shape: @Sendable (ConfigFields) throws(ModelError) -> DecoderShape
 
-  init(
+  /// - Parameters:
+  ///   - modelTypes: values of `model_type` in config.json.
+  ///   - harmlessKeys: keys of config.json that change nothing in this family.
+  ///   - harmlessTensors: what names of stored tensors end with that are not parameters.
+  ///   - shape: makes the shape of a config. What it does not read is refused.
+  public init(
     _ name: String, modelTypes: [String], harmlessKeys: Set<String> = [],
     harmlessTensors: [String] = [],
     shape: @escaping @Sendable (ConfigFields) throws(ModelError) -> DecoderShape
@@ -32,12 +37,14 @@ public struct Family: Sendable {
     qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere, stableLM,
   ]
 
-  /// The family of a config.
-  static func of(_ json: JSON, path: String) throws(ModelError) -> Family {
+  /// The family of a config, the first of some.
+  static func of(
+    _ json: JSON, path: String, among families: [Family]
+  ) throws(ModelError) -> Family {
     guard let type = json["model_type"]?.string else {
       throw .config(path: path, field: "model_type", reason: "is missing")
     }
-    if let family = all.first(where: { $0.modelTypes.contains(type) }) { return family }
+    if let family = families.first(where: { $0.modelTypes.contains(type) }) { return family }
     throw .unknownFamily(type, path: path)
   }
 }
@@ -46,17 +53,19 @@ extension DecoderShape {
   /// Reads a config by its family.
   ///
   /// - Parameters:
+  ///   - families: those that are known.
   ///   - ignored: keys that whoever runs the model says change nothing.
   ///   - refusesUnknown: whether a key that may change the arithmetic is an error.
   ///   - holds: whether the checkpoint stores a tensor.
   /// - Throws: `ModelError` that names the field and the family it was read for.
   package init(
-    _ json: JSON, path: String, ignoring ignored: Set<String> = [], refusesUnknown: Bool = true,
+    _ json: JSON, path: String, families: [Family] = Family.all,
+    ignoring ignored: Set<String> = [], refusesUnknown: Bool = true,
     holds: @escaping (String) -> Bool = { _ in false }
   ) throws(ModelError) {
     let (wrapper, whole) = (Wrapper.of(json), json)
     let json = Wrapper.text(of: json)
-    let family = try Family.of(json, path: path)
+    let family = try Family.of(json, path: path, among: families)
     let prefix = wrapper?.prefix ?? ""
     let fields = ConfigFields(json: json, path: path, family: family.name) { holds(prefix + $0) }
     self = try family.shape(fields)

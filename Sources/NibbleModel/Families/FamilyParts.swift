@@ -1,8 +1,8 @@
-import NibbleTensor
+public import NibbleTensor
 
 extension AttentionShape {
   /// Query, key, value and output as linears of their own.
-  static func split(
+  public static func split(
     _ core: Attention, path: String = "self_attn", hidden: Int,
     names: [String] = ["q_proj", "k_proj", "v_proj", "o_proj"], inputBias: Bool = false,
     outputBias: Bool = false, rotary: RotaryShape?
@@ -23,7 +23,7 @@ extension AttentionShape {
   }
 
   /// How one linear for query, key and value deals its outputs.
-  enum FusedRows {
+  public enum FusedRows {
     /// All queries, all keys, all values.
     case concatenated
     /// For each key head its queries, its key, its value.
@@ -31,7 +31,7 @@ extension AttentionShape {
   }
 
   /// One linear for query, key and value, and one for the output.
-  static func fused(
+  public static func fused(
     _ path: String, _ core: Attention, hidden: Int, input: String, output: String,
     rows: FusedRows, inputBias: Bool, outputBias: Bool, isTransposed: Bool = false,
     rotary: RotaryShape?
@@ -69,7 +69,7 @@ extension AttentionShape {
 
 extension FeedForwardShape {
   /// Gate, up and down as linears of their own.
-  static func gated(
+  public static func gated(
     _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
     names: [String] = ["gate_proj", "up_proj", "down_proj"], bias: Bool = false
   ) -> FeedForwardShape {
@@ -83,7 +83,7 @@ extension FeedForwardShape {
   }
 
   /// One linear whose first rows are the gate and whose last are up, and down.
-  static func fusedGated(
+  public static func fusedGated(
     _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
     names: [String] = ["gate_up_proj", "down_proj"]
   ) -> FeedForwardShape {
@@ -100,7 +100,7 @@ extension FeedForwardShape {
   }
 
   /// A unit without a gate.
-  static func plain(
+  public static func plain(
     _ up: String, _ down: String, hidden: Int, width: Int, _ activation: Activation, bias: Bool,
     isTransposed: Bool = false
   ) -> FeedForwardShape {
@@ -114,7 +114,7 @@ extension FeedForwardShape {
 
 extension ExpertsShape {
   /// Gated units with linears of their own, `PATH.experts.E.NAME`, and a router.
-  static func gated(
+  public static func gated(
     _ path: String, router: String = "gate", hidden: Int, width: Int, count: Int, chosen: Int,
     _ shares: Shares, _ activation: Activation,
     names: [String] = ["gate_proj", "up_proj", "down_proj"]
@@ -130,7 +130,7 @@ extension ExpertsShape {
 
 extension LinearShape {
   /// What sends tokens to experts, or says how much of a shared unit's result counts.
-  static func router(
+  public static func router(
     _ path: String, experts: Int, hidden: Int, bias: Bool = false
   ) -> LinearShape {
     var router = LinearShape(.router, path, outputs: experts, inputs: hidden, bias: bias)
@@ -141,7 +141,7 @@ extension LinearShape {
 
 extension BlockShape {
   /// Llama's order: a norm before each branch.
-  static func preNorm(
+  public static func preNorm(
     _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
     _ feedForward: FeedForwardShape, scale: Float = 1
   ) -> BlockShape {
@@ -149,7 +149,7 @@ extension BlockShape {
   }
 
   /// The same order with another second branch.
-  static func preNorm(
+  public static func preNorm(
     _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
     _ body: Branch.Body, scale: Float = 1
   ) -> BlockShape {
@@ -164,7 +164,7 @@ extension BlockShape {
 
 extension ConfigFields {
   /// The parts outside the blocks under the names that most families use.
-  func decoder(
+  public func decoder(
     hidden: Int, context: Int, blocks: [BlockShape], finalNorm: NormShape?,
     tiesHead: Bool = false, embedding: String = "model.embed_tokens",
     blockPrefix: String = "model.layers.", head: String = "lm_head"
@@ -178,7 +178,7 @@ extension ConfigFields {
   }
 
   /// How many experts there are, and how many of them a token passes.
-  func experts(
+  public func experts(
     _ names: [String], default count: Int, chosen: Int
   ) throws(ModelError) -> (count: Int, chosen: Int) {
     var found: Int?
@@ -195,7 +195,7 @@ extension ConfigFields {
   }
 
   /// How many blocks there are.
-  func blockCount(_ names: [String] = ["num_hidden_layers"]) throws(ModelError) -> Int {
+  public func blockCount(_ names: [String] = ["num_hidden_layers"]) throws(ModelError) -> Int {
     try size(anyOf: names, atMost: 10_000)
   }
 }
