@@ -27,13 +27,13 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
-    .target(
-      name: "CNibble", dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],
-      cSettings: [.define("NIBBLE_MPI", .when(traits: ["MPI"]))]),
+    .target(name: "CNibble"),
+    .systemLibrary(name: "CAllocator"),
     .systemLibrary(name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"])]),
     .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"]), .brew(["onednn"])]),
     .target(
-      name: "NibbleTensor", dependencies: ["CNibble", "COneDNN"], swiftSettings: settings),
+      name: "NibbleTensor", dependencies: ["CNibble", "COneDNN", "CAllocator"],
+      swiftSettings: settings),
     .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"]), .brew(["curl"])]),
     .systemLibrary(name: "COpenSSL", providers: [.apt(["libssl-dev"]), .brew(["openssl@3"])]),
     .target(
@@ -54,8 +54,13 @@ let package = Package(
     .target(
       name: "NibbleExport",
       dependencies: [
-        "CNibble", "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
+        "NibbleProcesses",
       ],
+      swiftSettings: settings),
+    .target(
+      name: "NibbleProcesses",
+      dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],
       swiftSettings: settings),
     .target(
       name: "NibbleHub", dependencies: ["NibbleFormats", "CCurl"], swiftSettings: settings),
@@ -63,8 +68,8 @@ let package = Package(
       name: "nibble",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport",
-        "NibbleHub", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "NibbleExport", "NibbleProcesses", "NibbleHub",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "own-family",
@@ -99,7 +104,7 @@ let package = Package(
       name: "NibbleExportTests",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport",
+        "NibbleExport", "NibbleProcesses",
         "TinyModel",
       ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(

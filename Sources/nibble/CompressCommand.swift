@@ -3,6 +3,7 @@ import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
+import NibbleProcesses
 import NibbleTensor
 
 struct CompressCommand: ParsableCommand {

@@ -4,6 +4,7 @@ import NibbleExport
 import NibbleFormats
 import NibbleHub
 import NibbleModel
+import NibbleProcesses
 import NibbleQuantize
 import NibbleTensor
 import NibbleText

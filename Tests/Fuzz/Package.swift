@@ -12,9 +12,11 @@ let package = Package(
   targets: [
     .target(name: "CNibble"),
     .systemLibrary(name: "COneDNN"),
+    .systemLibrary(name: "CAllocator"),
     .systemLibrary(name: "COpenSSL"),
     .target(
-      name: "NibbleTensor", dependencies: ["CNibble", "COneDNN"], swiftSettings: settings),
+      name: "NibbleTensor", dependencies: ["CNibble", "COneDNN", "CAllocator"],
+      swiftSettings: settings),
     .target(
       name: "NibbleFormats", dependencies: ["NibbleTensor", "COpenSSL"], swiftSettings: settings),
     .target(

@@ -1,6 +1,7 @@
 import Foundation
 import NibbleFormats
 import NibbleModel
+import NibbleProcesses
 import NibbleTensor
 import Testing
 import TinyModel

@@ -118,7 +118,8 @@ import TinyModel
       try CalibrateRun.merge(
         [StatisticsFile(path: folder + "/b"), StatisticsFile(path: folder + "/a")],
         of: checkpoint, to: folder + "/merged")
-      #expect(try files(folder)["merged"] == files(folder)["whole"])
+      let paths = ["merged", "whole"].map { URL(fileURLWithPath: folder + "/" + $0) }
+      #expect(try Data(contentsOf: paths[0]) == Data(contentsOf: paths[1]))
       // What a run watches itself and what it reads from the file give the same bytes.
       var run = TinyRun(try .preset("w8a8-smooth"))
       run.windows.calibration = windows
@@ -180,7 +181,6 @@ import TinyModel
       #expect(kept.contains("model.layers.1.mlp.router"))
       let plan = try run.plan(folder + "/source")
       #expect(plan.keptFloat.filter(\.isLinear).map(\.path).count == 2, "the routers")
-      #expect(plan.notes.contains { $0.contains("this saves") }, "\(plan.notes)")
       let written = try LoadedModel(path: folder + "/out").decoder
       let rounded = try LoadedModel(path: folder + "/source", rounding: .w8a8, on: compute).decoder
       let logits = try written.logits(of: model.tokens, on: compute)

@@ -321,27 +321,6 @@ size_t nibble_compress_block(const uint8_t *block, size_t length, const uint8_t 
 int nibble_decompress_block(const uint8_t *data, size_t bytes, int compressed, int high,
                             size_t length, uint8_t *block);
 
-// MARK: the process (process.c)
-
-/// Makes glibc's allocator return every freed buffer of 1 MiB or more to the system at once; no
-/// effect with other allocators. By default it keeps buffers of up to 32 MiB.
-void nibble_return_freed_buffers(void);
-
-/// Asks for large pages in memory that has not been written yet and will be read from start to end:
-/// fewer address translations while it is streamed.
-void nibble_use_large_pages(void *memory, size_t bytes);
-
-/// Limits libraries that use OpenMP to the calling thread, when called from that thread.
-void nibble_use_one_openmp_thread(void);
-
-// MARK: MPI processes (processes.c)
-
-/// Joins the processes: rank and count. Returns 0 when that fails, or in a build without MPI.
-int nibble_processes_join(int *rank, int *count);
-/// Replaces each value by its sum over all processes.
-void nibble_processes_add(double *values, int count);
-void nibble_processes_leave(void);
-
 // MARK: limits of this machine (sets/)
 
 /// Exclusive or of `words` 64-bit words, each read once, in order.

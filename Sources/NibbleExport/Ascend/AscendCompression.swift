@@ -1,6 +1,7 @@
 import Foundation
 import NibbleFormats
 public import NibbleModel
+public import NibbleProcesses
 import NibbleQuantize
 public import NibbleTensor
 

@@ -39,7 +39,7 @@ public struct MachineLimits: Hashable, Sendable {
     let words = max(1, bytes / 8 / parts)
     let buffer = UnsafeMutablePointer<UInt64>.allocate(capacity: words * parts)
     defer { unsafe buffer.deallocate() }
-    unsafe nibble_use_large_pages(buffer, 8 * words * parts)
+    unsafe ProcessMemory.useLargePages(buffer, bytes: 8 * words * parts)
     // Written once: pages that were never written all map to one zero page.
     pool.run(parts) { part, _ in
       unsafe (buffer + part * words).initialize(repeating: UInt64(part), count: words)

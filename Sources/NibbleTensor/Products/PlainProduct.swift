@@ -51,7 +51,7 @@ enum PlainProduct {
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
     _ m: Int, _ n: Int, _ k: Int, alpha: Float = 1, aStride: Int? = nil, yStride: Int
   ) {
-    nibble_use_one_openmp_thread()
+    OpenMP.useOneThread()
     let status = unsafe dnnl_sgemm(
       CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")), dnnl_dim_t(m),
       dnnl_dim_t(n), dnnl_dim_t(k), alpha, a, dnnl_dim_t(aStride ?? k), b, dnnl_dim_t(k), 0, y,
@@ -64,7 +64,7 @@ enum PlainProduct {
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
     _ m: Int, _ n: Int, _ k: Int, aStride: Int, bStride: Int? = nil, yStride: Int
   ) {
-    nibble_use_one_openmp_thread()
+    OpenMP.useOneThread()
     let plain = CChar(bitPattern: UInt8(ascii: "N"))
     let status = unsafe dnnl_sgemm(
       plain, plain, dnnl_dim_t(m), dnnl_dim_t(n), dnnl_dim_t(k), 1, a, dnnl_dim_t(aStride), b,

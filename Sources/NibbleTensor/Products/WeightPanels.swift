@@ -31,7 +31,7 @@ import CNibble
     let format = Self.format(matrix.scheme)
     let bytes = nibble_panel_bytes(n, k, format)
     unsafe codes = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: 64)
-    unsafe nibble_use_large_pages(codes, bytes)
+    unsafe ProcessMemory.useLargePages(codes, bytes: bytes)
     let panels = (n + height - 1) / height
     let (grid, perRow) = (matrix.grid, matrix.grid.perRow)
     var scales = [Float](repeating: 0, count: panels * perRow * height)

@@ -64,7 +64,7 @@ public struct UpperFactor: Sendable {
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>,
     _ m: Int, _ n: Int, _ l: Int, _ stride: Int
   ) {
-    nibble_use_one_openmp_thread()
+    OpenMP.useOneThread()
     let status = unsafe dnnl_sgemm(
       CChar(bitPattern: UInt8(ascii: "N")), CChar(bitPattern: UInt8(ascii: "T")), dnnl_dim_t(m),
       dnnl_dim_t(n), dnnl_dim_t(l), -1, a, dnnl_dim_t(stride), b, dnnl_dim_t(stride), 1, c,

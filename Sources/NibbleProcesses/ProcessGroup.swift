@@ -1,5 +1,6 @@
-import CNibble
-import Foundation
+#if MPI
+  import CMPI
+#endif
 
 /// Processes that divide one task, as started by `mpirun -np N`; or this process alone.
 ///
@@ -16,7 +17,11 @@ public final class ProcessGroup {
 
   private init(rank: Int, count: Int) { (self.rank, self.count) = (rank, count) }
 
-  deinit { if count > 1 { nibble_processes_leave() } }
+  deinit {
+    #if MPI
+      if count > 1 { mpi_leave() }
+    #endif
+  }
 
   /// Joins the processes that were started together.
   ///
@@ -32,7 +37,7 @@ public final class ProcessGroup {
     guard started > 1 else { return alone }
     #if MPI
       var (rank, count): (Int32, Int32) = (0, 1)
-      guard unsafe nibble_processes_join(&rank, &count) == 1 else { throw .notJoined(started) }
+      guard unsafe mpi_join(&rank, &count) == 1 else { throw .notJoined(started) }
       return ProcessGroup(rank: Int(rank), count: Int(count))
     #else
       throw .builtWithout(started)
@@ -42,11 +47,11 @@ public final class ProcessGroup {
   /// The sum of each value over all processes; waits for all of them.
   public func sum(_ values: [Double]) -> [Double] {
     guard count > 1 else { return values }
-    var values = values
-    let size = Int32(values.count)
-    unsafe values.withUnsafeMutableBufferPointer {
-      unsafe nibble_processes_add($0.baseAddress!, size)
-    }
+    #if MPI
+      var values = values
+      let size = Int32(values.count)
+      unsafe values.withUnsafeMutableBufferPointer { unsafe mpi_add($0.baseAddress!, size) }
+    #endif
     return values
   }
 
