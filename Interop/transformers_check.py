@@ -4,7 +4,8 @@
 
 Checked: a greedy answer to a chat prompt, logits of the text's first tokens, and perplexity: the
 whole text tokenized once with no BOS, windows that do not overlap, float32, exp of the mean negative
-log-likelihood over the window - 1 targets inside each window.
+log-likelihood over the window - 1 targets inside each window. Where the tokenizer puts BOS before a
+text, it stands before each window, beside its length, and its prediction is not scored.
 """
 
 import argparse
@@ -33,21 +34,29 @@ def text_ids(tokenizer, text):
     return torch.tensor(tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.int64)
 
 
+def beginning(tokenizer):
+    """[b]: the tokens that the tokenizer puts before a text, such as BOS; often none."""
+    text = tokenizer("a", add_special_tokens=False).input_ids
+    whole = tokenizer("a").input_ids
+    start = next(n for n in range(len(whole)) if whole[n : n + len(text)] == text)
+    return torch.tensor(whole[:start], dtype=torch.int64)
+
+
 def logits(model, ids):
     """[t, vocabulary], float32."""
     with torch.no_grad():
         return model(ids[None]).logits[0].float()
 
 
-def perplexity(model, ids, window, windows):
-    """(perplexity, windows scored)."""
+def perplexity(model, ids, window, windows, before=torch.tensor([], dtype=torch.int64)):
+    """(perplexity, windows scored), with the tokens `before` in front of each window."""
     windows = min(windows or len(ids), len(ids) // window)
     if windows == 0:
         raise SystemExit(f"FAIL {len(ids)} tokens do not fill a window of {window}")
     total = 0.0
     for start in range(0, windows * window, window):
         part = ids[start : start + window]
-        scores = torch.log_softmax(logits(model, part)[:-1], dim=-1)
+        scores = torch.log_softmax(logits(model, torch.cat([before, part]))[len(before) : -1], dim=-1)
         total -= scores.gather(1, part[1:, None]).double().sum().item()
     return math.exp(total / (windows * (window - 1))), windows
 
