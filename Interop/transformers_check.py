@@ -74,10 +74,14 @@ def under_noise(model, ids, reference):
 
 
 def answer(tokenizer, model, prompt, tokens=48):
-    chat = [{"role": "user", "content": prompt}]
-    ids = tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    """Greedy, to the prompt as a chat, or the prompt continued where there is no chat template."""
+    if tokenizer.chat_template:
+        chat = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+    else:
+        ids = tokenizer(prompt, return_tensors="pt")
     with torch.no_grad():
         out = model.generate(**ids, max_new_tokens=tokens, do_sample=False)
     return tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -120,17 +124,19 @@ def main():
 
     words = read_text(options.text)
     ids = text_ids(tokenizer, words)
-    theirs, windows = perplexity(model, ids, options.window, options.windows)
+    before = beginning(tokenizer)
+    theirs, windows = perplexity(model, ids, options.window, options.windows, before)
     print(f"transformers: perplexity {theirs:.4f}, {windows} windows of {options.window}")
     if options.peer_only:
         verdict.finish()
 
-    reference = logits(model, ids[: options.ids])
-    kl, top1, largest = compare_logits(options.nibble, options.model, ids[: options.ids], reference)
+    first = torch.cat([before, ids])[: options.ids]
+    reference = logits(model, first)
+    kl, top1, largest = compare_logits(options.nibble, options.model, first, reference)
     # Float sums in another order move a logit by some 1e-5 of its size. Where activations are
     # rounded to 8 bits, such a difference flips a code now and then, and the flip spreads: the
     # reference measures by itself how far, with its own inputs moved by a millionth.
-    noise, deviation = under_noise(model, ids[: options.ids], reference)
+    noise, deviation = under_noise(model, first, reference)
     limit = max(1e-6, 3 * noise)
     verdict.check(
         kl <= limit,

@@ -4,7 +4,7 @@
 
 Checked: a greedy answer to a chat prompt, and perplexity from prompt log-probabilities, over the
 windows and targets that transformers_check.py uses. float32 compares most exactly, but vLLM's kernels
-for quantized weights take half floats only.
+for int4 weights take half floats only.
 """
 
 import argparse
@@ -17,6 +17,9 @@ from vllm import LLM, SamplingParams
 
 import nibble_command
 from nibble_command import Verdict, read_text, text_file
+
+# The engine's processes import this file again, so it holds there too.
+vllm_cpu.make_int8_products_exact()
 
 
 def perplexity(llm, ids, window, windows):

@@ -61,16 +61,18 @@ def make_int8_products_exact():
 
     def create(weight, weight_scales, *others):
         handler = made(weight, weight_scales, *others)
-        handler.codes = weight.double()
+        handler.codes = weight.float()
         handler.scales = weight_scales.flatten().double()
         return handler
 
     def multiply(handler, x, output, input_scale, input_zero, adjustment, bias):
         if input_zero is not None:
             raise NotImplementedError("input zero points")
-        # Exact: codes' sums stay far below 2^53.
-        sums = (x.double() @ handler.codes) * handler.scales * input_scale.double()
-        return output.copy_(sums if bias is None else sums + bias.double())
+        # Sums of 1024 products of codes reach 2^24 at most: exact in float32.
+        parts = zip(x.float().split(1024, dim=1), handler.codes.split(1024))
+        sums = sum((codes @ weight).double() for codes, weight in parts)
+        values = sums * handler.scales * input_scale.double()
+        return output.copy_(values if bias is None else values + bias.double())
 
     ops.create_onednn_scaled_mm = create
     ops.onednn_scaled_mm = multiply
