@@ -3,8 +3,8 @@
     vllm_check.py MODEL --text FILE [--window 512] [--windows 8] [--dtype float16] [--kv-cache-dtype fp8]
 
 Checked: a greedy answer to a chat prompt, and perplexity from prompt log-probabilities, over the
-windows and targets that transformers_check.py uses. float32 compares most exactly, but vLLM's kernels
-for int4 weights take half floats only.
+windows and targets that transformers_check.py uses, without BOS for every tokenizer. float32 compares
+most exactly, but vLLM's kernels for int4 weights take half floats only.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def main():
     with text_file(words) as path:
         ours = nibble_command.run_json(
             options.nibble, "eval", options.model, "--text", path,
-            "--window", options.window, "--windows", windows, "--precision", "f32", *cache,
+            "--window", options.window, "--windows", windows, "--precision", "f32", "--bos", "off",
+            *cache,
         )
     apart = abs(ours["perplexity"] / theirs - 1)
     verdict.check(
