@@ -12,8 +12,10 @@ import os
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# One process after another would load vLLM anew for each model.
+# The engine runs in this process, which then loads vLLM once for all models.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+# vLLM warns at length that there is no tokenizer.
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,10 +25,11 @@ from nibble_command import Verdict
 
 # Of a log-probability. Float sums in another order move it by up to 2e-5.
 LIMIT = 1e-4
-# Root mean square, with half floats, which vLLM's int4 kernels take only: 0.004 was seen of float models.
+# Root mean square in half floats, the only ones that vLLM's int4 kernels take. Unquantized models give
+# 0.004 there.
 HALF_LIMIT = 0.02
-# Root mean square over a long sequence with int8 activations: flipped codes give up to 0.04, a window
-# too long by one token 0.13.
+# Root mean square over a long sequence with int8 activations. Flipped codes give up to 0.04, a sliding
+# window that is one token too long 0.13.
 FLIPPED_LIMIT = 0.1
 
 
