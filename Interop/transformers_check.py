@@ -4,7 +4,8 @@
 
 Checked: a greedy answer to a chat prompt, logits of the text's first tokens, and perplexity: the
 whole text tokenized once with no BOS, windows that do not overlap, float32, exp of the mean negative
-log-likelihood over the window - 1 targets inside each window.
+log-likelihood over the window - 1 targets inside each window. Where the tokenizer puts BOS before a
+text, it stands before each window, beside its length, and its prediction is not scored.
 """
 
 import argparse
@@ -33,21 +34,29 @@ def text_ids(tokenizer, text):
     return torch.tensor(tokenizer(text, add_special_tokens=False).input_ids, dtype=torch.int64)
 
 
+def beginning(tokenizer):
+    """[b]: the tokens that the tokenizer puts before a text, such as BOS; often none."""
+    text = tokenizer("a", add_special_tokens=False).input_ids
+    whole = tokenizer("a").input_ids
+    start = next(n for n in range(len(whole)) if whole[n : n + len(text)] == text)
+    return torch.tensor(whole[:start], dtype=torch.int64)
+
+
 def logits(model, ids):
     """[t, vocabulary], float32."""
     with torch.no_grad():
         return model(ids[None]).logits[0].float()
 
 
-def perplexity(model, ids, window, windows):
-    """(perplexity, windows scored)."""
+def perplexity(model, ids, window, windows, before=torch.tensor([], dtype=torch.int64)):
+    """(perplexity, windows scored), with the tokens `before` in front of each window."""
     windows = min(windows or len(ids), len(ids) // window)
     if windows == 0:
         raise SystemExit(f"FAIL {len(ids)} tokens do not fill a window of {window}")
     total = 0.0
     for start in range(0, windows * window, window):
         part = ids[start : start + window]
-        scores = torch.log_softmax(logits(model, part)[:-1], dim=-1)
+        scores = torch.log_softmax(logits(model, torch.cat([before, part]))[len(before) : -1], dim=-1)
         total -= scores.gather(1, part[1:, None]).double().sum().item()
     return math.exp(total / (windows * (window - 1))), windows
 
@@ -65,10 +74,14 @@ def under_noise(model, ids, reference):
 
 
 def answer(tokenizer, model, prompt, tokens=48):
-    chat = [{"role": "user", "content": prompt}]
-    ids = tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    """Greedy, to the prompt as a chat, or the prompt continued where there is no chat template."""
+    if tokenizer.chat_template:
+        chat = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+    else:
+        ids = tokenizer(prompt, return_tensors="pt")
     with torch.no_grad():
         out = model.generate(**ids, max_new_tokens=tokens, do_sample=False)
     return tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -79,7 +92,7 @@ def compare_logits(nibble, folder, ids, reference):
     with tempfile.TemporaryDirectory() as scratch:
         given, made = f"{scratch}/ids.safetensors", f"{scratch}/logits.safetensors"
         save_file({"ids": ids}, given)
-        nibble_command.run(nibble, "logits", folder, "--ids", given, "-o", made)
+        nibble_command.run(nibble, "logits", folder, "--ids", given, "-o", made, "--precision", "f32")
         ours = load_file(made)["logits"].float()
     if ours.shape != reference.shape:
         raise SystemExit(f"FAIL nibble logits has shape {list(ours.shape)}, not {list(reference.shape)}")
@@ -111,18 +124,21 @@ def main():
 
     words = read_text(options.text)
     ids = text_ids(tokenizer, words)
-    theirs, windows = perplexity(model, ids, options.window, options.windows)
+    before = beginning(tokenizer)
+    theirs, windows = perplexity(model, ids, options.window, options.windows, before)
     print(f"transformers: perplexity {theirs:.4f}, {windows} windows of {options.window}")
     if options.peer_only:
         verdict.finish()
 
-    reference = logits(model, ids[: options.ids])
-    kl, top1, largest = compare_logits(options.nibble, options.model, ids[: options.ids], reference)
-    # Float sums in another order move a logit by some 1e-5 of its size. Where activations are
-    # rounded to 8 bits, such a difference flips a code now and then, and the flip spreads: the
-    # reference measures by itself how far, with its own inputs moved by a millionth.
-    noise, deviation = under_noise(model, ids[: options.ids], reference)
-    limit = max(1e-6, 3 * noise)
+    first = torch.cat([before, ids])[: options.ids]
+    reference = logits(model, first)
+    kl, top1, largest = compare_logits(options.nibble, options.model, first, reference)
+    # Float sums in another order move a logit by some 1e-5 of its size: a KL of 2e-11. Where activations
+    # are rounded to 8 bits, such a difference flips a code now and then, and the flip spreads: the
+    # reference measures by itself how far, with its own inputs moved by a millionth. That gives 3e-8 of
+    # noise where none are rounded.
+    noise, deviation = under_noise(model, first, reference)
+    limit = 3 * noise if noise > 1e-6 else 1e-8
     verdict.check(
         kl <= limit,
         f"logits: KL {kl:.2e} (limit {limit:.2e}), top-1 {top1:.4f}, largest difference {largest:.2e}",

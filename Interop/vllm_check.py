@@ -3,36 +3,23 @@
     vllm_check.py MODEL --text FILE [--window 512] [--windows 8] [--dtype float16] [--kv-cache-dtype fp8]
 
 Checked: a greedy answer to a chat prompt, and perplexity from prompt log-probabilities, over the
-windows and targets that transformers_check.py uses. float32 compares most exactly, but vLLM's kernels
-for quantized weights take half floats only.
+windows and targets that transformers_check.py uses, without BOS for every tokenizer. float32 compares
+most exactly, but vLLM's kernels for int4 weights take half floats only.
 """
 
 import argparse
-import json
 import math
-import multiprocessing
-import os
-import sys
-import traceback
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["VLLM_NO_USAGE_STATS"] = "1"
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-
-import psutil
-import torch
-
-# A virtual machine may announce AMX and not grant it: the kernels of vLLM and of oneDNN then die of
-# an illegal instruction. The engine's processes import this file again, so they see this as well.
-torch.cpu._is_amx_tile_supported = lambda: False
+import vllm_cpu
 
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 
 import nibble_command
 from nibble_command import Verdict, read_text, text_file
+
+# The engine's processes import this file again, so it holds there too.
+vllm_cpu.make_int8_products_exact()
 
 
 def perplexity(llm, ids, window, windows):
@@ -52,21 +39,6 @@ def perplexity(llm, ids, window, windows):
     return math.exp(total / (windows * (window - 1))), windows
 
 
-def is_int4(model):
-    """Whether the linear layers of a checkpoint are int4."""
-    with open(os.path.join(model, "config.json")) as file:
-        quantization = json.load(file).get("quantization_config", {})
-    groups = quantization.get("config_groups", {}).values()
-    return quantization.get("quant_method") == "awq" or any(
-        group["weights"]["num_bits"] == 4 for group in groups
-    )
-
-
-def has_avx512():
-    with open("/proc/cpuinfo") as file:
-        return " avx512f " in file.read()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
@@ -80,9 +52,7 @@ def main():
     nibble_command.add_options(parser)
     options = parser.parse_args()
 
-    if is_int4(options.model) and not has_avx512():
-        print("skipped: vLLM 0.32 has no int4 kernel for processors without AVX-512 (cpu_gemm_wna16)")
-        sys.exit(77)
+    vllm_cpu.skip_without_kernel([options.model])
     verdict = Verdict()
     # Longer than a window: the engine wants room to generate.
     llm = LLM(
@@ -107,7 +77,8 @@ def main():
     with text_file(words) as path:
         ours = nibble_command.run_json(
             options.nibble, "eval", options.model, "--text", path,
-            "--window", options.window, "--windows", windows, "--precision", "f32", *cache,
+            "--window", options.window, "--windows", windows, "--precision", "f32", "--bos", "off",
+            *cache,
         )
     apart = abs(ours["perplexity"] / theirs - 1)
     verdict.check(
@@ -119,21 +90,4 @@ def main():
 
 
 if __name__ == "__main__":
-    # vLLM now and then aborts the process while it ends, after everything was said: end without its
-    # farewell, and take its own processes along.
-    status = 1
-    try:
-        main()
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-    except Exception:
-        traceback.print_exc()
-    if multiprocessing.parent_process() is None:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    vllm_cpu.finish(main)

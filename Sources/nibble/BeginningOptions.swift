@@ -12,8 +12,9 @@ struct BeginningOptions: ParsableArguments {
 
   @Option(
     help: """
-      Put the beginning-of-text token before each window of text, as part of its length, or before a \
-      --raw prompt: on, off, or auto, which does as the model's tokenizer does with a text.
+      Put the beginning-of-text token before each window of text, or before a --raw prompt: on, off, \
+      or auto, which does as the model's tokenizer does with a text. Windows of calibration and of the \
+      verdict count it in their length; those of eval hold as many tokens of text without it.
       """)
   var bos = Rule.auto
 

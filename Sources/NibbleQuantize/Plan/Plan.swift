@@ -97,7 +97,17 @@ public struct Plan: Sendable {
   public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
 
   /// What whoever asked for it should know before the work.
-  public var notes: [String] { exporter.notes(self) + [savings].compactMap(\.self) }
+  public var notes: [String] { exporter.notes(self) + [experts, savings].compactMap(\.self) }
+
+  /// Which engines take quantized experts, where there are any. Seen with transformers 5.23 and vLLM 0.32
+  /// on a CPU; vLLM's kernels for them were not run.
+  private var experts: String? {
+    guard let layer = layers.first(where: { $0.site?.isOfExpert == true }) else { return nil }
+    return
+      "\(layer.path) and the other experts: Nibble runs them quantized. vLLM 0.32 has no kernel for them on a "
+      + "CPU, and on a GPU this was not tried. transformers 5.23 joins experts as it loads them, and does "
+      + "not load a quantized checkpoint of \(decoder?.family ?? "such a family")."
+  }
 
   /// How little is saved, where it is little.
   private var savings: String? {
