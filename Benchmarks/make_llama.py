@@ -2,7 +2,9 @@
 """Writes a Llama-shaped float16 checkpoint of random weights, tensor by tensor.
 
     make_llama.py --blocks 22 --hidden 2048 --intermediate 5632 --vocabulary 32000 \\
-                  --heads 32 --kv-heads 4 [--tokenizer FOLDER] -o DIR
+                  --heads 32 --kv-heads 4 [--experts 64 --chosen 8] [--tokenizer FOLDER] -o DIR
+
+With --experts it is Mixtral-shaped, and --intermediate is the width of one expert.
 
 Weights are normal with standard deviation 0.02, norms are 1. The same options give the same bytes.
 Needs numpy; memory is one tensor's worth.
@@ -29,9 +31,14 @@ def tensors(o):
         yield block + "self_attn.v_proj.weight", (kv, o.hidden)
         yield block + "self_attn.o_proj.weight", (o.hidden, o.hidden)
         yield block + "post_attention_layernorm.weight", (o.hidden,)
-        yield block + "mlp.gate_proj.weight", (o.intermediate, o.hidden)
-        yield block + "mlp.up_proj.weight", (o.intermediate, o.hidden)
-        yield block + "mlp.down_proj.weight", (o.hidden, o.intermediate)
+        units = [("mlp.", "gate_proj", "up_proj", "down_proj")]
+        if o.experts:
+            yield block + "block_sparse_moe.gate.weight", (o.experts, o.hidden)
+            units = [(f"block_sparse_moe.experts.{e}.", "w1", "w3", "w2") for e in range(o.experts)]
+        for path, gate, up, down in units:
+            yield f"{block}{path}{gate}.weight", (o.intermediate, o.hidden)
+            yield f"{block}{path}{up}.weight", (o.intermediate, o.hidden)
+            yield f"{block}{path}{down}.weight", (o.hidden, o.intermediate)
     yield "model.norm.weight", (o.hidden,)
     yield "lm_head.weight", (o.vocabulary, o.hidden)
 
@@ -74,9 +81,16 @@ def write_shard(path, shard, random):
 
 
 def config(o):
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    family = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False,
+        "mlp_bias": False,
+    }
+    if o.experts:
+        family = {
+            "architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
+            "num_local_experts": o.experts, "num_experts_per_tok": o.chosen, "sliding_window": None,
+        }
+    return family | {
         "hidden_size": o.hidden,
         "intermediate_size": o.intermediate,
         "num_hidden_layers": o.blocks,
@@ -88,8 +102,6 @@ def config(o):
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
-        "attention_bias": False,
-        "mlp_bias": False,
         "tie_word_embeddings": False,
         "bos_token_id": 1,
         "eos_token_id": 2,
@@ -105,6 +117,8 @@ def main():
     parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--kv-heads", type=int, default=4)
+    parser.add_argument("--experts", type=int, default=0, help="in each block; 0 for one plain unit")
+    parser.add_argument("--chosen", type=int, default=2, help="experts that a token passes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard-bytes", type=int, default=1 << 30)
     parser.add_argument("--tokenizer", help="a folder whose tokenizer files are copied")

@@ -60,11 +60,14 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     // Scratch: rows of three weights and two activations in tiles, up to 6 bytes a value.
     let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)
     activations = 4 * longest * width + products
-    // The source's block and the quantized one, packed for all windows: 2 bytes a value of each in
-    // bf16, up to 6 in f32.
+    // The source's block and the quantized one, packed for all windows. Floats are packed only where
+    // products run on tiles: 2 bytes per value of each block in bf16, up to 6 in f32. Codes are packed
+    // in their own size.
     let packed = blocks.map { unit in
-      unit.layers.reduce(0) {
-        $0 + $1.inputs * $1.outputs * ($1.modelFormat == .bf16 ? 8 : 12)
+      unit.layers.reduce(0) { sum, layer in
+        let values = layer.inputs * layer.outputs
+        guard Compute.tiles != .none else { return sum + values * layer.scheme.weights.bits / 8 }
+        return sum + values * (layer.modelFormat == .bf16 ? 8 : 12)
       }
     }
     weights += packed.max() ?? 0

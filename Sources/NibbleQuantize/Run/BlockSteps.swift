@@ -140,6 +140,8 @@ struct BlockSteps {
           keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
+    // The steps read their copy; the source runs again when the result is measured.
+    source.release()
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
     var matrices: [LinearID: QuantizedMatrix] = [:]
