@@ -12,6 +12,8 @@ struct Inspect: ParsableCommand {
   var model: String
   @Flag(help: "List every tensor.")
   var tensors = false
+  @Flag(help: "Print what the decoder computes, part by part.")
+  var shape = false
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -83,6 +85,9 @@ struct Inspect: ParsableCommand {
     }
     for (dtype, bytes) in sizes.sorted(by: { $0.key < $1.key }) {
       Terminal.print("  \(dtype): \(Terminal.bytes(bytes))")
+    }
+    if self.shape, let shape {
+      for line in ShapeText(shape: shape).lines { Terminal.print(line) }
     }
     if tensors {
       for tensor in checkpoint.tensors {

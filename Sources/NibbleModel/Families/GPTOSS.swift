@@ -2,8 +2,8 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// gpt-oss: attention with sinks and a window in every second block, experts that cut off what is
-  /// loud, stacked in tensors of all. Source: transformers `modeling_gpt_oss.py`.
+  /// gpt-oss: attention with sinks and a window in every second block, experts that clamp large values,
+  /// stacked in one tensor for all. Source: transformers `modeling_gpt_oss.py`.
   static let gptOSS = Family(
     "gpt-oss", modelTypes: ["gpt_oss"],
     // The unit has an activation of its own; the others say again what other keys say.

@@ -2,7 +2,7 @@ public import NibbleTensor
 
 /// A feed-forward unit: `down(act(gate x) · up x)`, or `down(act(up x))`.
 public struct FeedForwardShape: Hashable, Sendable {
-  /// A gated unit that cuts off what is loud: with `g = min(gate, limit)` and `u = clamp(up, ±limit)`,
+  /// A gated unit that clamps large values: with `g = min(gate, limit)` and `u = clamp(up, ±limit)`,
   /// `(u + 1) · g · sigmoid(slope · g)` in place of `act(gate) · up`. Source: gpt-oss, transformers
   /// `modeling_gpt_oss.py`.
   public struct Clamp: Hashable, Sendable {

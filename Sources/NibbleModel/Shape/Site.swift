@@ -160,7 +160,7 @@ extension BlockShape {
   }
 
   private func upFeeder(_ shape: FeedForwardShape) -> SiteShape.Feeder {
-    guard shape.clamp == nil else { return .none("its unit cuts off what is loud") }
+    guard shape.clamp == nil else { return .none("its unit clamps large values") }
     guard shape.isGated || shape.activation == .relu else {
       return .none("\(shape.activation.rawValue) is not linear in its argument")
     }

@@ -65,8 +65,10 @@ struct ScalingLoss {
   private let activation: [Float]
   private let weightShare: [Float]
   private let moments: PreparedWeight
-  /// Largest number of outputs of each linear that are rounded per candidate.
+  /// Largest number of outputs of each linear that are rounded per candidate, and of all linears
+  /// together where there are many, as with experts.
   static let lossRows = 512
+  static let allLossRows = 4096
   private let scheme: WeightScheme
   private let scaleFormat: FloatFormat
 
@@ -79,8 +81,9 @@ struct ScalingLoss {
   ) {
     factorIndex = site.factorIndex
     let weights = site.ids.compactMap { block.weights[$0] }
+    let rowLimit = min(Self.lossRows, max(16, Self.allLossRows / max(1, weights.count)))
     self.weights = weights.map { weight in
-      let part = weight.spreadRows(Self.lossRows)
+      let part = weight.spreadRows(rowLimit)
       return (part, Double(weight.rows) / Double(max(1, part.rows)))
     }
     activation = statistics.meanMagnitude
