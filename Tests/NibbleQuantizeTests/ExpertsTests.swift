@@ -198,11 +198,22 @@ import TinyModel
     }
   }
 
-  @Test func moreExpertsThanThereAreAreRefused() throws {
-    try inTemporaryFolder { folder in
-      try mixtral.write(in: folder) { $0.set("num_experts_per_tok", 4) }
-      let error = #expect(throws: ModelError.self) { try Checkpoint(path: folder).decoderShape() }
-      #expect(error.map { "\($0)" }?.contains("there are 3 experts") == true)
+  /// Configs that ask for more than there can be, or for nothing that makes sense.
+  @Test func configsThatMakeNoSenseAreRefusedByField() throws {
+    for (model, field, value, reason) in [
+      (mixtral, "num_experts_per_tok", 4, "there are 3 experts"),
+      (mixtral, "num_local_experts", 65_536, "up to 65536 experts in all"),
+      (mixtral, "num_local_experts", "many", "a whole number"),
+      (shared, "mlp_only_layers", ["first"], "a list of such"),
+      (shared, "norm_topk_prob", 1, "not true or false"),
+      (shared, "moe_intermediate_size", 0, "a whole number"),
+    ] as [(FamilyFixture, String, JSON, String)] {
+      try inTemporaryFolder { folder in
+        try model.write(in: folder) { $0.set(field, value) }
+        let error = #expect(throws: ModelError.self) { try Checkpoint(path: folder).decoderShape() }
+        let text = error.map { "\($0)" } ?? ""
+        #expect(text.contains(field) && text.contains(reason), "\(text)")
+      }
     }
   }
 

@@ -102,15 +102,15 @@ public final class ConfigFields {
     return flag
   }
 
-  /// The ids of a token or of a list of them; none where it is missing or null.
-  public func tokens(_ field: String) throws(ModelError) -> [Int] {
+  /// A whole number, such as the id of a token, or a list of them; none where it is missing or null.
+  public func integers(_ field: String) throws(ModelError) -> [Int] {
     guard let value = self[field] else { return [] }
     let values = value.array ?? [value]
-    let ids = values.compactMap(\.int)
-    guard ids.count == values.count else {
-      throw bad(field, "is \(shown(value.text())), not the id of a token or a list of such")
+    let numbers = values.compactMap(\.int)
+    guard numbers.count == values.count else {
+      throw bad(field, "is \(shown(value.text())), not a whole number or a list of such")
     }
-    return ids
+    return numbers
   }
 
   /// A whole number for each block, such as `no_rope_layers`; nil where it is missing.

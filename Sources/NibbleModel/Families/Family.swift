@@ -70,10 +70,10 @@ extension DecoderShape {
     let fields = ConfigFields(json: json, path: path, family: family.name) { holds(prefix + $0) }
     self = try family.shape(fields)
     if let wrapper { self = wrapped(in: wrapper) }
-    endOfText = try fields.tokens("eos_token_id")
+    endOfText = try fields.integers("eos_token_id")
     if wrapper != nil {
       let outer = ConfigFields(json: whole, path: path, family: family.name)
-      endOfText += try outer.tokens("eos_token_id").filter { !endOfText.contains($0) }
+      endOfText += try outer.integers("eos_token_id").filter { !endOfText.contains($0) }
     }
     let keys = ConfigKeys(shape: self, family: family, json: json, read: fields.read)
     let unknown = keys.unknown(ignoring: ignored)

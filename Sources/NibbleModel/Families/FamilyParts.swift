@@ -177,9 +177,16 @@ extension ConfigFields {
       endOfText: [])
   }
 
-  /// How many experts there are, and how many of them a token passes.
+  /// The number of experts per block, and the number that each token passes.
+  ///
+  /// - Parameters:
+  ///   - names: of the key; the first that is there counts.
+  ///   - count: where none is there.
+  ///   - chosen: where `num_experts_per_tok` is missing.
+  ///   - blocks: of the model. Experts of all blocks together are limited, so that a config cannot ask
+  ///     for names without end.
   public func experts(
-    _ names: [String], default count: Int, chosen: Int
+    _ names: [String], default count: Int, chosen: Int, blocks: Int
   ) throws(ModelError) -> (count: Int, chosen: Int) {
     var found: Int?
     for name in names {
@@ -187,6 +194,9 @@ extension ConfigFields {
       found = found ?? size
     }
     let count = found ?? count
+    guard count * blocks <= 1 << 16 else {
+      throw bad(names[0], "is \(count) in \(blocks) blocks; up to 65536 experts in all are read")
+    }
     let chosen = try optionalSize("num_experts_per_tok", atMost: 65_536) ?? chosen
     guard chosen <= count else {
       throw bad("num_experts_per_tok", "is \(chosen), but there are \(count) experts")

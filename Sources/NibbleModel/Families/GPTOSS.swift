@@ -24,7 +24,8 @@ extension Family {
     let bias = try fields.flag("attention_bias", default: true)
     let window = try fields.optionalSize("sliding_window") ?? 128
     let slides = try fields.slides(blocks: count) { $0.isMultiple(of: 2) }
-    let experts = try fields.experts(["num_local_experts", "num_experts"], default: 128, chosen: 4)
+    let experts = try fields.experts(
+      ["num_local_experts", "num_experts"], default: 128, chosen: 4, blocks: count)
     let clamp = FeedForwardShape.Clamp(
       limit: Float(try fields.optionalNumber("swiglu_limit", in: 1e-6...1e9) ?? 7),
       slope: Float(try fields.optionalNumber("swiglu_alpha", in: 1e-6...1e9) ?? 1.702))

@@ -12,7 +12,8 @@ extension Family {
     let context = try fields.optionalSize("max_position_embeddings") ?? 131_072
     let rotary = try fields.rotary(headSize: core.headSize, context: context, theta: 1_000_000)
     let activation = try fields.activation("hidden_act", default: "silu")
-    let experts = try fields.experts(["num_local_experts", "num_experts"], default: 8, chosen: 2)
+    let experts = try fields.experts(
+      ["num_local_experts", "num_experts"], default: 8, chosen: 2, blocks: count)
     let body = ExpertsShape.gated(
       "block_sparse_moe", hidden: hidden, width: width, count: experts.count,
       chosen: experts.chosen, .softmaxOfAll(normalizes: true), activation,

@@ -84,7 +84,8 @@ extension Family {
     guard hasExperts else { return Array(repeating: dense, count: blocks) }
     let isSecond = fields.family == qwen2MoE.name
     let experts = try fields.experts(
-      ["num_experts", "num_local_experts"], default: isSecond ? 60 : 128, chosen: isSecond ? 4 : 8)
+      ["num_experts", "num_local_experts"], default: isSecond ? 60 : 128, chosen: isSecond ? 4 : 8,
+      blocks: blocks)
     var body = ExpertsShape.gated(
       "mlp", hidden: hidden, width: try fields.size("moe_intermediate_size"),
       count: experts.count, chosen: experts.chosen,
@@ -97,7 +98,7 @@ extension Family {
         gate: .router("mlp.shared_expert_gate", experts: 1, hidden: hidden))
     }
     let step = try fields.optionalSize("decoder_sparse_step") ?? 1
-    let denseBlocks = fields["mlp_only_layers"]?.array?.compactMap(\.int) ?? []
+    let denseBlocks = try fields.integers("mlp_only_layers")
     return (0..<blocks).map { index in
       denseBlocks.contains(index) || !(index + 1).isMultiple(of: step) ? dense : .experts(body)
     }

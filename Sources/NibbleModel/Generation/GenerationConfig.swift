@@ -44,7 +44,7 @@ extension Checkpoint {
       throw .notAModel(path: path + "/" + name, reason: "it is \(json.kind), not an object")
     }
     let fields = ConfigFields(json: json, path: path + "/" + name, family: "")
-    config.endOfText = try fields.tokens("eos_token_id")
+    config.endOfText = try fields.integers("eos_token_id")
     config.samples = try fields.flag("do_sample")
     func number(_ field: String, _ range: ClosedRange<Double>) throws(ModelError) -> Float? {
       guard let value = json[field], !value.isNull else { return nil }
