@@ -1,12 +1,12 @@
 import NibbleModel
 import NibbleTensor
 
-/// Twin, a made-up decoder: attention and feed-forward unit run side by side, each behind a layer norm of
-/// its own without a bias, and each adds half of its result. Query, key and value are one linear, the norms
-/// of queries and keys are one weight for all heads, tokens see 48 others, and the first half of each head
-/// rotates.
+/// Twin, a made-up decoder. Attention and the feed-forward unit run in parallel, each after its own
+/// layer norm without bias, and each adds half of its result. Query, key and value are one fused
+/// linear. The norms of queries and keys have one weight for all heads. The sliding window has 48
+/// tokens. The first half of each head's channels rotates.
 ///
-/// The one place where Nibble learns of it. Loading, planning, quantizing and running read the shape.
+/// The only description of the family. Loading, planning, quantizing and running read the shape.
 let twin = Family("Twin", modelTypes: ["twin"], harmlessKeys: ["motto"]) {
   (fields) throws(ModelError) in
   let hidden = try fields.size("hidden_size")

@@ -5,8 +5,8 @@ import NibbleModel
 import NibbleQuantize
 import NibbleTensor
 
-// Writes a small Twin with random weights, quantizes it with what calibration learns, and runs what was
-// written: own-family FOLDER
+// Writes a small Twin with random weights, quantizes it with a calibrated recipe, and runs the
+// result: own-family FOLDER
 guard CommandLine.arguments.count == 2 else {
   FileHandle.standardError.write(Data("usage: own-family FOLDER\n".utf8))
   exit(64)
@@ -40,13 +40,13 @@ for _ in 0..<16 {
 }
 print("what it writes: \(answer)")
 
-/// Random tokens.
+/// Random token ids in 0..<320.
 func tokens(_ count: Int, seed: UInt64) -> [Int] {
   var random = Random(state: seed)
   return (0..<count).map { _ in Int.random(in: 0..<320, using: &random) }
 }
 
-/// Two blocks, 64 channels: config.json and model.safetensors.
+/// Writes config.json and model.safetensors of a model with two blocks and 64 channels.
 func writeRandomTwin(to folder: String) throws {
   try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
   let config = """
@@ -77,7 +77,7 @@ func writeRandomTwin(to folder: String) throws {
   try writer.finish()
 }
 
-/// SplitMix64: the same model each time.
+/// SplitMix64, so that every run makes the same model.
 struct Random: RandomNumberGenerator {
   var state: UInt64
 

@@ -2,11 +2,11 @@
   import CMPI
 #endif
 
-/// Processes that divide one task, as started by `mpirun -np N`; or this process alone.
+/// The processes that share one task, as started by `mpirun -np N`, or this process alone.
 ///
-/// All of them must call `agree` the same number of times. Needs a build with the trait MPI.
+/// All of them must make the same calls of `sum` and `agree`. Needs a build with the trait MPI.
 public final class ProcessGroup {
-  /// Number of this process, from 0.
+  /// Number of this process, in `0..<count`.
   public let rank: Int
   public let count: Int
 
@@ -23,11 +23,10 @@ public final class ProcessGroup {
     #endif
   }
 
-  /// Joins the processes that were started together.
+  /// Joins the processes that a launcher started together.
   ///
-  /// - Parameter environment: this process's.
-  /// - Throws: when a launcher started this process as one of several and it cannot join the
-  ///   others.
+  /// - Parameter environment: environment variables of this process.
+  /// - Throws: if a launcher started several processes and this one cannot join the others.
   public static func join(
     _ environment: [String: String]
   ) throws(ProcessGroupError) -> ProcessGroup {
@@ -44,7 +43,7 @@ public final class ProcessGroup {
     #endif
   }
 
-  /// The sum of each value over all processes; waits for all of them.
+  /// The elementwise sum over all processes. Waits for all of them.
   public func sum(_ values: [Double]) -> [Double] {
     guard count > 1 else { return values }
     #if MPI
@@ -55,7 +54,7 @@ public final class ProcessGroup {
     return values
   }
 
-  /// Waits until every process has done `work`; throws in all of them if it failed in one.
+  /// Runs `work` and waits for all processes. Throws in all of them if `work` fails in any.
   public func agree<Result>(_ work: () throws -> Result) throws -> Result {
     let outcome = Swift.Result { try work() }
     let failed = if case .failure = outcome { 1.0 } else { 0.0 }
@@ -66,7 +65,7 @@ public final class ProcessGroup {
   }
 }
 
-/// Reasons why processes that were started together cannot work together.
+/// Why processes that were started together cannot share a task.
 public enum ProcessGroupError: Error, Hashable, Sendable, CustomStringConvertible {
   case builtWithout(Int)
   case notJoined(Int)

@@ -1,8 +1,9 @@
 import NibbleModel
 import NibbleTensor
 
-/// A decoder's shape in lines: what it computes, what its parts are called, which activations enter linears
-/// and what takes the inverse of their factors. Blocks that are alike are told once.
+/// A decoder's shape as lines of text: its arithmetic, its module names, the activations that
+/// linears read, and the layers that take the inverse of their factors. Consecutive equal blocks
+/// are listed once.
 struct ShapeText {
   let shape: DecoderShape
 
@@ -43,7 +44,7 @@ struct ShapeText {
         "\(numbers) (\(shape.blockPrefix)N), branches \(first.residual == .parallel ? "in parallel" : "in order")"
       )
       for branch in first.branches { lines += Self.lines(branch) }
-      // One expert's stands for those of all.
+      // The sites of expert 0 represent those of all experts.
       lines += first.sites.filter { $0.expert ?? 0 == 0 }.map { "  " + Self.text($0) }
       start = end
     }

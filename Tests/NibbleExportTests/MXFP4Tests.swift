@@ -7,8 +7,8 @@ import TinyModel
 
 @testable import NibbleExport
 
-/// The stacked experts of gpt-oss in MXFP4. Their logits are held against transformers' by FamilyTests'
-/// models here, since a reader of this module makes the weights.
+/// The stacked experts of gpt-oss in MXFP4. Their logits are compared with transformers' here and
+/// not in FamilyTests, because the reader is part of this module.
 @Suite struct MXFP4Tests {
   private static let models = FamilyFixture.models(of: ["gpt_oss"]).filter {
     $0.config["quantization_config"] != nil
@@ -39,7 +39,7 @@ import TinyModel
     }
   }
 
-  /// A published file against the formula, value by value.
+  /// Compares the stored codes with the formula, value by value.
   @Test func valuesAreCodesTimesPowersOfTwo() throws {
     let model = try #require(Self.models.first)
     try inFolder { folder in
@@ -51,7 +51,7 @@ import TinyModel
       let blocks = try checkpoint.bytes(of: name + "_blocks").array
       let scales = try checkpoint.bytes(of: name + "_scales").array
       let values: [Float] = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
-      // Rows of expert 2: gate 3 is row 6 of its 128, up 3 row 7.
+      // In expert 2, row 3 of gate is row 6 of the stacked 128 rows, and row 3 of up is row 7.
       for (role, row) in [("gate", 6), ("up", 7)] {
         let id = LinearID(rawValue: "mlp.experts.2.\(role)_proj")
         let linear = try #require(block.linears[id])
@@ -87,7 +87,7 @@ import TinyModel
   @Test func aFloatExpertBesideThemIsUnknown() throws {
     let model = try #require(Self.models.first)
     try inFolder { folder in
-      // The config says nothing of MXFP4, so that the tensors have names that nobody reads.
+      // The config does not mention MXFP4, so no reader knows the names of the tensors.
       try model.write(in: folder) { $0.set("quantization_config", nil) }
       let error = #expect(throws: ModelError.self) { try LoadedModel(path: folder) }
       #expect(error.map { "\($0)" }?.contains("gate_up_proj_blocks") == true)

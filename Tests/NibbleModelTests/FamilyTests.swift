@@ -5,7 +5,7 @@ import NibbleTensor
 import Testing
 import TinyModel
 
-/// Every family against transformers, float32.
+/// Every family compared with transformers in float32.
 @Suite struct FamilyTests {
   private static let families = [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt2",
@@ -13,7 +13,7 @@ import TinyModel
     "stablelm", "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss",
   ]
 
-  /// The largest difference in shares of the largest logit.
+  /// The largest difference, relative to the largest logit.
   private func difference(_ ours: [Float], _ theirs: [Float]) -> Float {
     let largest = theirs.reduce(0) { max($0, abs($1)) }
     return zip(ours, theirs).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
@@ -26,7 +26,7 @@ import TinyModel
     try body(folder)
   }
 
-  /// Codes of MXFP4 are read by NibbleExport, whose tests hold them against the same logits.
+  /// MXFP4 codes are read by NibbleExport. Its tests compare them with the same logits.
   private static let float = FamilyFixture.models(of: families).filter {
     $0.config["quantization_config"] == nil
   }
@@ -44,9 +44,9 @@ import TinyModel
       var logits: [Float] = []
       session.withLogits(states, 0..<count) { logits = $0 }
       #expect(logits.count == model.logits.count)
-      // Sums in another order, over 2 to 6 blocks: a wrong rule is at least 2e-4.
+      // Sums in another order, over 2 to 6 blocks. A wrong rule gives at least 2e-4.
       #expect(difference(logits, model.logits) < 2e-5, "prefill")
-      // Token by token, through the cache.
+      // One token at a time, through the KV cache.
       session.truncate(to: 0)
       var steps: [Float] = []
       for token in model.tokens { steps += try session.append([token]) }

@@ -8,13 +8,14 @@ import TinyModel
 
 @testable import NibbleQuantize
 
-/// Experts beyond what FamilyTests, FamilyFoldTests and FamilyRunTests hold for every family.
+/// Facts about experts beyond those that FamilyTests, FamilyFoldTests and FamilyRunTests check for
+/// every family.
 @Suite struct ExpertsTests {
   private let compute = Compute(threads: 1, precision: .f32)
   private let mixtral = FamilyFixture.models(of: ["mixtral"])[0]
   private let shared = FamilyFixture.models(of: ["qwen2_moe"])[0]
 
-  /// A run over one token of calibration: two of the three experts of each block see it.
+  /// A run with one calibration token: it reaches two of the three experts of each block.
   private func starving(_ recipe: Recipe, _ model: FamilyFixture) -> TinyRun {
     var run = TinyRun(recipe)
     run.windows.calibration = [[5]]
@@ -35,7 +36,7 @@ import TinyModel
       #expect(coverage.least == 0 && coverage.experts == 6)
       #expect(coverage.blocks.allSatisfy { $0.tokens.reduce(0, +) == 2 })
       #expect(coverage.starved.count == 2)
-      // No moments: what GPTQ gives is rounding to the nearest, with the scales that it searches.
+      // Without second moments, GPTQ is round-to-nearest with the scales that it searches.
       let starved = try #require(coverage.starved.first)
       let (block, expert) = (starved.prefix { $0 != "." }, starved.drop { $0 != "." }.dropFirst())
       let path = "model.layers.\(block).block_sparse_moe.experts.\(expert).w2"
@@ -95,7 +96,7 @@ import TinyModel
     }
   }
 
-  /// Some experts have fewer tokens than a sample takes, and one of the files has none for some.
+  /// Some experts have fewer tokens than a sample holds, and in one file some experts have none.
   @Test func statisticsOfExpertsMergeAndServeARun() throws {
     try inTemporaryFolder { folder in
       try shared.write(in: folder + "/source")
@@ -109,7 +110,7 @@ import TinyModel
       let audits = try calibrate(windows, "whole")
       #expect(Set(audits.map(\.site)).contains(.down(expert: 3)))
       #expect(Set(audits.map(\.site)).contains(.sharedDown))
-      // Three of four experts for each of 49 tokens, in each of three blocks.
+      // Each of 49 tokens reaches three of four experts, in each of three blocks.
       let reached = audits.filter { $0.site.isOfExpert }.reduce(0) { $0 + $1.tokens }
       #expect(reached == 3 * 3 * 49)
       let first = try calibrate([windows[0]], "a")
@@ -120,7 +121,7 @@ import TinyModel
         of: checkpoint, to: folder + "/merged")
       let paths = ["merged", "whole"].map { URL(fileURLWithPath: folder + "/" + $0) }
       #expect(try Data(contentsOf: paths[0]) == Data(contentsOf: paths[1]))
-      // What a run watches itself and what it reads from the file give the same bytes.
+      // Statistics collected by the run and those read from the file give the same bytes.
       var run = TinyRun(try .preset("w8a8-smooth"))
       run.windows.calibration = windows
       run.windows.heldOut = [shared.tokens]
@@ -137,7 +138,7 @@ import TinyModel
     }
   }
 
-  /// Resumed or not, on any number of threads.
+  /// The bytes are the same for any number of threads, and after a resumed run.
   @Test func bytesDoNotDependOnThreadsOrRestarts() throws {
     try inTemporaryFolder { folder in
       try shared.write(in: folder + "/source")
@@ -163,12 +164,13 @@ import TinyModel
       #expect(kept.contains("model.layers.0.mlp.gate"))
       #expect(kept.contains("model.layers.2.mlp.shared_expert_gate"))
       #expect(!plan.layers.contains { kept.contains($0.path) })
-      // Four attention linears, three for each of four experts and the shared unit, in three blocks.
+      // Three blocks, each with four attention linears, and three linears per expert and shared
+      // expert.
       #expect(plan.layers.count == 3 * (4 + 3 * 5))
     }
   }
 
-  /// The experts of gpt-oss lie in one tensor: they stay float beside a quantized attention.
+  /// The experts of gpt-oss are one stacked tensor. They stay float next to quantized attention.
   @Test func stackedExpertsStayFloat() throws {
     try inTemporaryFolder { folder in
       let model = FamilyFixture.models(of: ["gpt_oss"])[0]
@@ -185,12 +187,12 @@ import TinyModel
       let rounded = try LoadedModel(path: folder + "/source", rounding: .w8a8, on: compute).decoder
       let logits = try written.logits(of: model.tokens, on: compute)
       #expect(try logits == rounded.logits(of: model.tokens, on: compute))
-      // A calibrated recipe scales their router and not them: their norm feeds no linear that is rounded.
+      // Smoothing skips the site of router and experts, because none of its linears is quantized.
       var calibrated = run
       calibrated.recipe = try .preset("w8a8-smooth")
       let verdict = try calibrated.run(folder + "/source", to: folder + "/smooth").verdict
       #expect(try #require(verdict).kl < 0.1)
-      // No engine was seen to load them beside fp8 layers of another format.
+      // No engine is known to load float experts with layers in the FP8 format.
       let other = try Plan(
         Checkpoint(path: folder + "/source"), recipe: .fp8, exporter: FP8(),
         windows: run.windows.sizes)

@@ -7,7 +7,8 @@ import TinyModel
 @testable import NibbleModel
 @testable import NibbleQuantize
 
-/// The law of folds, for every family: factors at every site that takes them leave the logits as they were.
+/// The law of folds, for every family: factors at every site that takes them do not change the
+/// logits.
 @Suite struct FamilyFoldTests {
   private static let families = FamilyFixture.models(of: [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
@@ -26,7 +27,7 @@ import TinyModel
       let before = try decoder.logits(of: model.tokens, on: compute)
       let largest = before.reduce(0) { max($0, abs($1)) }
       var random = SplitMix(state: 7)
-      // Of all experts at once.
+      // All experts together.
       func kind(_ site: Site) -> Site { site.isOfExpert ? .expertsDown : site }
       for site in [Site.attention, .output, .feedForward, .down, .sharedDown, .expertsDown] {
         var folded = decoder
@@ -45,7 +46,7 @@ import TinyModel
         }
         let after = try folded.logits(of: model.tokens, on: compute)
         let change = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
-        // Float arithmetic in another scale; a fold that is left out changes a tenth or more.
+        // Rounding errors of float32 at other magnitudes. A missing fold changes a tenth or more.
         #expect(change < 1e-5, "\(site.rawValue) of \(count) blocks")
         #expect(count == 0 || after != before, "\(site.rawValue): nothing was folded")
       }

@@ -8,10 +8,10 @@ import TinyModel
 
 @testable import NibbleQuantize
 
-/// Every family through whole runs: what is written is what a rounding would run, and what learns from text
-/// leaves a model that is near its source.
+/// Whole runs of every family. The written model matches rounding at load, and calibrated recipes
+/// leave a model close to its source.
 @Suite struct FamilyRunTests {
-  /// One model of each family.
+  /// One model per family.
   private static let models = [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
     "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
@@ -44,7 +44,7 @@ import TinyModel
     }
   }
 
-  /// Steps that scale, shift and make up for errors, on every block shape there is.
+  /// Steps that scale, shift and compensate errors, on every block shape.
   @Test(arguments: models, ["w8a8-smooth", "w8a8-best", "w8a8-static"])
   func whatLearnsFromTextStaysNearItsSource(_ model: FamilyFixture, _ name: String) throws {
     try inTemporaryFolder { folder in
@@ -52,17 +52,17 @@ import TinyModel
       try model.write(in: source)
       let report = try run(try .preset(name), model).run(source, to: output)
       let verdict = try #require(report.verdict)
-      // int8 of a random model; a fold into the wrong rows costs several nats.
+      // int8 of a random model. A fold into the wrong rows costs several nats.
       #expect(verdict.kl < (name == "w8a8-static" ? 0.5 : 0.1), "\(verdict)")
       let largest = model.logits.reduce(0) { max($0, abs($1)) }
       let written = try LoadedModel(path: output).decoder.logits(of: model.tokens, on: compute)
       let change = zip(written, model.logits).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
-      // Ranges of 48 tokens cut off some of what others reach.
+      // Ranges calibrated on 48 tokens clip some values of other tokens.
       #expect(change > 0 && change < (name == "w8a8-static" ? 1 : 0.5), "\(change)")
     }
   }
 
-  /// Inputs first on disk: rounding by rows would give scales to inputs.
+  /// Weights stored as `[inputs, outputs]`: row-wise rounding would give one scale per input.
   @Test func weightsThatLieInputsFirstAreNotQuantized() throws {
     try inTemporaryFolder { folder in
       try FamilyFixture.models(of: ["gpt2"])[0].write(in: folder)
@@ -74,7 +74,7 @@ import TinyModel
     }
   }
 
-  /// What has fixtures and is not run yet is refused by its name.
+  /// Families with fixtures that Nibble does not run yet are refused by name.
   @Test(arguments: ["gemma4", "qwen3_5"])
   func aFamilyThatIsNotRunIsNamed(_ family: String) throws {
     for model in FamilyFixture.models(of: [family]) {

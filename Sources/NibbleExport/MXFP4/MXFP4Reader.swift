@@ -31,7 +31,7 @@ public struct MXFP4Reader: WeightSource {
     try checkpoint.vector(name, count: count)
   }
 
-  /// Outputs come first here, also where the float form of the tensor is transposed.
+  /// Stored as `[outputs, inputs]`, even if the float form of the tensor is transposed.
   public func stacked(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
@@ -72,7 +72,7 @@ public struct MXFP4Reader: WeightSource {
     )
   }
 
-  /// The data of one expert.
+  /// The stored bytes of one expert.
   private func bytes(_ name: String, _ shape: [Int], _ expert: Int) throws(ModelError) -> Bytes {
     let tensor = try checkpoint.stackedTensor(name, shape)
     guard tensor.dtype == .u8 else {

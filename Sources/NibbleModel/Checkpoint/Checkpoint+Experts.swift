@@ -2,8 +2,7 @@ import NibbleFormats
 public import NibbleTensor
 
 extension Checkpoint {
-  /// The part of a stacked tensor that holds one linear: mapped where its rows are contiguous, else
-  /// copied.
+  /// One linear of a stacked tensor, with its bias. Mapped if its rows are contiguous, else copied.
   public func stacked(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
@@ -29,7 +28,7 @@ extension Checkpoint {
     return (.float(weight), try stackedBias(linear, stack, in: block))
   }
 
-  /// The biases of one linear from a tensor that stacks those of all experts; nil without one.
+  /// The bias of one linear, from a tensor that stacks those of all experts; nil if there is none.
   package func stackedBias(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> [Float]? {
@@ -56,8 +55,8 @@ extension Checkpoint {
 }
 
 extension Bytes {
-  /// Some outputs of a matrix of values of `size` bytes, `[outputs, inputs]` whatever its storage
-  /// order.
+  /// Copies the outputs of one linear out of an expert's matrix. `size` is the bytes per value. The
+  /// result is `[outputs, inputs]` for either storage order.
   fileprivate func picking(
     _ linear: LinearShape, _ stack: LinearShape.Stack, size: Int
   ) -> Bytes {

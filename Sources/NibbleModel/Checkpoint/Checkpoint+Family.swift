@@ -20,9 +20,10 @@ extension Checkpoint {
     return decoder
   }
 
-  /// The shape that the config describes, without a check that Nibble runs all of the checkpoint.
+  /// The shape that the config describes. Does not check that Nibble supports all of the
+  /// checkpoint.
   ///
-  /// - Throws: for an unknown family, and for fields that are wrong.
+  /// - Throws: for an unknown family, and for invalid fields.
   public func describedShape() throws(ModelError) -> DecoderShape {
     try DecoderShape(config, path: configPath, families: families, refusesUnknown: false) {
       tensor($0) != nil
@@ -45,11 +46,10 @@ extension Checkpoint {
     return method
   }
 
-  /// The same checkpoint, with config keys and tensors of these names treated as having no effect.
+  /// The same checkpoint, where config keys and tensors with these names count as having no effect.
   ///
-  /// - Parameter names: a key of config.json, or the end of a tensor's name, such as
-  ///   `q_norm.weight`.
-  /// - Throws: when a name matches nothing.
+  /// - Parameter names: keys of config.json, or suffixes of tensor names, such as `q_norm.weight`.
+  /// - Throws: if a name matches nothing.
   public func ignoring(_ names: [String]) throws(ModelError) -> Checkpoint {
     var checkpoint = self
     checkpoint.ignored.formUnion(names)
@@ -73,9 +73,9 @@ extension Checkpoint {
     name == end || name.hasSuffix("." + end)
   }
 
-  /// Every tensor must be one that the family's arithmetic reads.
+  /// Throws if there is a tensor that the family's arithmetic does not read.
   ///
-  /// - Parameter stored: tensor names that the checkpoint's format stores for each part.
+  /// - Parameter stored: suffixes of the tensors that the checkpoint's format stores per module.
   package func checkTensors(
     _ decoder: DecoderShape, storing stored: StoredNames
   ) throws(ModelError) {
@@ -104,7 +104,7 @@ extension Checkpoint {
     }
   }
 
-  /// The weights must hold as many blocks as the config states.
+  /// Throws if the number of blocks among the weights is not that of the config.
   private func checkBlocks(_ decoder: DecoderShape) throws(ModelError) {
     let stored = tensors.reduce(-1) { max($0, decoder.place(of: $1.name).block ?? -1) } + 1
     guard stored == decoder.blocks.count || stored == 0 else {
@@ -120,24 +120,24 @@ extension Checkpoint {
   }
 }
 
-/// Ends of the tensor names that a format stores for each part of a model.
+/// Suffixes of the tensor names that a format stores per module.
 package struct StoredNames: Sendable {
-  /// For a linear layer and for the embedding.
+  /// Of a linear layer and of the embedding.
   var linear: Set<String> = ["weight", "bias"]
   var norm: Set<String> = ["weight"]
-  /// For the module that query, key and value belong to.
+  /// Of the attention module.
   var attention: Set<String> = []
   /// Further linear modules of a block, such as fused ones.
   var modules: Set<String> = []
-  /// Ends of the name of a tensor that stacks experts.
+  /// Suffixes of a tensor that stacks experts.
   var stacked: Set<String> = [""]
 
   package init() {}
 
   /// - Parameters:
-  ///   - linear: besides `weight` and `bias`.
-  ///   - norm: besides `weight`.
-  ///   - stacked: ends of the name of a tensor that holds all experts, instead of the empty one.
+  ///   - linear: in addition to `weight` and `bias`.
+  ///   - norm: in addition to `weight`.
+  ///   - stacked: suffixes of a tensor that stacks experts, instead of the empty one.
   package init(
     linear: Set<String>, norm: Set<String> = [], attention: Set<String> = [],
     modules: Set<String> = [], stacked: Set<String> = [""]
@@ -149,7 +149,7 @@ package struct StoredNames: Sendable {
     self.stacked = stacked
   }
 
-  /// Buffers of old checkpoints, which can be computed from the config.
+  /// Buffers of old checkpoints, whose values follow from the config.
   static let harmless = ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"]
 
   /// All names within a block.

@@ -12,10 +12,10 @@ extension Checkpoint {
     }
   }
 
-  /// One line per weight file, which changes when the file does: its name, size and modification
-  /// time.
+  /// One line per weight file: its name, size and modification time.
   ///
-  /// - Throws: when a file cannot be examined, so that two models are never mistaken for one.
+  /// - Throws: if a file's attributes cannot be read, so two models never have the same identity by
+  ///   accident.
   public func identity() throws(ModelError) -> [String] {
     var lines: [String] = []
     for file in weightFiles {

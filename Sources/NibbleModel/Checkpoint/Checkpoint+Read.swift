@@ -2,7 +2,7 @@ public import NibbleFormats
 public import NibbleTensor
 
 extension DType {
-  /// The float format of weights, if it is one.
+  /// The float format of the type; nil for integers and other types.
   public var floatFormat: FloatFormat? {
     switch self {
     case .f32: .f32
@@ -24,13 +24,13 @@ extension FloatFormat {
 }
 
 extension Checkpoint {
-  /// The data of a tensor: mapped when the stored form is used as is, else widened.
+  /// Data of a tensor: mapped if its stored form is used as is, else widened.
   public func bytes(of name: String) throws(ModelError) -> Bytes {
     guard let tensor = tensor(name) else { throw .missingTensor(name, path: path) }
     return try bytes(of: tensor, rows: 0..<(tensor.shape.first ?? 1))
   }
 
-  /// The data of some rows (the first dimension).
+  /// Data of some rows, which are indices of the first dimension.
   public func bytes(of tensor: Tensor, rows: Range<Int>) throws(ModelError) -> Bytes {
     let mapped: Bytes?
     switch container {
@@ -44,7 +44,7 @@ extension Checkpoint {
       ? bytes : bytes[rows.lowerBound * rowBytes..<rows.upperBound * rowBytes]
   }
 
-  /// The data of a tensor as the file stores it: mapped, and not widened.
+  /// Data of a tensor as the file stores it: mapped, not widened.
   package func storedBytes(of name: String) throws(ModelError) -> Bytes {
     switch container {
     case .safetensors, .pytorch: try bytes(of: name)
@@ -52,7 +52,7 @@ extension Checkpoint {
     }
   }
 
-  /// A float matrix by its tensor name, checked against a shape.
+  /// A float matrix by its tensor name. Throws if its shape is another.
   public func matrix(_ name: String, rows: Int, columns: Int) throws(ModelError) -> FloatMatrix {
     let tensor = try float(name, shape: [rows, columns])
     return FloatMatrix(

@@ -3,10 +3,10 @@ import NibbleFormats
 public import NibbleText
 
 extension Checkpoint {
-  /// The tokenizer beside the weights, or inside the GGUF; nil when there is none.
+  /// The tokenizer next to the weights, or inside the GGUF; nil if there is none.
   ///
-  /// `tokenizer.json` where the folder has one, else the vocabulary files that it is made from:
-  /// `vocab.json` with `merges.txt`, `tokenizer.model`, or one in tiktoken's format.
+  /// Reads `tokenizer.json` if the folder has one, else the vocabulary files: `vocab.json` with
+  /// `merges.txt`, `tokenizer.model`, or a tiktoken file.
   public func tokenizer() throws(ModelError) -> Tokenizer? {
     do {
       if let gguf = ggufTokenizer { return try Tokenizer(gguf: gguf) }
@@ -21,7 +21,7 @@ extension Checkpoint {
     }
   }
 
-  /// The template that turns messages into a prompt; nil when there is none.
+  /// The template that turns messages into a prompt; nil if there is none.
   public func chatTemplate() throws(ModelError) -> ChatTemplate? {
     guard let source = try chatTemplateSource() else { return nil }
     do { return try ChatTemplate(source) } catch {
@@ -29,7 +29,7 @@ extension Checkpoint {
     }
   }
 
-  /// Files that make a Hugging Face folder out of a GGUF; empty for a folder.
+  /// The files that make a Hugging Face folder from a GGUF; empty for a folder.
   public func companionsOfGGUF() throws(ModelError) -> [(name: String, text: String)] {
     guard let gguf = ggufTokenizer else { return [] }
     do {
@@ -61,7 +61,7 @@ extension Checkpoint {
     return template?.string
   }
 
-  /// A JSON file beside the weights; nil when there is none, or the model is a GGUF.
+  /// A JSON file in the folder of the weights; nil if there is none, or the model is a GGUF.
   func companion(_ name: String) throws(ModelError) -> JSON? {
     if case .gguf = container { return nil }
     let file = path + "/" + name

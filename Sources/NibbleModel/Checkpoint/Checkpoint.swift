@@ -15,7 +15,7 @@ public struct Checkpoint: Sendable {
 
   public struct Tensor: Hashable, Sendable {
     public var name: String
-    /// Type as read: F16 for a quantized GGUF tensor.
+    /// Type after reading: F16 for a quantized GGUF tensor.
     public var dtype: DType
     public var shape: [Int]
 
@@ -27,26 +27,26 @@ public struct Checkpoint: Sendable {
   public let path: String
   /// config.json, or its equivalent made from GGUF metadata.
   public let config: JSON
-  /// In their order on disk.
+  /// In the order of the file.
   public let tensors: [Tensor]
   let container: Container
-  /// The families that its config may belong to.
+  /// The families that may read the config.
   let families: [Family]
   private let positions: [UTF8Key: Int]
   /// Config keys, and ends of tensor names, that the user declares to have no effect.
   var ignored: Set<String> = []
 
   /// - Parameters:
-  ///   - path: a folder with config.json and weights, or a `.gguf` file. The weights are safetensors
-  ///     where there are any, else `pytorch_model.bin` or its shards.
-  ///   - families: those that its config may belong to; the first that takes its `model_type` counts.
+  ///   - path: a folder with config.json and weights, or a `.gguf` file. Safetensors weights take
+  ///     precedence over `pytorch_model.bin` and its shards.
+  ///   - families: the families that may read the config. The first with its `model_type` is used.
   public init(path: String, families: [Family] = Family.all) throws(ModelError) {
     try self.init(path: path, weights: path, families: families)
   }
 
   /// - Parameters:
   ///   - path: as above.
-  ///   - weights: the folder of the weights, if different from that of config.json.
+  ///   - weights: the folder of the weights, if it is not that of config.json.
   ///   - families: as above.
   public init(
     path: String, weights: String, families: [Family] = Family.all
@@ -79,7 +79,7 @@ public struct Checkpoint: Sendable {
 
   public func tensor(_ name: String) -> Tensor? { positions[UTF8Key(name)].map { tensors[$0] } }
 
-  /// Whether tensors are read in place; those of a GGUF are widened into separate memory.
+  /// Whether tensors are mapped. Those of a GGUF are widened into memory of their own.
   public var isMapped: Bool {
     if case .gguf = container { false } else { true }
   }
@@ -88,7 +88,7 @@ public struct Checkpoint: Sendable {
     if case .gguf = container { path } else { path + "/config.json" }
   }
 
-  /// Bytes on disk of all tensors; those of tied weights count once where the file stores them once.
+  /// Bytes on disk of all tensors. Tied weights count once if the file stores them once.
   public var bytesOnDisk: Int {
     switch container {
     case .safetensors(let files):
@@ -108,8 +108,8 @@ public struct Checkpoint: Sendable {
     return .pytorch(try PyTorchCheckpoint(folder: folder))
   }
 
-  /// Whether a tensor is a head that the config ties to the embedding and that is stored once with
-  /// it. transformers leaves such a head out of safetensors.
+  /// Whether a tensor is a head that is tied to the embedding and shares its data in the file.
+  /// transformers leaves such a head out of safetensors.
   private static func isTiedHead(_ name: String, _ container: Container, _ config: JSON) -> Bool {
     guard case .pytorch(let files) = container, name == "lm_head.weight" else { return false }
     return config["tie_word_embeddings"]?.bool == true && files.isTied(name)

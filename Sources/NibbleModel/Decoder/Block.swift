@@ -1,9 +1,9 @@
 public import NibbleTensor
 
-/// One transformer layer's parameters.
+/// The parameters of one transformer layer.
 public struct Block: Sendable {
   public struct Linear: Sendable {
-    /// The weight, packed or not.
+    /// The weight, with its packed copy if there is one.
     public internal(set) var prepared: PreparedWeight
     /// `[n]`
     public var bias: [Float]?
@@ -20,16 +20,16 @@ public struct Block: Sendable {
   }
 
   public let shape: BlockShape
-  /// Of whole states, by their path below the block.
+  /// Norms over `hidden` channels, by their path below the block.
   public var norms: [String: Norm] = [:]
   public var linears: [LinearID: Linear] = [:]
-  /// Of queries and keys: one for each head, or one for all.
+  /// Norms of queries and keys: one per head, one for all heads, or none.
   let queryNorms: [Norm]
   let keyNorms: [Norm]
-  /// `[heads]`
+  /// `[heads]`: logits of the attention sinks; nil for none.
   let sinks: [Float]?
 
-  /// Reads a block; shapes are held against what is stored.
+  /// Reads a block, checking stored shapes against `shape`.
   public init(_ shape: BlockShape, from source: some WeightSource) throws(ModelError) {
     self.shape = shape
     for norm in shape.norms {
@@ -83,12 +83,13 @@ public struct Block: Sendable {
     }
   }
 
-  /// Packs the weights, for running the block over several sequences: 1 to 6 bytes a value.
+  /// Packs the weights, for running the block over several sequences. Takes 1 to 6 bytes per value.
   public mutating func pack(on compute: Compute) {
     for id in linears.keys { linears[id]?.prepared.pack(on: compute) }
   }
 
-  /// Packs quantized weights for steps of a few tokens: as large as they are.
+  /// Packs quantized weights for products of a few tokens. The packed copy is as large as the
+  /// codes.
   public mutating func packForSteps(on compute: Compute) {
     for id in linears.keys { linears[id]?.prepared.packForSteps(on: compute) }
   }
@@ -100,7 +101,7 @@ public struct Block: Sendable {
 }
 
 extension WeightSource {
-  /// A small matrix that is no linear, as floats.
+  /// A small matrix that is not a linear layer, widened to float.
   fileprivate func matrix(
     _ name: String, rows: Int, columns: Int
   ) throws(ModelError) -> [Float] {

@@ -1,20 +1,20 @@
 import Foundation
 import NibbleTensor
 
-/// The tokens that a router sent to one expert.
+/// The tokens that the router sends to one expert.
 struct ExpertPortion {
   var expert: Int
-  /// Which tokens, ascending.
+  /// Indices of the tokens, ascending.
   var rows: [Int] = []
-  /// What each token's result is multiplied by.
+  /// Routing weight of each token: the factor of the expert's output.
   var shares: [Float] = []
 }
 
 extension BlockArithmetic {
-  /// Sends each token of the input `[t, k]` to its experts.
+  /// Routes each token of the input `[t, k]` to its experts.
   ///
-  /// - Parameter scores: takes the router's outputs, `[t, experts]`.
-  /// - Returns: the experts that have tokens, ascending.
+  /// - Parameter scores: receives the router's logits, `[t, experts]`.
+  /// - Returns: the experts with at least one token, ascending.
   func route(
     _ block: Block, _ shape: ExpertsShape, _ x: [Float], scores: inout [Float]
   ) -> [ExpertPortion] {
@@ -31,7 +31,7 @@ extension BlockArithmetic {
     return portions.filter { !$0.rows.isEmpty }
   }
 
-  /// The chosen experts of one token and their shares.
+  /// The chosen experts of one token, largest logit first, and their routing weights.
   private static func shares(_ scores: [Float], _ shape: ExpertsShape) -> [(Int, Float)] {
     var chosen: [Int] = []
     var isChosen = [Bool](repeating: false, count: scores.count)
@@ -59,13 +59,13 @@ extension BlockArithmetic {
     compute.gather(portion.rows, of: x.span, width: width, into: &out)
   }
 
-  /// Adds the results of an expert to those of the tokens that were sent to it.
+  /// Adds an expert's outputs, times their routing weights, to the rows of its tokens.
   func scatter(_ x: [Float], _ portion: ExpertPortion, width: Int, to y: inout [Float]) {
     var out = y.mutableSpan
     compute.scatter(x.span, times: portion.shares, width: width, to: portion.rows, of: &out)
   }
 
-  /// Multiplies each row of the shared unit's results by `sigmoid(x · gate)`.
+  /// Multiplies each row of the shared expert's outputs by `sigmoid(x · gate)`.
   func applyGate(_ block: Block, _ gate: LinearShape, _ x: [Float], to results: inout [Float]) {
     let tokens = x.count / gate.inputs
     var scores = [Float](repeating: 0, count: tokens)

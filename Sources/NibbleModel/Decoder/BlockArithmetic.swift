@@ -1,12 +1,12 @@
 import NibbleTensor
 
-/// The steps of a block over arrays.
+/// The operations of a block, on arrays.
 ///
-/// Apart from `ForwardPass` and its memory: a method of the owner of an array that is passed `inout`
-/// would hold a second reference to it, and every step would copy what it overwrites.
+/// Separate from `ForwardPass`, which owns the arrays: a method of the owner that takes one of its
+/// arrays `inout` would hold a second reference, and every operation would copy that array.
 struct BlockArithmetic: Sendable {
   let compute: Compute
-  /// One table for each way in which blocks rotate.
+  /// One table per rotary embedding that occurs among the blocks.
   let rotary: [RotaryShape: RotaryTable]
 
   init(_ shape: DecoderShape, positions: Int, on compute: Compute) {
@@ -21,7 +21,7 @@ struct BlockArithmetic: Sendable {
     compute.norm(states, by: norm, into: &y)
   }
 
-  /// Norms queries or keys `[t, heads · d]` in place.
+  /// Normalizes queries or keys `[t, heads · d]` in place.
   func norm(_ x: inout [Float], by norms: [Norm]) {
     guard let first = norms.first else { return }
     var out = x.mutableSpan
@@ -44,9 +44,9 @@ struct BlockArithmetic: Sendable {
     if let bias = linear.bias { compute.addBias(bias.span, to: &out) }
   }
 
-  /// Query, key and value of the input `[t, k]`.
+  /// Computes query, key and value of the input `[t, k]`.
   ///
-  /// - Parameter fused: takes all outputs of a linear that holds the three; `[t, outputs]` at its start.
+  /// - Parameter fused: scratch for the outputs of a fused linear; `[t, outputs]` at its start.
   func project(
     _ block: Block, _ shape: AttentionShape, _ x: [Float], intoQueries queries: inout [Float],
     keys: inout [Float], values: inout [Float], fused: inout [Float]
@@ -93,7 +93,8 @@ struct BlockArithmetic: Sendable {
       width: shape.outputs, into: &out)
   }
 
-  /// Gate, up and down at once; false, and nothing happens, when they must run one by one.
+  /// Runs gate, up and down in one pass. Returns false, with `y` untouched, if the one-pass kernel
+  /// does not cover this unit.
   func feedForward(
     _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into y: inout [Float]
   ) -> Bool {
@@ -119,7 +120,7 @@ struct BlockArithmetic: Sendable {
     return linear
   }
 
-  /// `act(gate) · up`, or `act(up)`, into `gate`.
+  /// Computes the input of down, `act(gate) · up` or `act(up)`, into `gate`.
   func gate(
     _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into gate: inout [Float],
     up: inout [Float], fused: inout [Float]

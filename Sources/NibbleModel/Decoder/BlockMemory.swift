@@ -1,11 +1,11 @@
 import NibbleTensor
 
-/// Intermediate results of one block, kept from block to block so that none is allocated twice.
+/// Intermediate results of one block. All blocks share them, so nothing is allocated per block.
 struct BlockMemory {
-  /// The states that entered a block whose branches run in parallel.
+  /// The hidden states at the input of a block with parallel branches.
   var input: [Float] = []
   var normed: [Float] = []
-  /// All outputs of a linear that holds several parts.
+  /// Outputs of a fused linear, all parts.
   var fused: [Float] = []
   var queries: [Float] = []
   var keys: [Float] = []
@@ -14,12 +14,12 @@ struct BlockMemory {
   var gate: [Float] = []
   var up: [Float] = []
   var result: [Float] = []
-  /// The result of a branch, or the states, after a norm.
+  /// Output of a branch's `after` or `closing` norm.
   var ended: [Float] = []
-  /// The outputs of a router, `[t, experts]`.
+  /// The router's logits, `[t, experts]`.
   var scores: [Float] = []
   var expert = UnitMemory()
-  /// Keys and values of a whole sequence that nobody continues.
+  /// KV cache of one whole sequence, which no later token reads.
   private var store: KeyValueStore?
 
   mutating func resize(tokens: Int, _ shape: BlockShape, hidden: Int) {
@@ -53,9 +53,9 @@ struct BlockMemory {
     if values.count != count { values = [Float](repeating: 0, count: count) }
   }
 
-  /// The store of a whole sequence; what it held is overwritten.
+  /// A KV cache for a whole sequence. The contents of the previous one are overwritten.
   mutating func sequenceStore(tokens: Int, _ attention: Attention) -> KeyValueStore {
-    // A copy of this memory has the same store until one of the two writes.
+    // Copies of this struct share the store until one of them writes.
     if isKnownUniquelyReferenced(&self.store), let store, store.capacity == tokens,
       store.attention == attention
     {
@@ -67,12 +67,12 @@ struct BlockMemory {
   }
 }
 
-/// What one unit of a mixture of experts works on: the tokens that were sent to it.
+/// Intermediate results of one expert, for the tokens routed to it.
 struct UnitMemory {
   var input: [Float] = []
   var gate: [Float] = []
   var up: [Float] = []
-  /// All outputs of a linear that holds gate and up.
+  /// Outputs of a linear that fuses gate and up.
   var fused: [Float] = []
   var result: [Float] = []
 

@@ -1,7 +1,7 @@
 import NibbleTensor
 
 extension Compute {
-  /// A norm of each row of `x`, its bias added, into `y`.
+  /// Normalizes each row of `x` into `y`, and adds the norm's bias.
   func norm(_ x: [Float], by norm: Norm, into y: inout [Float]) {
     var out = y.mutableSpan
     switch norm.shape.kind {

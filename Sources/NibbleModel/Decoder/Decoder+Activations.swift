@@ -1,18 +1,19 @@
 import NibbleTensor
 
-/// What quantized layers multiply whose scheme leaves activations float.
+/// How a layer treats its inputs if its scheme quantizes the weight alone.
 public enum FloatActivations: String, Sendable, Hashable, CaseIterable {
-  /// As the scheme says.
+  /// Inputs stay float, as the scheme says.
   case float
-  /// Rounded to int8 as they come, a scale for each token and 32 neighbouring inputs or fewer: products
-  /// run in integers.
+  /// Inputs are rounded to int8 at run time, with one scale per token and group of at most 32
+  /// inputs. Products run in integers.
   case int8
 }
 
 extension Decoder {
-  /// The same model, with float activations of int8 and int4 weights as `choice` says.
+  /// The same model. With `.int8`, layers with integer weights and float activations quantize their
+  /// inputs.
   ///
-  /// Source: llama.cpp rounds activations to Q8_0, blocks of 32 too, in the same place.
+  /// Source: llama.cpp rounds activations to Q8_0, also groups of 32, at the same place.
   public func running(floatActivations choice: FloatActivations) -> Decoder {
     guard choice == .int8 else { return self }
     var decoder = self
@@ -31,12 +32,13 @@ extension Decoder {
 }
 
 extension Weight {
-  /// Nil when it multiplies something else already, or is not made of integers.
+  /// The same weight with int8 inputs. Nil if it quantizes its inputs already or has no integer
+  /// codes.
   fileprivate var withInt8Activations: Weight? {
     guard case .quantized(let matrix, nil) = self, case .int = matrix.scheme.format else {
       return nil
     }
-    // Groups of a weight that are finer cut the product already.
+    // A smaller group size of the weight already splits the product into groups.
     let group = if case .group(let size) = matrix.scheme.granularity { min(32, size) } else { 32 }
     guard group.isMultiple(of: 8) else { return nil }
     return .quantized(matrix, inputs: InputRounding(.dynamicPerGroup(.int8, group)))

@@ -1,8 +1,9 @@
 public import NibbleTensor
 
 extension Decoder {
-  /// Rounds a float head to int8, a scale a channel, with int8 inputs and a scale a token; a head that
-  /// is quantized already stays. The head of a small model is a fifth of what a token reads.
+  /// Rounds a float head to int8, with one scale per channel, and its inputs to int8, with one
+  /// scale per token. A quantized head stays as it is. In a small model, the head is a fifth of the
+  /// bytes read per token.
   ///
   /// - Throws: when a value of the head is not finite.
   public mutating func quantizeHead(on compute: Compute) throws(ModelError) {

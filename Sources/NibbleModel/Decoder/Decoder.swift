@@ -1,6 +1,6 @@
 public import NibbleTensor
 
-/// A decoder ready to run: its parameters in place, mapped or owned.
+/// A decoder that can run. Its parameters are mapped from a file or in memory of their own.
 public struct Decoder: Sendable {
   public internal(set) var ends: DecoderEnds
   public internal(set) var blocks: [Block]

@@ -1,6 +1,6 @@
 public import NibbleTensor
 
-/// What stands before the first block and after the last.
+/// The parameters outside the blocks: embedding, final norm and head.
 public struct DecoderEnds: Sendable {
   public let shape: DecoderShape
   /// `[vocabulary, width]`
@@ -47,13 +47,14 @@ public struct DecoderEnds: Sendable {
     return try source.norm(shape, at: shape.path)
   }
 
-  /// States `[t, hidden]` of tokens that stand at `position`, `position + 1`, ...
+  /// Hidden states `[t, hidden]` of tokens at `position`, `position + 1`, ... before the first
+  /// block.
   public func states(
     of tokens: [Int], from position: Int = 0, on compute: Compute
   ) throws(ModelError) -> [Float] {
     var states: [Float] = []
     states.reserveCapacity(tokens.count * embedding.columns)
-    // Rows of a mapped embedding would stay in memory, each with its neighbours.
+    // Each row read from a mapped embedding leaves its whole page in memory, so pages are released.
     for (index, token) in tokens.enumerated() {
       guard token >= 0, token < embedding.rows else {
         throw .tokenOutsideVocabulary(token, vocabulary: embedding.rows)

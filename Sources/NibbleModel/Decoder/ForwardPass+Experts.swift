@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension ForwardPass {
-  /// Runs the experts of a branch over `memory.normed`, into `memory.result`: units in order, so that
-  /// the sums of a token do not depend on other tokens.
+  /// Runs the experts of a branch on `memory.normed`, into `memory.result`. Experts are added in
+  /// ascending order, so a token's sum does not depend on the other tokens.
   mutating func mix(
     _ block: Block, _ experts: ExpertsShape, as purpose: Purpose,
     watch: (Site, _ activation: [Float]) -> Void
@@ -35,7 +35,8 @@ extension ForwardPass {
     arithmetic.add(memory.expert.result, to: &memory.result)
   }
 
-  /// What enters the last linear of an expert or of the shared unit; empty where no token does.
+  /// Input of down of one expert or of the shared expert, `[t, width]`. Empty if no token is routed
+  /// to the expert.
   mutating func activation(
     at site: SiteShape, _ block: Block, _ experts: ExpertsShape
   ) -> [Float] {
@@ -58,7 +59,7 @@ extension ForwardPass {
     return memory.expert.gate
   }
 
-  /// The tokens of `memory.normed` that were sent to a unit, into its memory.
+  /// Copies the rows of `memory.normed` that are routed to an expert into `memory.expert.input`.
   private mutating func take(_ portion: ExpertPortion, _ unit: FeedForwardShape) {
     memory.expert.resize(tokens: portion.rows.count, unit)
     arithmetic.gather(
@@ -70,7 +71,7 @@ extension ForwardPass {
     memory.expert.input = memory.normed
   }
 
-  /// Runs a unit over its input into its result, which is left as it is when nobody needs it.
+  /// Runs a unit on `memory.expert.input`. Its output is left unset if no later step needs it.
   private mutating func run(
     _ block: Block, _ unit: FeedForwardShape, as purpose: Purpose, watch: ([Float]) -> Void
   ) {
@@ -86,7 +87,7 @@ extension ForwardPass {
     arithmetic.apply(block, unit.down, memory.expert.gate, into: &memory.expert.result)
   }
 
-  /// What enters a unit's down, into its memory.
+  /// Computes the input of a unit's down, into `memory.expert.gate`.
   private mutating func gate(_ block: Block, _ unit: FeedForwardShape) {
     arithmetic.gate(
       block, unit, memory.expert.input, into: &memory.expert.gate, up: &memory.expert.up,

@@ -1,17 +1,17 @@
 public import NibbleTensor
 
-/// Runs blocks over states `[t, hidden]`; owns the memory between the steps.
+/// Runs blocks on hidden states `[t, hidden]`. Owns the memory of intermediate results.
 public struct ForwardPass: Sendable {
   let arithmetic: BlockArithmetic
   var memory = BlockMemory()
-  /// Whether whoever watches sees all tokens pass each expert; results stay those of the tokens that the
-  /// router sends to it.
+  /// Whether `watch` receives the activations of all tokens at every expert. The results are
+  /// unchanged: only the tokens that the router sends to an expert count.
   public var showsAllTokens = false
 
   public let shape: DecoderShape
   public var compute: Compute { arithmetic.compute }
 
-  /// - Parameter positions: how many positions a sequence may have.
+  /// - Parameter positions: the largest number of positions in a sequence.
   public init(_ shape: DecoderShape, positions: Int, on compute: Compute) throws(ModelError) {
     if let learned = shape.embedding.positions, positions > learned.rows - learned.offset {
       throw .tooManyTokens(
@@ -21,11 +21,11 @@ public struct ForwardPass: Sendable {
     arithmetic = BlockArithmetic(shape, positions: positions, on: compute)
   }
 
-  /// Runs the branches of a block: `x = x + body(norm(x))` for each, as its shape says.
+  /// Runs the branches of a block, `x = x + body(norm(x))` each, as its shape says.
   ///
   /// - Parameters:
-  ///   - states: `[t, hidden]`: the tokens of one sequence from `position` on; overwritten.
-  ///   - store: keys and values of the tokens before `position`; those of `states` are added.
+  ///   - states: `[t, hidden]`: tokens of one sequence from `position` on; overwritten.
+  ///   - store: KV cache with the tokens before `position`; receives those of `states`.
   public mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
     keeping store: KeyValueStore
@@ -33,11 +33,11 @@ public struct ForwardPass: Sendable {
     run(block, on: &states, from: position, keeping: store, as: .states) { _, _ in }
   }
 
-  /// The same over a whole sequence; `watch` sees what enters the linears of each site, `[t, k]`, and
-  /// does not keep it.
+  /// Runs a block on a whole sequence and calls `watch` with the input `[t, k]` of each site's
+  /// linears. `watch` must not keep the array, or the next block copies it.
   ///
-  /// - Parameter isLast: whether nobody reads the states afterwards, so that the block need not be
-  ///   computed to its end.
+  /// - Parameter isLast: whether the hidden states after this block are unused, so its last product
+  ///   is skipped.
   public mutating func run(
     _ block: Block, on states: inout [Float], isLast: Bool = false,
     watch: (Site, _ activation: [Float]) -> Void
@@ -46,7 +46,8 @@ public struct ForwardPass: Sendable {
     run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
 
-  /// What a run is for.
+  /// What the caller needs: the hidden states, also the activations, or the activations of the last
+  /// block.
   enum Purpose { case states, watched, last }
 
   private mutating func run(
@@ -58,7 +59,7 @@ public struct ForwardPass: Sendable {
     let isParallel = block.shape.residual == .parallel
     if isParallel { memory.input = states }
     for (index, branch) in branches.enumerated() {
-      // The norm of two parallel branches is computed once.
+      // Two parallel branches with the same norm compute it once.
       let isRead = isParallel && index > 0 && branch.before == branches[0].before
       if !isRead { read(branch, of: block, isParallel ? memory.input : states) }
       if block.shape.addsToNormed { states = memory.normed }
@@ -87,7 +88,7 @@ public struct ForwardPass: Sendable {
     }
   }
 
-  /// The input of a branch, into `memory.normed`.
+  /// Computes the input of a branch into `memory.normed`.
   private mutating func read(_ branch: BlockShape.Branch, of block: Block, _ states: [Float]) {
     if let norm = branch.before {
       arithmetic.norm(states, self.norm(norm, of: block), into: &memory.normed)
@@ -96,7 +97,7 @@ public struct ForwardPass: Sendable {
     }
   }
 
-  /// Adds the result of a branch, `memory.result`, to the states.
+  /// Adds the result of a branch, `memory.result`, to the hidden states.
   private mutating func end(
     _ branch: BlockShape.Branch, of block: Block, _ states: inout [Float]
   ) {
@@ -119,10 +120,10 @@ public struct ForwardPass: Sendable {
     return norm
   }
 
-  /// The activation `[t, k]` that enters the linears of `site`, for the states of a whole sequence.
+  /// The activation `[t, k]` of a site, computed for a whole sequence.
   ///
-  /// - Parameter states: `[t, hidden]`, those that enter the site's branch; those that enter the block
-  ///   where branches are parallel.
+  /// - Parameter states: `[t, hidden]`: the hidden states at the input of the site's branch, or of
+  ///   the block if its branches are parallel.
   public mutating func activation(
     at site: SiteShape, of block: Block, _ states: [Float]
   ) -> [Float] {
@@ -142,13 +143,14 @@ public struct ForwardPass: Sendable {
     }
   }
 
-  /// Keys, rotated, and values `[t, keyHeads · d]` of the sequence that was attended to last.
+  /// Rotated keys and values `[t, keyHeads · d]` of the most recent attention.
   public var keysAndValues: (keys: [Float], values: [Float]) { (memory.keys, memory.values) }
 
-  /// Ends the branch of a site: adds what its last linear makes of `activation` to the states that
-  /// entered the branch.
+  /// Finishes the branch of a site: applies its last linear to `activation` and adds the result to
+  /// `states`.
   ///
-  /// - Parameter activation: of a site whose linear's result is the branch's; experts compute theirs.
+  /// - Parameter activation: input of the branch's last linear. Unused for experts, which run
+  ///   again.
   public mutating func endBranch(
     of site: SiteShape, _ block: Block, _ activation: [Float], on states: inout [Float]
   ) {
@@ -173,7 +175,7 @@ public struct ForwardPass: Sendable {
     return memory.sequenceStore(tokens: tokens, attention.core)
   }
 
-  /// Query, key, value of `memory.normed` and attention: into `memory.attended`.
+  /// Computes query, key, value and attention of `memory.normed`, into `memory.attended`.
   private mutating func attend(
     _ block: Block, _ attention: AttentionShape, from position: Int,
     keeping store: KeyValueStore
@@ -191,13 +193,13 @@ public struct ForwardPass: Sendable {
       values: memory.values, into: &memory.attended)
   }
 
-  /// What enters down: of `memory.normed` into `memory.gate`.
+  /// Computes the input of down from `memory.normed`, into `memory.gate`.
   private mutating func gate(_ block: Block, _ unit: FeedForwardShape) {
     arithmetic.gate(
       block, unit, memory.normed, into: &memory.gate, up: &memory.up, fused: &memory.fused)
   }
 
-  /// Logits `[t, vocabulary]` of states after the last block.
+  /// Logits `[t, vocabulary]` of the hidden states after the last block.
   public func logits(_ states: [Float], _ head: OutputHead, into logits: inout [Float]) {
     var out = logits.mutableSpan
     let input = input(of: head, states)
@@ -205,7 +207,7 @@ public struct ForwardPass: Sendable {
     if let cap = head.shape.softCap { compute.cap(&out, at: cap) }
   }
 
-  /// The loss of each row's target, in nats.
+  /// Cross-entropy loss of each row's target, in nats.
   public func losses(_ states: [Float], _ head: OutputHead, targets: [Int]) -> [Double] {
     guard head.shape.softCap != nil else {
       let input = input(of: head, states)
@@ -213,7 +215,7 @@ public struct ForwardPass: Sendable {
     }
     var losses: [Double] = []
     let width = shape.hidden
-    // Rows of logits that fit in a few tens of MiB.
+    // Rows per step, so that their logits take tens of MiB.
     let grain = max(1, (8 << 20) / max(1, shape.vocabulary))
     for start in stride(from: 0, to: targets.count, by: grain) {
       let rows = start..<min(start + grain, targets.count)
@@ -225,7 +227,7 @@ public struct ForwardPass: Sendable {
     return losses
   }
 
-  /// What the head multiplies: normed, projected and scaled states.
+  /// Input of the head's product: the hidden states, normed, projected and scaled.
   private func input(of head: OutputHead, _ states: [Float]) -> [Float] {
     var input = states
     if let norm = head.norm { arithmetic.norm(states, norm, into: &input) }

@@ -1,15 +1,15 @@
 public import NibbleTensor
 
-/// Keys and values of the tokens seen so far, for every block. Not copyable: its stores are shared.
+/// The KV cache of every block. Not copyable, since its stores are reference types.
 public struct KeyValueCache: ~Copyable, Sendable {
   public let format: CacheFormat
   public let capacity: Int
-  /// Tokens stored.
+  /// Tokens stored, at most `capacity`.
   public internal(set) var count = 0
   let layers: [KeyValueStore]
 
-  /// - Parameter scales: from calibration, for each block; used when they were measured for `format`.
-  ///   Otherwise each token has its own.
+  /// - Parameter scales: static scales from calibration, one entry per block. Used only if measured
+  ///   for `format`. Otherwise each token has its own scales.
   public init(
     _ shape: DecoderShape, capacity: Int, format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil
@@ -22,7 +22,7 @@ public struct KeyValueCache: ~Copyable, Sendable {
     }
   }
 
-  /// Bytes that a token takes: its keys and values in each block, and its rows of the rotary tables.
+  /// Bytes per token: its keys and values in all blocks, and its rows of the rotary tables.
   static func bytesPerToken(_ shape: DecoderShape, format: CacheFormat) -> Int {
     shape.attentions.reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1.core) }
   }
@@ -33,7 +33,7 @@ public struct KeyValueCache: ~Copyable, Sendable {
     }
   }
 
-  /// Tokens that fit in so many bytes: whole pages.
+  /// Number of tokens that fit in `bytes`, in whole pages.
   static func tokens(in bytes: Int, _ shape: DecoderShape, format: CacheFormat) -> Int {
     let page = shape.attentions.reduce(KeyValueStore.page * rotaryBytes(shape)) {
       $0 + format.bytesPerPage($1.core)
@@ -41,7 +41,7 @@ public struct KeyValueCache: ~Copyable, Sendable {
     return max(0, bytes) / max(1, page) * KeyValueStore.page
   }
 
-  /// Forgets the tokens from `count` on.
+  /// Removes the tokens from `count` on.
   public mutating func truncate(to count: Int) {
     precondition(count <= self.count, "\(count) of \(self.count) tokens")
     self.count = count
@@ -49,8 +49,8 @@ public struct KeyValueCache: ~Copyable, Sendable {
 }
 
 extension KeyValueStore {
-  /// - Parameter calibrated: used when they were measured for `format`. Otherwise each token has its
-  ///   own scales.
+  /// - Parameter calibrated: static scales, used only if measured for `format`. Otherwise each
+  ///   token has its own scales.
   public convenience init(
     _ attention: Attention, capacity: Int, format: CacheFormat, calibrated: KeyValueScales?
   ) {
@@ -61,7 +61,7 @@ extension KeyValueStore {
 }
 
 extension KeyValueFormat {
-  /// How a cache of this format is kept.
+  /// The same format as a KV cache format.
   public var cache: CacheFormat {
     switch self {
     case .fp8: .fp8
@@ -72,7 +72,7 @@ extension KeyValueFormat {
 }
 
 extension KeyValueScales {
-  /// A scale for each head; nil when they belong to another format.
+  /// One scale per key head; nil if measured for another format.
   fileprivate func expanded(to kept: CacheFormat, heads: Int) -> CacheScales? {
     guard kept == format.cache else { return nil }
     func each(_ scales: [Float]) -> [Float] {

@@ -1,13 +1,13 @@
 public import NibbleTensor
 
-/// What makes logits of the states after the last block, packed as products read it.
+/// Computes logits from the hidden states after the last block. Its weight is packed for products.
 public struct OutputHead: Sendable {
   let shape: HeadShape
   let norm: Norm?
   let projection: PreparedWeight?
   public private(set) var weight: PreparedWeight
 
-  /// - Parameter weight: in place of the head that `ends` holds, such as one that was quantized.
+  /// - Parameter weight: replaces the head of `ends`, for example by a quantized one; nil keeps it.
   public init(_ ends: DecoderEnds, weight: Weight? = nil, on compute: Compute) {
     shape = ends.shape.head
     norm = ends.finalNorm

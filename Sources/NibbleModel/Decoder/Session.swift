@@ -1,10 +1,10 @@
 public import NibbleTensor
 
-/// A decoder with the keys and values of one conversation. Not copyable: two copies would write into one
-/// cache.
+/// A decoder with the KV cache of one conversation. Not copyable, since copies would write into the
+/// same cache.
 public struct Session: ~Copyable {
   public let decoder: Decoder
-  /// The blocks and the head as products read them.
+  /// The blocks and the head, packed for products of a few tokens.
   private let blocks: [Block]
   private let head: OutputHead
   private var pass: ForwardPass
@@ -12,9 +12,9 @@ public struct Session: ~Copyable {
   private var logits: [Float] = []
 
   /// - Parameters:
-  ///   - capacity: how many tokens the conversation may have.
-  ///   - format: how their keys and values are kept.
-  ///   - scales: of each block's keys and values, from calibration.
+  ///   - capacity: the largest number of tokens in the conversation.
+  ///   - format: the number format of the KV cache.
+  ///   - scales: static scales of the KV cache from calibration, one entry per block.
   public init(
     _ decoder: Decoder, capacity: Int, keeping format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil, on compute: Compute
@@ -33,12 +33,12 @@ public struct Session: ~Copyable {
   public var count: Int { cache.count }
   public var capacity: Int { cache.capacity }
 
-  /// Forgets the tokens from `count` on.
+  /// Removes the tokens from `count` on.
   public mutating func truncate(to count: Int) { cache.truncate(to: count) }
 
-  /// Reads tokens; returns the logits `[vocabulary]` after the last one.
+  /// Appends tokens and returns the logits `[vocabulary]` after the last one.
   ///
-  /// - Throws: also when a logit is not finite.
+  /// - Throws: for a token or a length that does not fit, and when a logit is not finite.
   public mutating func append(_ tokens: [Int]) throws(ModelError) -> [Float] {
     precondition(!tokens.isEmpty, "no tokens")
     let states = try advance(tokens)
@@ -48,12 +48,13 @@ public struct Session: ~Copyable {
     return last
   }
 
-  /// Reads tokens; returns the states `[t, hidden]` after the last block.
+  /// Appends tokens and returns the hidden states `[t, hidden]` after the last block.
   public mutating func states(after tokens: [Int]) throws(ModelError) -> [Float] {
     try advance(tokens)
   }
 
-  /// Logits `[rows.count, vocabulary]` of some rows of states; the array lives until the next call.
+  /// Computes logits `[rows.count, vocabulary]` of some rows of hidden states. The next
+  /// call reuses the array's memory.
   public mutating func withLogits(
     _ states: [Float], _ rows: Range<Int>, _ body: ([Float]) -> Void
   ) {
@@ -65,7 +66,7 @@ public struct Session: ~Copyable {
     body(logits)
   }
 
-  /// `-log p` of the target of each of some rows of states, in nats.
+  /// Cross-entropy loss `-log p(target)` of some rows of hidden states, in nats.
   public func losses(_ states: [Float], _ rows: Range<Int>, targets: [Int]) -> [Double] {
     let width = decoder.shape.hidden
     return pass.losses(
@@ -88,9 +89,9 @@ public struct Session: ~Copyable {
 }
 
 extension [Float] {
-  /// Whether none is infinite or not a number.
+  /// Whether no value is infinite or NaN.
   package var areFinite: Bool {
-    // The largest magnitude as an integer: those of no finite number are at the end of its order.
+    // Compares bit patterns without the sign: those of infinity and NaN are the largest.
     var largest: UInt32 = 0
     for value in self { largest = Swift.max(largest, value.bitPattern & 0x7FFF_FFFF) }
     return largest < 0x7F80_0000

@@ -1,15 +1,15 @@
 public import NibbleTensor
 
-/// Where a decoder's parameters come from: a float checkpoint, or a quantized one in some engine's
-/// format.
+/// Where a decoder's parameters are read from: a float checkpoint, or a quantized one in an
+/// engine's format.
 public protocol WeightSource: Sendable {
-  /// The matrix of the module at `path` (no `.weight`), `[outputs, inputs]`.
+  /// The matrix `[outputs, inputs]` of the module at `path`, which is without `.weight`.
   func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight
-  /// A vector by its full tensor name, as floats; nil when there is none.
+  /// A vector by its full tensor name, widened to float; nil if it is not stored.
   func vector(_ name: String, count: Int) throws(ModelError) -> [Float]?
-  /// A matrix `[outputs, inputs]` of a tensor that stacks those of all experts, and its bias.
+  /// One matrix `[outputs, inputs]` of a tensor that stacks all experts, and its bias.
   ///
-  /// - Parameter block: the path of its block.
+  /// - Parameter block: module path of the block.
   func stacked(
     _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
   ) throws(ModelError) -> (weight: Weight, bias: [Float]?)
@@ -26,7 +26,7 @@ extension WeightSource {
     )
   }
 
-  /// What the shape says that is stored.
+  /// Reads the tensors that the norm's shape says are stored.
   public func norm(_ shape: NormShape, at path: String) throws(ModelError) -> Norm {
     try storedNorm(shape, at: path)
   }
@@ -44,7 +44,7 @@ extension WeightSource {
     return Norm(shape, weight: weight, bias: shape.hasBias ? try vector("bias") : nil)
   }
 
-  /// The weight of a linear, `[outputs, inputs]` however it lies on disk.
+  /// The weight of a linear as `[outputs, inputs]`, transposed if it is stored otherwise.
   func weight(_ linear: LinearShape, at path: String) throws(ModelError) -> Weight {
     guard linear.isTransposed else {
       return try weight(path, outputs: linear.outputs, inputs: linear.inputs)
@@ -54,7 +54,7 @@ extension WeightSource {
 }
 
 extension Weight {
-  /// A copy `[columns, rows]` in float32.
+  /// A transposed copy, `[columns, rows]`, in float32.
   fileprivate var transposed: Weight {
     let source = values(of: 0..<rows)
     var values = [Float](repeating: 0, count: source.count)

@@ -2,8 +2,8 @@ import Foundation
 import NibbleTensor
 
 extension Family {
-  /// BLOOM: ALiBi, a norm of the embedding, query, key and value interleaved by head. Source: arXiv
-  /// 2211.05100; transformers `modeling_bloom.py`.
+  /// BLOOM: ALiBi, a norm of the embedding, and query, key and value interleaved per head in one
+  /// linear. Source: arXiv 2211.05100; transformers `modeling_bloom.py`.
   static let bloom = Family(
     "BLOOM", modelTypes: ["bloom"],
     harmlessKeys: [
@@ -45,8 +45,9 @@ extension Family {
     return shape
   }
 
-  /// `2^(-8 i / p)` for `i = 1...p`, p the largest power of two up to `heads`; the other heads take every
-  /// second slope of `2 p` heads. Source: ALiBi, arXiv 2108.12409, as BLOOM builds it.
+  /// ALiBi slopes: `2^(-8 i / p)` for `i = 1...p`, with p the largest power of two up to `heads`.
+  /// The remaining heads use every second slope of `2 p` heads. Source: ALiBi, arXiv 2108.12409, as
+  /// BLOOM builds it.
   private static func alibiSlopes(heads: Int) -> [Float] {
     var power = 1
     while 2 * power <= heads { power *= 2 }

@@ -2,12 +2,12 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// Command-R and R7B, Aya: parallel branches that read one norm, neighbouring channels rotate; in Cohere 2
-  /// only the blocks with a window do. Source: transformers `modeling_cohere.py`,
-  /// `modeling_cohere2.py`.
+  /// Command-R and R7B, Aya: parallel branches with one norm; rotary embedding in pairs of
+  /// neighbouring channels. In Cohere 2 only the blocks with a sliding window rotate. Source:
+  /// transformers `modeling_cohere.py`, `modeling_cohere2.py`.
   static let cohere = Family(
     "Cohere", modelTypes: ["cohere", "cohere2"],
-    // What they say is the family's only way.
+    // Keys that describe what the family always does.
     harmlessKeys: [
       "cache_implementation", "order_of_interleaved_layers", "position_embedding_type",
       "use_embedding_sharing", "use_gated_activation", "use_parallel_block",

@@ -1,23 +1,24 @@
 import Foundation
 public import NibbleFormats
 
-/// Where a config holds its rotary object: one for all blocks, or one for each type of layer.
+/// A rotary object of a config, and the key that holds it: for all blocks, or for one layer type.
 private struct RotaryObject {
   var json: JSON
   var name: String
 }
 
 extension ConfigFields {
-  /// The rotary embedding of the blocks, or of those of one layer type.
+  /// The rotary embedding of all blocks, or of those of one layer type.
   ///
-  /// Theta and the share of channels that rotate come from the rotary object, then from a key of their
-  /// own, then from the family.
+  /// Theta and the fraction of channels that rotate come from the rotary object, else from their
+  /// own key, else from the family.
   ///
   /// - Parameters:
-  ///   - share: of a head's channels that rotate; nil where the family has no such key.
-  ///   - layerType: for configs with an object for each.
-  ///   - scales: whether an object without layer types belongs to these blocks.
-  ///   - scaling: the object where the config has none.
+  ///   - share: default fraction of a head's channels that rotate; nil if the family has no such
+  ///     key.
+  ///   - layerType: layer type of the blocks, for configs with one rotary object per type.
+  ///   - scales: whether a rotary object without layer types applies to these blocks.
+  ///   - scaling: default rotary object, if the config has none.
   public func rotary(
     headSize: Int, context: Int, theta: Double = 10_000, thetaKey: String = "rope_theta",
     share: Double? = nil, shareKey: String = "partial_rotary_factor", layerType: String? = nil,
@@ -120,7 +121,7 @@ extension ConfigFields {
     return shape
   }
 
-  /// In a Phi-3 config `su` and `yarn` are old names of longrope.
+  /// Phi-3 configs use `su` and `yarn` as old names of longrope.
   private var isPhi: Bool { family == Family.phi3.name }
 
   private func readLong(
@@ -133,7 +134,7 @@ extension ConfigFields {
       }
       return numbers
     }
-    // One beside the object wins.
+    // The key outside the rotary object takes precedence.
     let stated = self["original_max_position_embeddings"]
     let original = (stated ?? value("original_max_position_embeddings"))?.int ?? context
     guard original > 1 else {

@@ -1,16 +1,16 @@
 public import NibbleFormats
 public import NibbleTensor
 
-/// Reads a config for a family, says which field is wrong, and remembers which keys were read: what is
-/// neither read nor known to be harmless is refused by ``ConfigKeys``.
+/// Reads a config for a family, with errors that name the field. Records which keys were read:
+/// ``ConfigKeys`` refuses keys that are neither read nor harmless.
 public final class ConfigFields {
   let json: JSON
   let path: String
-  /// The name of the family that reads.
+  /// Name of the family that the config is read for.
   public let family: String
-  /// Keys that were asked for; those of a rotary object as `rope_scaling.NAME`.
+  /// Keys that were read; those of a rotary object as `rope_scaling.NAME`.
   private(set) var read: Set<String> = []
-  /// Whether the checkpoint holds a tensor; families whose published names differ ask.
+  /// Whether the checkpoint contains a tensor, for families whose published tensor names differ.
   private let holds: (String) -> Bool
 
   init(
@@ -22,27 +22,27 @@ public final class ConfigFields {
     self.holds = holds
   }
 
-  /// A field as it stands; nil where it is missing or null.
+  /// The value of a field; nil if it is missing or null.
   public subscript(_ field: String) -> JSON? {
     read.insert(field)
     guard let value = json[field], !value.isNull else { return nil }
     return value
   }
 
-  /// Notes that a key is known and says nothing here.
+  /// Marks a key as read that has no effect in this family.
   public func pass(_ field: String) { read.insert(field) }
 
-  /// The first prefix under which a tensor is stored; the first of all when none is.
+  /// The first prefix under which the checkpoint stores `tensor`; the first in the list if none is.
   public func prefix(_ prefixes: [String], of tensor: String) -> String {
     prefixes.first { holds($0 + tensor) } ?? prefixes[0]
   }
 
-  /// The error for a field.
+  /// An error about one field.
   public func bad(_ field: String, _ reason: String) -> ModelError {
     .config(path: path, field: field, reason: reason)
   }
 
-  /// A whole number above zero; nil where it is missing or null.
+  /// An integer above zero; nil if it is missing or null.
   public func optionalSize(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int?
   {
     guard let value = self[field] else { return nil }
@@ -52,7 +52,7 @@ public final class ConfigFields {
     return size
   }
 
-  /// A whole number above zero that must be there.
+  /// An integer above zero. Throws if it is missing.
   public func size(_ field: String, atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
     guard let size = try optionalSize(field, atMost: limit) else {
       throw bad(field, "is missing; a \(family) model needs it")
@@ -60,7 +60,7 @@ public final class ConfigFields {
     return size
   }
 
-  /// The first of several names of one size.
+  /// An integer above zero under the first of several names. Throws if all are missing.
   public func size(anyOf fields: [String], atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
     var found: Int?
     for field in fields {
@@ -71,7 +71,7 @@ public final class ConfigFields {
     throw bad(fields[0], "is missing; a \(family) model needs it")
   }
 
-  /// A number of a range that must be there.
+  /// A number in a range. Throws if it is missing.
   public func number(_ field: String, in range: ClosedRange<Double>) throws(ModelError) -> Double {
     guard let number = try optionalNumber(field, in: range) else {
       throw bad(field, "is missing; a \(family) model needs it")
@@ -79,7 +79,7 @@ public final class ConfigFields {
     return number
   }
 
-  /// A number of a range; nil where it is missing or null.
+  /// A number in a range; nil if it is missing or null.
   public func optionalNumber(
     _ field: String, in range: ClosedRange<Double>
   ) throws(ModelError) -> Double? {
@@ -93,7 +93,7 @@ public final class ConfigFields {
     return number
   }
 
-  /// The default where it is missing or null.
+  /// A Boolean; the default if it is missing or null.
   public func flag(_ field: String, default value: Bool = false) throws(ModelError) -> Bool {
     guard let found = self[field] else { return value }
     guard let flag = found.bool else {
@@ -102,7 +102,7 @@ public final class ConfigFields {
     return flag
   }
 
-  /// A whole number, such as the id of a token, or a list of them; none where it is missing or null.
+  /// Integers, from one or a list of them, such as token ids; empty if it is missing or null.
   public func integers(_ field: String) throws(ModelError) -> [Int] {
     guard let value = self[field] else { return [] }
     let values = value.array ?? [value]
@@ -113,7 +113,7 @@ public final class ConfigFields {
     return numbers
   }
 
-  /// A whole number for each block, such as `no_rope_layers`; nil where it is missing.
+  /// One integer per block, such as `no_rope_layers`; nil if it is missing.
   public func integers(_ field: String, count: Int) throws(ModelError) -> [Int]? {
     guard let value = self[field] else { return nil }
     guard let numbers = value.array?.compactMap(\.int), numbers.count == count else {
@@ -122,7 +122,7 @@ public final class ConfigFields {
     return numbers
   }
 
-  /// `layer_types`: a name for each block; nil where it is missing.
+  /// `layer_types`: one name per block; nil if it is missing.
   public func layerTypes(blocks: Int) throws(ModelError) -> [String]? {
     guard let value = self["layer_types"] else { return nil }
     guard let types = value.array?.compactMap(\.string), types.count == blocks else {
@@ -136,12 +136,12 @@ public final class ConfigFields {
     return types
   }
 
-  /// Which blocks see a window only: by `layer_types`, or by a rule where that is missing.
+  /// Which blocks have a sliding window: by `layer_types`, or by `rule` if that is missing.
   public func slides(blocks: Int, _ rule: (Int) -> Bool) throws(ModelError) -> [Bool] {
     try layerTypes(blocks: blocks)?.map { $0 == "sliding_attention" } ?? (0..<blocks).map(rule)
   }
 
-  /// An activation by the name that transformers gives it.
+  /// An activation function by its name in transformers.
   public func activation(_ field: String, default name: String) throws(ModelError) -> Activation {
     let value = self[field] ?? .string(name)
     switch value.string {
@@ -157,15 +157,15 @@ public final class ConfigFields {
     }
   }
 
-  /// What is added to a variance.
+  /// Epsilon of a norm, in 1e-12...0.1; the default if it is missing.
   public func epsilon(_ field: String, default value: Double) throws(ModelError) -> Float {
     Float(try optionalNumber(field, in: 1e-12...0.1) ?? value)
   }
 
-  /// Heads, key heads and their size.
+  /// Number of heads, number of key heads, and the head size.
   ///
   /// - Parameters:
-  ///   - headSize: where `head_dim` is missing; nil for `hidden / heads`.
+  ///   - headSize: default if `head_dim` is missing; nil for `hidden / heads`.
   ///   - isGrouped: whether the family reads `num_key_value_heads`.
   public func attention(
     hidden: Int, headSize: Int? = nil, heads field: String = "num_attention_heads",

@@ -1,19 +1,19 @@
 import NibbleFormats
 import NibbleTensor
 
-/// What the keys of a config.json mean to a family whose arithmetic Nibble runs.
+/// Checks the keys of a config.json against what a family's arithmetic covers.
 ///
-/// A key is read, or known to change nothing, or holds a value that changes nothing. Any other may ask
-/// for arithmetic that Nibble does not do, and is refused by name.
+/// A key is harmless if the family reads it, if it never affects the arithmetic, or if its value
+/// has no effect. Any other key may ask for arithmetic that Nibble does not have, so it is refused
+/// by name.
 struct ConfigKeys {
   let shape: DecoderShape
   let family: Family
   let json: JSON
-  /// Keys that the family's function asked for; those of a rotary object as `rope_scaling.NAME`.
+  /// Keys that the family's function read; those of a rotary object as `rope_scaling.NAME`.
   let read: Set<String>
 
-  /// The keys that are refused, in the order of the file; those of the rotary object as
-  /// `rope_scaling.NAME`.
+  /// The refused keys, in the order of the file; those of the rotary object as `rope_scaling.NAME`.
   func unknown(ignoring ignored: Set<String>) -> [String] {
     let harmless = read.union(Self.harmless).union(family.harmlessKeys)
     var unknown: [String] = []
@@ -32,7 +32,7 @@ struct ConfigKeys {
     return unknown
   }
 
-  /// Whether a key that a family may have says here what the family does anyway.
+  /// Whether the value of a key describes what the family does anyway.
   private func changesNothing(_ key: String, _ value: JSON) -> Bool {
     let attention = shape.attentions.first?.core
     let headSize = Double(attention?.headSize ?? 0)
@@ -61,7 +61,7 @@ struct ConfigKeys {
       let kind = window == nil ? "full_attention" : "sliding_attention"
       return value.array?.allSatisfy { $0.string == kind } ?? false
     case "no_rope_layers": return value.array?.allSatisfy { $0 == 1 } ?? false
-    // Both speak of windows.
+    // These keys describe sliding windows.
     case "use_sliding_window": return value == .bool(window != nil)
     case "max_window_layers", "sliding_window_pattern", "_sliding_window_pattern":
       return window == nil
@@ -82,18 +82,18 @@ struct ConfigKeys {
 
   private func isZero(_ value: JSON) -> Bool { value.double == 0 }
 
-  /// Where a config holds its rotary object.
+  /// Keys of a config that may hold the rotary object.
   static let rotaryObjects = ["rope_parameters", "rope_scaling"]
 
-  /// What some kind reads of it, and what old files add.
+  /// Keys of a rotary object that some scaling reads, or that old files contain.
   private static let rotary: Set = [
     "factor", "finetuned", "high_freq_factor", "low_freq_factor",
     "original_max_position_embeddings", "rope_theta", "rope_type", "type",
   ]
 
-  /// Keys of any family that say nothing about the arithmetic of one pass over text.
+  /// Keys, in any family, that do not affect the arithmetic of a forward pass.
   ///
-  /// Source: `PretrainedConfig` of transformers 4 and 5, and what published configs hold beside it.
+  /// Source: `PretrainedConfig` of transformers 4 and 5, and the other keys of published configs.
   static let harmless: Set = [
     // Names and versions.
     "_commit_hash", "_name_or_path", "architectures", "auto_map", "base_model_name_or_path",
@@ -108,7 +108,7 @@ struct ConfigKeys {
     "pruned_heads", "quantization_config", "quantize", "tensor_parallel_size", "torch_dtype",
     "torchscript", "use_bfloat16", "use_cache", "use_flash_attention", "use_flash_attn",
     "use_flash_attention_2", "use_sdpa",
-    // What a call returns.
+    // Outputs of a call.
     "keys_to_ignore_at_inference", "output_attentions", "output_hidden_states",
     "output_past", "output_router_logits", "output_scores", "problem_type", "return_dict",
     "return_dict_in_generate", "use_return_dict",
@@ -120,7 +120,7 @@ struct ConfigKeys {
     "initializer_factor", "initializer_range", "layerdrop", "multiple_of", "output_dropout",
     "resid_dropout", "resid_pdrop", "residual_dropout", "rope_dropout",
     "router_aux_loss_coef", "router_jitter_noise", "tf_legacy_loss", "z_loss",
-    // Tokens and lengths, which belong to the tokenizer and the caller.
+    // Tokens and lengths, which are settings of the tokenizer and the caller.
     "bos_token", "bos_token_id", "decoder_start_token_id", "eos_token", "max_seq_len",
     "max_seq_length", "max_sequence_length", "model_max_length", "pad_token", "pad_token_id",
     "prefix", "sep_token_id", "seq_len", "seq_length", "tokenizer_class",
@@ -128,14 +128,14 @@ struct ConfigKeys {
     "unk_token_id",
     // Labels of classifiers.
     "id2label", "label2id", "num_labels",
-    // How text is written.
+    // Text generation.
     "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
     "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id",
     "forced_eos_token_id", "length_penalty", "max_length", "max_new_tokens", "min_length",
     "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
     "remove_invalid_values", "repetition_penalty", "suppress_tokens", "temperature", "top_k",
     "top_p", "typical_p",
-    // Cross attention, which a decoder alone has not; its switch is looked at.
+    // Cross attention, which a decoder alone does not have; `add_cross_attention` is checked above.
     "cross_attention_hidden_size", "is_decoder",
   ]
 }

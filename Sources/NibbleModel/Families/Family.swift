@@ -1,24 +1,24 @@
 package import NibbleFormats
 
-/// A decoder architecture: a function from a config to a ``DecoderShape``.
+/// A decoder architecture: a function from a config.json to a ``DecoderShape``.
 ///
-/// Each family is a file of its own. What its function does not read of a config is refused, unless
-/// it is known to change nothing; so are tensors that the shape does not name.
+/// One file per family. A config key that its function does not read is refused, unless it is known
+/// to have no effect. Tensors that the shape does not name are refused, too.
 public struct Family: Sendable {
   public let name: String
   /// Values of `model_type` in config.json.
   public let modelTypes: [String]
-  /// Keys of config.json that change nothing in this family, beside those that change nothing in any.
+  /// Keys of config.json with no effect in this family, besides those with no effect in any.
   let harmlessKeys: Set<String>
-  /// Ends of names of stored tensors that are not parameters, such as masks.
+  /// Suffixes of stored tensors that are not parameters, such as masks.
   let harmlessTensors: [String]
   let shape: @Sendable (ConfigFields) throws(ModelError) -> DecoderShape
 
   /// - Parameters:
   ///   - modelTypes: values of `model_type` in config.json.
-  ///   - harmlessKeys: keys of config.json that change nothing in this family.
-  ///   - harmlessTensors: what names of stored tensors end with that are not parameters.
-  ///   - shape: makes the shape of a config. What it does not read is refused.
+  ///   - harmlessKeys: keys of config.json with no effect in this family.
+  ///   - harmlessTensors: suffixes of stored tensors that are not parameters.
+  ///   - shape: makes the shape from a config. Keys that it does not read are refused.
   public init(
     _ name: String, modelTypes: [String], harmlessKeys: Set<String> = [],
     harmlessTensors: [String] = [],
@@ -37,7 +37,7 @@ public struct Family: Sendable {
     qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere, stableLM,
   ]
 
-  /// The family of a config, the first of some.
+  /// The first of some families that has the config's `model_type`.
   static func of(
     _ json: JSON, path: String, among families: [Family]
   ) throws(ModelError) -> Family {
@@ -50,13 +50,13 @@ public struct Family: Sendable {
 }
 
 extension DecoderShape {
-  /// Reads a config by its family.
+  /// Reads a config with the function of its family.
   ///
   /// - Parameters:
-  ///   - families: those that are known.
-  ///   - ignored: keys that whoever runs the model says change nothing.
+  ///   - families: the known families.
+  ///   - ignored: keys that the user declares to have no effect.
   ///   - refusesUnknown: whether a key that may change the arithmetic is an error.
-  ///   - holds: whether the checkpoint stores a tensor.
+  ///   - holds: whether the checkpoint contains a tensor.
   /// - Throws: `ModelError` that names the field and the family it was read for.
   package init(
     _ json: JSON, path: String, families: [Family] = Family.all,

@@ -1,7 +1,7 @@
 public import NibbleTensor
 
 extension AttentionShape {
-  /// Query, key, value and output as linears of their own.
+  /// Attention with separate query, key, value and output linears.
   public static func split(
     _ core: Attention, path: String = "self_attn", hidden: Int,
     names: [String] = ["q_proj", "k_proj", "v_proj", "o_proj"], inputBias: Bool = false,
@@ -22,15 +22,15 @@ extension AttentionShape {
       rotary: rotary)
   }
 
-  /// How one linear for query, key and value deals its outputs.
+  /// How the outputs of one fused linear are divided among query, key and value.
   public enum FusedRows {
-    /// All queries, all keys, all values.
+    /// All queries, then all keys, then all values.
     case concatenated
-    /// For each key head its queries, its key, its value.
+    /// Per key head: its queries, its key, its value.
     case perKeyHead
   }
 
-  /// One linear for query, key and value, and one for the output.
+  /// Attention with one fused linear for query, key and value, and one for the output.
   public static func fused(
     _ path: String, _ core: Attention, hidden: Int, input: String, output: String,
     rows: FusedRows, inputBias: Bool, outputBias: Bool, isTransposed: Bool = false,
@@ -68,7 +68,7 @@ extension AttentionShape {
 }
 
 extension FeedForwardShape {
-  /// Gate, up and down as linears of their own.
+  /// A gated unit with separate gate, up and down linears.
   public static func gated(
     _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
     names: [String] = ["gate_proj", "up_proj", "down_proj"], bias: Bool = false
@@ -82,7 +82,7 @@ extension FeedForwardShape {
       down: LinearShape(.down, "\(path).\(names[2])", outputs: hidden, inputs: width, bias: bias))
   }
 
-  /// One linear whose first rows are the gate and whose last are up, and down.
+  /// A gated unit with one fused linear, gate rows first and up rows last, and down.
   public static func fusedGated(
     _ path: String = "mlp", hidden: Int, width: Int, _ activation: Activation = .silu,
     names: [String] = ["gate_up_proj", "down_proj"]
@@ -99,7 +99,7 @@ extension FeedForwardShape {
       down: LinearShape(.down, "\(path).\(names[1])", outputs: hidden, inputs: width))
   }
 
-  /// A unit without a gate.
+  /// A unit without a gate: up, activation, down.
   public static func plain(
     _ up: String, _ down: String, hidden: Int, width: Int, _ activation: Activation, bias: Bool,
     isTransposed: Bool = false
@@ -113,7 +113,7 @@ extension FeedForwardShape {
 }
 
 extension ExpertsShape {
-  /// Gated units with linears of their own, `PATH.experts.E.NAME`, and a router.
+  /// A mixture of gated experts with separate linears, `PATH.experts.E.NAME`, and a router.
   public static func gated(
     _ path: String, router: String = "gate", hidden: Int, width: Int, count: Int, chosen: Int,
     _ shares: Shares, _ activation: Activation,
@@ -129,7 +129,7 @@ extension ExpertsShape {
 }
 
 extension LinearShape {
-  /// What sends tokens to experts, or says how much of a shared unit's result counts.
+  /// A linear that routes tokens to experts, or gates the shared expert. Stays float.
   public static func router(
     _ path: String, experts: Int, hidden: Int, bias: Bool = false
   ) -> LinearShape {
@@ -140,7 +140,7 @@ extension LinearShape {
 }
 
 extension BlockShape {
-  /// Llama's order: a norm before each branch.
+  /// Pre-norm block, as in Llama: a norm before attention and a norm before the feed-forward unit.
   public static func preNorm(
     _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
     _ feedForward: FeedForwardShape, scale: Float = 1
@@ -148,7 +148,7 @@ extension BlockShape {
     preNorm(path, first, attention, second, .feedForward(feedForward), scale: scale)
   }
 
-  /// The same order with another second branch.
+  /// Pre-norm block with any second branch, such as experts.
   public static func preNorm(
     _ path: String, _ first: NormShape, _ attention: AttentionShape, _ second: NormShape,
     _ body: Branch.Body, scale: Float = 1
@@ -163,7 +163,7 @@ extension BlockShape {
 }
 
 extension ConfigFields {
-  /// The parts outside the blocks under the names that most families use.
+  /// A decoder whose parts outside the blocks have the names that most families use.
   public func decoder(
     hidden: Int, context: Int, blocks: [BlockShape], finalNorm: NormShape?,
     tiesHead: Bool = false, embedding: String = "model.embed_tokens",
@@ -180,11 +180,11 @@ extension ConfigFields {
   /// The number of experts per block, and the number that each token passes.
   ///
   /// - Parameters:
-  ///   - names: of the key; the first that is there counts.
-  ///   - count: where none is there.
-  ///   - chosen: where `num_experts_per_tok` is missing.
-  ///   - blocks: of the model. Experts of all blocks together are limited, so that a config cannot ask
-  ///     for names without end.
+  ///   - names: config keys of the number of experts; the first one present counts.
+  ///   - count: the default number of experts.
+  ///   - chosen: the default of `num_experts_per_tok`.
+  ///   - blocks: the number of blocks. The number of experts in all blocks is limited, so that a config
+  ///     cannot request an unbounded number of tensor names.
   public func experts(
     _ names: [String], default count: Int, chosen: Int, blocks: Int
   ) throws(ModelError) -> (count: Int, chosen: Int) {
@@ -204,7 +204,7 @@ extension ConfigFields {
     return (count, chosen)
   }
 
-  /// How many blocks there are.
+  /// The number of blocks.
   public func blockCount(_ names: [String] = ["num_hidden_layers"]) throws(ModelError) -> Int {
     try size(anyOf: names, atMost: 10_000)
   }

@@ -2,8 +2,8 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// GLM-4: half of each head rotates, neighbouring channels in pairs; `glm4` also norms what the branches
-  /// give. Source: transformers `modeling_glm.py`, `modeling_glm4.py`.
+  /// GLM-4: half of each head rotates, in pairs of neighbouring channels. `glm4` also has norms
+  /// after the branches. Source: transformers `modeling_glm.py`, `modeling_glm4.py`.
   static let glm = Family("GLM", modelTypes: ["glm", "glm4"]) { (fields) throws(ModelError) in
     let normsResults = fields["model_type"] == "glm4"
     let hidden = try fields.size("hidden_size")

@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// GPT-2: layer norms, learned positions, weights that lie inputs first. Source: transformers
-  /// `modeling_gpt2.py`.
+  /// GPT-2: layer norms, learned positions, weights stored as `[inputs, outputs]`. Source:
+  /// transformers `modeling_gpt2.py`.
   static let gpt2 = Family(
     "GPT-2", modelTypes: ["gpt2"],
     harmlessKeys: [

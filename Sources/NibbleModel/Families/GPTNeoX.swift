@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// GPT-NeoX and Pythia: parallel branches with a norm each, a quarter of each head rotates. Source:
-  /// transformers `modeling_gpt_neox.py`.
+  /// GPT-NeoX and Pythia: parallel branches with separate norms, rotary embedding of a quarter of
+  /// each head. Source: transformers `modeling_gpt_neox.py`.
   static let gptNeoX = Family(
     "GPT-NeoX", modelTypes: ["gpt_neox"],
     harmlessTensors: ["attention.bias", "attention.masked_bias"]
@@ -13,7 +13,7 @@ extension Family {
     let core = try fields.attention(hidden: hidden, isGrouped: false)
     let epsilon = try fields.epsilon("layer_norm_eps", default: 1e-5)
     let context = try fields.optionalSize("max_position_embeddings") ?? 2048
-    // Old configs say rotary_pct and rotary_emb_base.
+    // Old configs have the keys `rotary_pct` and `rotary_emb_base`.
     let share = try fields.optionalNumber("rotary_pct", in: 0...1) ?? 0.25
     let theta = try fields.optionalNumber("rotary_emb_base", in: 1...1e15) ?? 10_000
     let rotary = try fields.rotary(

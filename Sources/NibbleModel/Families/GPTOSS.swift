@@ -2,11 +2,12 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// gpt-oss: attention with sinks and a window in every second block, experts that clamp large values,
-  /// stacked in one tensor for all. Source: transformers `modeling_gpt_oss.py`.
+  /// gpt-oss: attention sinks, a sliding window in every second block, and experts that clamp large
+  /// values. One tensor stacks all experts. Source: transformers `modeling_gpt_oss.py`.
   static let gptOSS = Family(
     "gpt-oss", modelTypes: ["gpt_oss"],
-    // The unit has an activation of its own; the others say again what other keys say.
+    // The experts have a fixed activation; the other two keys repeat `num_experts_per_tok` and
+    // `original_max_position_embeddings`.
     harmlessKeys: ["hidden_act", "experts_per_token", "initial_context_length"]
   ) { (fields) throws(ModelError) in
     let hidden = try fields.size("hidden_size")
@@ -51,7 +52,7 @@ extension Family {
       finalNorm: NormShape("model.norm", width: hidden, epsilon: epsilon))
   }
 
-  /// An expert: gate and up take turns among the outputs of one stacked tensor.
+  /// One expert. The outputs of its stacked tensor alternate between gate and up.
   private static func gptOSSUnit(
     _ expert: Int, of experts: Int, hidden: Int, width: Int, _ clamp: FeedForwardShape.Clamp
   ) -> FeedForwardShape {

@@ -2,19 +2,20 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// Gemma 2: norms `1 + w` before and after each branch, capped scores and logits, every second block
-  /// with a window. Source: arXiv 2408.00118; transformers `modeling_gemma2.py`.
+  /// Gemma 2: norms with factors `1 + w` before and after each branch, soft caps on attention
+  /// scores and logits, a sliding window in every second block. Source: arXiv 2408.00118;
+  /// transformers `modeling_gemma2.py`.
   static let gemma2 = Family(
     "Gemma 2", modelTypes: ["gemma2"], harmlessKeys: ["hidden_act", "cache_implementation"]
   ) { (fields) throws(ModelError) in
     try gemma(fields, version: 2)
   }
 
-  /// Gemma 3, the text model: norms of queries and keys, five blocks in six with a window and a rotary
-  /// table of their own. Source: arXiv 2503.19786; transformers `modeling_gemma3.py`.
+  /// Gemma 3, the text model: norms of queries and keys. Five of six blocks have a sliding window
+  /// and their own rotary frequencies. Source: arXiv 2503.19786; transformers `modeling_gemma3.py`.
   static let gemma3 = Family(
     "Gemma 3", modelTypes: ["gemma3_text"],
-    // The attention never applies its cap.
+    // `attn_logit_softcapping` has no effect: Gemma 3's attention does not apply it.
     harmlessKeys: ["hidden_act", "cache_implementation", "attn_logit_softcapping"]
   ) { (fields) throws(ModelError) in
     try gemma(fields, version: 3)
@@ -90,7 +91,7 @@ extension Family {
     return shape
   }
 
-  /// Published configs leave out what the family's defaults say.
+  /// The heads; published configs omit fields that have the family's default.
   private static func gemmaHeads(_ fields: ConfigFields) throws(ModelError) -> Attention {
     let heads = try fields.optionalSize("num_attention_heads", atMost: 65_536) ?? 8
     let keyHeads = try fields.optionalSize("num_key_value_heads") ?? 4

@@ -16,7 +16,7 @@ extension Family {
     func multiplier(_ name: String) throws(ModelError) -> Float {
       Float(try fields.optionalNumber(name, in: 1e-9...1e9) ?? 1)
     }
-    // Not 1 / sqrt(d) where it is missing.
+    // A missing value means 1, not 1 / sqrt(d).
     core.scale = try multiplier("attention_multiplier")
     let residual = try multiplier("residual_multiplier")
     let blocks = (0..<count).map { index in

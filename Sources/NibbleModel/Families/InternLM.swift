@@ -2,8 +2,8 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// InternLM 7B and 20B: Llama's block with biases in the attention. Source: the remote code of
-  /// InternLM-20B.
+  /// InternLM 7B and 20B: Llama's block with biases in the attention linears. Source: the remote
+  /// code of InternLM-20B.
   static let internLM = Family(
     "InternLM", modelTypes: ["internlm"], harmlessKeys: ["rope_theta", "num_key_value_heads"]
   ) { (fields) throws(ModelError) in
@@ -15,7 +15,7 @@ extension Family {
     let context = try fields.optionalSize("max_position_embeddings") ?? 2048
     let bias = try fields.flag("bias", default: true)
     let activation = try fields.activation("hidden_act", default: "silu")
-    // `rotary` is this family's own object.
+    // `rotary` is a key of this family only.
     let object = fields["rotary"]
     var rotary = RotaryShape(
       dimension: core.headSize, theta: object?["base"]?.double ?? 10_000, context: context)
@@ -45,8 +45,8 @@ extension Family {
       finalNorm: NormShape("model.norm", width: hidden, epsilon: epsilon))
   }
 
-  /// InternLM2 and 2.5: query, key and value in one linear, group by group. Source: the remote code of
-  /// InternLM2-7B.
+  /// InternLM2 and 2.5: one fused linear for query, key and value, ordered per key head. Source:
+  /// the remote code of InternLM2-7B.
   static let internLM2 = Family("InternLM2", modelTypes: ["internlm2"]) {
     (fields) throws(ModelError) in
     let hidden = try fields.size("hidden_size")
@@ -74,7 +74,8 @@ extension Family {
       embedding: "model.tok_embeddings", head: "output")
   }
 
-  /// InternLM3: Llama's block with heads of 128 and biases by two keys.
+  /// InternLM3: Llama's block with a head size of 128. `qkv_bias` is for query, key and value;
+  /// `bias` for the other linears.
   static let internLM3 = Family("InternLM3", modelTypes: ["internlm3"]) {
     (fields) throws(ModelError) in
     let hidden = try fields.size("hidden_size")

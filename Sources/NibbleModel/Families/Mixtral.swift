@@ -1,7 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// Mixtral: Mistral's block with experts. Source: arXiv 2401.04088; transformers `modeling_mixtral.py`.
+  /// Mixtral: Mistral's block with a mixture of experts. Source: arXiv 2401.04088; transformers
+  /// `modeling_mixtral.py`.
   static let mixtral = Family("Mixtral", modelTypes: ["mixtral"]) { (fields) throws(ModelError) in
     let hidden = try fields.size("hidden_size")
     let width = try fields.size("intermediate_size")

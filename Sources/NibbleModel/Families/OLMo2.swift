@@ -2,8 +2,9 @@ import NibbleFormats
 import NibbleTensor
 
 extension Family {
-  /// OLMo 2 and 3: norms after the branches, and of all queries and all keys at once; three blocks in
-  /// four of OLMo 3 have a window. Source: arXiv 2501.00656; transformers `modeling_olmo3.py`.
+  /// OLMo 2 and 3: norms after the branches, and norms over all queries and over all keys. In OLMo
+  /// 3, three of four blocks have a sliding window. Source: arXiv 2501.00656; transformers
+  /// `modeling_olmo3.py`.
   static let olmo2 = Family("OLMo 2", modelTypes: ["olmo2", "olmo3"]) {
     (fields) throws(ModelError) in
     let isThird = fields["model_type"] == "olmo3"
@@ -16,7 +17,7 @@ extension Family {
     let theta = isThird ? 500_000.0 : 10_000
     let full = try fields.rotary(
       headSize: core.headSize, context: context, theta: theta, layerType: "full_attention")
-    // A theta of its own belongs to the full blocks.
+    // A `rope_theta` outside the rotary object applies only to blocks without a window.
     let sliding = try fields.rotary(
       headSize: core.headSize, context: context, theta: theta,
       thetaKey: "sliding_rope_theta", layerType: "sliding_attention", scales: false)

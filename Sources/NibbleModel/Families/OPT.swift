@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// OPT: layer norms, learned positions, a feed-forward unit without a gate. Source: arXiv 2205.01068;
-  /// transformers `modeling_opt.py`.
+  /// OPT: layer norms, learned positions, a feed-forward unit without a gate. Source: arXiv
+  /// 2205.01068; transformers `modeling_opt.py`.
   static let opt = Family("OPT", modelTypes: ["opt"], harmlessKeys: ["init_std"]) {
     (fields) throws(ModelError) in
     let prefix = fields.prefix(["model.decoder.", "decoder."], of: "embed_tokens.weight")

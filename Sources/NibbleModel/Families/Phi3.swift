@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// Phi-3, 3.5-mini, 4 and 4-mini: Llama's block with fused linears and longrope. Source: transformers
-  /// `modeling_phi3.py`.
+  /// Phi-3, 3.5-mini, 4 and 4-mini: Llama's block with fused linears and LongRoPE. Source:
+  /// transformers `modeling_phi3.py`.
   static let phi3 = Family(
     "Phi-3", modelTypes: ["phi3"],
     harmlessKeys: ["attention_bias", "original_max_position_embeddings"]

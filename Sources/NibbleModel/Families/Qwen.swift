@@ -8,19 +8,20 @@ extension Family {
     try qwen(fields, headSize: nil, normsHeads: false)
   }
 
-  /// Qwen1.5-MoE and Qwen2-MoE: experts, and a unit beside them that all tokens pass. Source:
-  /// transformers `modeling_qwen2_moe.py`.
+  /// Qwen1.5-MoE and Qwen2-MoE: a mixture of experts with a shared expert. Source: transformers
+  /// `modeling_qwen2_moe.py`.
   static let qwen2MoE = Family("Qwen2-MoE", modelTypes: ["qwen2_moe"]) {
     (fields) throws(ModelError) in
     try qwen(fields, headSize: nil, normsHeads: false, hasExperts: true)
   }
 
-  /// Qwen3: norms of queries and keys instead of the biases. Source: transformers `modeling_qwen3.py`.
+  /// Qwen3: norms of queries and keys instead of biases. Source: transformers `modeling_qwen3.py`.
   static let qwen3 = Family("Qwen3", modelTypes: ["qwen3"]) { (fields) throws(ModelError) in
     try qwen(fields, headSize: 128, normsHeads: true)
   }
 
-  /// Qwen3-MoE: Qwen3's attention with experts. Source: transformers `modeling_qwen3_moe.py`.
+  /// Qwen3-MoE: Qwen3's attention with a mixture of experts. Source: transformers
+  /// `modeling_qwen3_moe.py`.
   static let qwen3MoE = Family("Qwen3-MoE", modelTypes: ["qwen3_moe"]) {
     (fields) throws(ModelError) in
     try qwen(fields, headSize: nil, normsHeads: true, hasExperts: true)
@@ -41,13 +42,14 @@ extension Family {
       ? try fields.flag("attention_bias")
       : hasExperts ? try fields.flag("qkv_bias", default: true) : true
     let activation = try fields.activation("hidden_act", default: "silu")
-    // Configs give a window that is switched off.
+    // Configs contain a window even if `use_sliding_window` is false.
     let isWindowed = try fields.flag("use_sliding_window")
     if !isWindowed { fields.pass("sliding_window") }
     let window = isWindowed ? try fields.optionalSize("sliding_window") ?? 4096 : 0
     let firstSliding = fields["max_window_layers"]?.int ?? 28
     let slides = try fields.slides(blocks: count) { index in
-      // Each of the three has a rule of its own.
+      // Dense models: from `max_window_layers` on. Qwen3-MoE: all. Qwen2-MoE: even blocks before
+      // it.
       guard hasExperts else { return index >= firstSliding }
       return normsHeads || index.isMultiple(of: 2) && index < firstSliding
     }
@@ -74,7 +76,8 @@ extension Family {
       finalNorm: NormShape("model.norm", width: hidden, epsilon: epsilon))
   }
 
-  /// What follows the attention of each block: a unit, or experts where a config says so.
+  /// The second branch of each block: a dense feed-forward unit, or experts where the config says
+  /// so.
   private static func qwenBodies(
     _ fields: ConfigFields, _ hidden: Int, _ width: Int, _ activation: Activation,
     _ hasExperts: Bool, _ blocks: Int

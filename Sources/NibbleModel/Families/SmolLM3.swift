@@ -1,7 +1,7 @@
 import NibbleTensor
 
 extension Family {
-  /// SmolLM3: Llama's block, of which every fourth does not rotate. Source: transformers
+  /// SmolLM3: Llama's block. Every fourth block has no rotary embedding. Source: transformers
   /// `modeling_smollm3.py`.
   static let smolLM3 = Family(
     "SmolLM3", modelTypes: ["smollm3"], harmlessKeys: ["max_window_layers"]

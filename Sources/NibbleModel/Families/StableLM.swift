@@ -1,8 +1,8 @@
 import NibbleTensor
 
 extension Family {
-  /// StableLM 2 and 3B: layer norms, a quarter of each head rotates, branches in sequence or in parallel.
-  /// Source: transformers `modeling_stablelm.py`.
+  /// StableLM 2 and 3B: layer norms, rotary embedding of a quarter of each head, sequential or
+  /// parallel branches. Source: transformers `modeling_stablelm.py`.
   static let stableLM = Family("StableLM", modelTypes: ["stablelm", "stablelm_epoch"]) {
     (fields) throws(ModelError) in
     let hidden = try fields.size("hidden_size")

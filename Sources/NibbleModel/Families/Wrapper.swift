@@ -1,12 +1,13 @@
 import NibbleFormats
 
-/// A model of several modalities around a decoder: its text model is read, the towers are carried along.
+/// A model of several modalities around a decoder. Its text model is read; the tensors of other
+/// modalities are copied unchanged.
 struct Wrapper: Sendable {
-  /// Value of `model_type`; the text model's own stands in `text_config`.
+  /// Value of `model_type`. That of the text model is in `text_config`.
   let modelType: String
-  /// What the names of the text model's tensors start with.
+  /// Prefix of the tensor names of the text model.
   let prefix: String
-  /// What the names of the other parts start with.
+  /// Prefixes of the tensor names of the other modalities.
   let towers: [String]
 
   static let all = [
@@ -15,19 +16,19 @@ struct Wrapper: Sendable {
       towers: ["vision_tower.", "multi_modal_projector."])
   ]
 
-  /// The wrapper that a config is of; nil for a text model.
+  /// The wrapper that a config describes; nil for a plain text model.
   static func of(_ json: JSON) -> Wrapper? {
     all.first { $0.modelType == json["model_type"]?.string && json["text_config"]?.object != nil }
   }
 
-  /// The config of the text model: that inside a wrapper, or the whole.
+  /// The config of the text model: `text_config` of a wrapper, else the whole config.
   static func text(of json: JSON) -> JSON {
     of(json) == nil ? json : json["text_config"] ?? .null
   }
 }
 
 extension DecoderShape {
-  /// The same shape whose parts lie below a module of a wrapper.
+  /// The same shape, with all paths below the text model's module in a wrapper.
   func wrapped(in wrapper: Wrapper) -> DecoderShape {
     var shape = self
     func below(_ path: inout String) { path = wrapper.prefix + path }
@@ -45,6 +46,6 @@ extension DecoderShape {
     return shape
   }
 
-  /// Whether a tensor belongs to another modality, and is carried along.
+  /// Whether a tensor belongs to another modality, so it is copied unchanged.
   package func isOfTower(_ name: String) -> Bool { towers.contains { name.hasPrefix($0) } }
 }

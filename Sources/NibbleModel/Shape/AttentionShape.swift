@@ -1,22 +1,22 @@
 public import NibbleTensor
 
-/// An attention branch: which linears read its input, what happens to queries and keys, and the linear
-/// that ends it.
+/// An attention branch: the linears that read its input, the norms and rotation of queries and
+/// keys, and the output projection.
 public struct AttentionShape: Hashable, Sendable {
-  /// How a norm of queries or keys divides the channels.
+  /// Which channels of queries or keys a norm covers.
   public struct HeadNorm: Hashable, Sendable {
     public enum Span: Hashable, Sendable {
-      /// Over each head; one weight `[d]` for all.
+      /// Normalizes each head; one weight `[d]` for all heads.
       case head
-      /// Over all heads at once; weight `[heads · d]`.
+      /// Normalizes all heads at once; weight `[heads · d]`.
       case all
-      /// Over each head; a weight of its own, `[heads, d]`.
+      /// Normalizes each head; one row of the weight `[heads, d]` per head.
       case ownHead
-      /// Over each head; a module of its own for each, `PATH.j`, weight `[d]`.
+      /// Normalizes each head; one module `PATH.j` per head, weight `[d]`.
       case ownModule
     }
 
-    /// Its width is that of what it divides by: a head, or all of them.
+    /// Its width is `d`, or `heads · d` for ``Span/all``.
     public var norm: NormShape
     public var span: Span
 
@@ -29,14 +29,14 @@ public struct AttentionShape: Hashable, Sendable {
   /// Module path below the block, such as `self_attn`.
   public var path: String
   public var core: Attention
-  /// Query, key and value, or what holds them.
+  /// The query, key and value projections, or the one linear that fuses them.
   public var inputs: [LinearShape]
   public var output: LinearShape
-  /// Nil where positions do not rotate.
+  /// Nil without rotary embedding.
   public var rotary: RotaryShape?
   public var queryNorm: HeadNorm?
   public var keyNorm: HeadNorm?
-  /// The tensor of the heads' sinks, below the block; nil for none.
+  /// Name of the tensor of attention sinks, `[heads]`, below the block; nil for none.
   public var sinks: String?
 
   public init(

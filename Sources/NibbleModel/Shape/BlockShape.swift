@@ -1,13 +1,13 @@
-/// One transformer layer: branches that read the states and add to them.
+/// One transformer layer: branches that read the residual stream and add to it.
 public struct BlockShape: Hashable, Sendable {
   public enum Residual: Hashable, Sendable {
-    /// Each branch reads what the one before it left.
+    /// Each branch reads the residual stream as the previous branch left it.
     case sequential
-    /// All branches read the states that entered the block.
+    /// All branches read the residual stream as it entered the block.
     case parallel
   }
 
-  /// `x = closing(x + scale · after(body(before(x))))`, where each of the norms may be missing.
+  /// `x = closing(x + scale · after(body(before(x))))`. Each norm may be missing.
   public struct Branch: Hashable, Sendable {
     public enum Body: Hashable, Sendable {
       case attention(AttentionShape)
@@ -15,7 +15,7 @@ public struct BlockShape: Hashable, Sendable {
       case experts(ExpertsShape)
     }
 
-    /// Two parallel branches with the same norm read one activation.
+    /// Norm of the branch's input. Two parallel branches with the same norm share one activation.
     public var before: NormShape?
     public var body: Body
     public var after: NormShape?
@@ -38,7 +38,7 @@ public struct BlockShape: Hashable, Sendable {
   public var path: String
   public var residual: Residual
   public var branches: [Branch]
-  /// Whether a branch adds to its normed input instead of the states (BLOOM).
+  /// Whether a branch adds its result to its normed input instead of the residual stream (BLOOM).
   public var addsToNormed = false
 
   public init(_ path: String, _ residual: Residual = .sequential, _ branches: [Branch]) {
@@ -47,7 +47,7 @@ public struct BlockShape: Hashable, Sendable {
     self.branches = branches
   }
 
-  /// The full path of a module below the block.
+  /// Full path of a module of this block.
   public func path(of linear: LinearID) -> String { "\(path).\(linear.rawValue)" }
   public func path(of norm: NormShape) -> String { "\(path).\(norm.path)" }
 
@@ -66,7 +66,7 @@ public struct BlockShape: Hashable, Sendable {
     return nil
   }
 
-  /// In the order in which the block computes them.
+  /// All linears, in the order in which the block computes them.
   public var linears: [LinearShape] {
     branches.flatMap { branch in
       switch branch.body {
@@ -79,13 +79,13 @@ public struct BlockShape: Hashable, Sendable {
 
   public func linear(_ id: LinearID) -> LinearShape? { linears.first { $0.id == id } }
 
-  /// The linear that holds a part, and the part.
+  /// The linear that holds the outputs of a role, and which of its outputs they are.
   public func linear(holding role: Role) -> (LinearShape, LinearShape.Part)? {
     for linear in linears { if let part = linear.part(role) { return (linear, part) } }
     return nil
   }
 
-  /// Norms of whole states, once each, in order.
+  /// Norms over `hidden` channels, each once, in the order of the forward pass.
   public var norms: [NormShape] {
     var norms: [NormShape] = []
     for norm in branches.flatMap({ [$0.before, $0.after, $0.closing] }).compactMap(\.self)

@@ -1,27 +1,27 @@
 import NibbleFormats
 
-/// What a decoder computes and what its parts are called on disk: a value that loading, running,
-/// planning and quantizing read. A ``Family`` makes it from a config.
+/// What a decoder computes and the names of its tensors on disk. Loading, running, planning and
+/// quantizing read this value. A ``Family`` makes it from a config.
 public struct DecoderShape: Hashable, Sendable {
-  /// The family's name.
+  /// Name of the family.
   public var family: String
   public var hidden: Int
   public var vocabulary: Int
-  /// Positions the model was made for.
+  /// Context length that the model was trained for, in tokens.
   public var context: Int
   public var embedding: EmbeddingShape
-  /// Path of block `i`: this and the number.
+  /// Path of block `i` is this prefix followed by `i`.
   public var blockPrefix: String
   public var blocks: [BlockShape]
   public var finalNorm: NormShape?
   public var head: HeadShape
-  /// Ids that end an answer.
+  /// Token ids that end generation.
   public var endOfText: [Int]
-  /// What the names of other modalities' tensors start with.
+  /// Prefixes of the tensor names of other modalities.
   public var towers: [String] = []
 
-  /// Where a tensor belongs: the number of its block and its name below it; the whole name outside the
-  /// blocks.
+  /// Splits a tensor name into its block's number and its name below the block. Outside the blocks
+  /// the number is nil and the name is whole.
   package func place(of name: String) -> (block: Int?, name: String) {
     guard name.hasPrefix(blockPrefix) else { return (nil, name) }
     let rest = name.dropFirst(blockPrefix.count)
@@ -32,35 +32,35 @@ public struct DecoderShape: Hashable, Sendable {
     return (block, String(rest.dropFirst(digits.count + 1)))
   }
 
-  /// The linear of a block at a full module path; nil where there is another module, or none.
+  /// The linear at a full module path; nil if the path is not that of a linear in a block.
   package func linear(at path: String) -> LinearShape? {
     let place = place(of: path)
     guard let block = place.block, block < blocks.count else { return nil }
     return blocks[block].linear(LinearID(rawValue: place.name))
   }
 
-  /// Whether a module norms queries or keys: such a norm may have a matrix of weights.
+  /// Whether a module normalizes queries or keys. The weight of such a norm may be a matrix.
   package func isHeadNorm(_ path: String) -> Bool {
     let place = place(of: path)
     guard let block = place.block, block < blocks.count else { return false }
     return blocks[block].headNorms.contains { $0.norm.path == place.name }
   }
 
-  /// Heads, keys and values of each block.
+  /// The attention of each block that has one.
   public var attentions: [AttentionShape] { blocks.compactMap(\.attention) }
-  /// Widest activation between the linears of a feed-forward unit.
+  /// Largest width between the linears of any feed-forward unit or expert.
   public var intermediate: Int {
     blocks.flatMap { [$0.feedForward?.width, $0.experts?.width, $0.experts?.shared?.unit.width] }
       .compactMap(\.self).max() ?? 0
   }
 }
 
-/// How token ids become states.
+/// How token ids become hidden states.
 public struct EmbeddingShape: Hashable, Sendable {
-  /// Positions whose rows are added to those of tokens.
+  /// Learned position embeddings, added to the token embeddings.
   public struct Positions: Hashable, Sendable {
     public var path: String
-    /// The row of position 0.
+    /// Row of position 0.
     public var offset: Int
     public var rows: Int
 
@@ -71,14 +71,14 @@ public struct EmbeddingShape: Hashable, Sendable {
     }
   }
 
-  /// Module path of `[vocabulary, width]`.
+  /// Module path of the weight `[vocabulary, width]`.
   public var path: String
   public var width: Int
-  /// What rows are multiplied by.
+  /// Factor of the token embeddings.
   public var scale: Float = 1
   public var positions: Positions?
   public var norm: NormShape?
-  /// A linear `[hidden, width]` without a bias; nil where both are equal.
+  /// Module path of a linear `[hidden, width]` without bias; nil if `width` is `hidden`.
   public var projection: String?
 
   public init(_ path: String, width: Int) {
@@ -87,16 +87,16 @@ public struct EmbeddingShape: Hashable, Sendable {
   }
 }
 
-/// How states become logits.
+/// How hidden states become logits.
 public struct HeadShape: Hashable, Sendable {
-  /// Module path of `[vocabulary, width]`, where it is not the embedding.
+  /// Module path of the weight `[vocabulary, width]`, if it is not tied to the embedding.
   public var path: String
   public var isTied: Bool
-  /// What logits are multiplied by.
+  /// Factor of the logits.
   public var scale: Float = 1
-  /// Logits become `c · tanh(logit / c)`; nil leaves them.
+  /// Caps logits as `c · tanh(logit / c)`; nil for no cap.
   public var softCap: Float?
-  /// A linear `[width, hidden]` without a bias before the head.
+  /// Module path of a linear `[width, hidden]` without bias, applied before the head; nil for none.
   public var projection: String?
 
   public init(_ path: String, isTied: Bool) {

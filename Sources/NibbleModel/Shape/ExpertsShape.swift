@@ -1,19 +1,20 @@
-/// A mixture of experts: a router sends each token through some of many feed-forward units, whose
-/// results are added in the shares that it gives them.
+/// A mixture of experts: a router sends each token to a few of many feed-forward units. The result
+/// is the sum of their outputs, each times its routing weight.
 public struct ExpertsShape: Hashable, Sendable {
-  /// How the outputs of a router become the shares of the units that it chose. Of equal outputs the
-  /// first is chosen.
+  /// How the router's logits become the routing weights of the chosen experts. Ties choose the
+  /// expert with the lower index.
   public enum Shares: Hashable, Sendable {
-    /// Softmax over all outputs, then the largest; where it `normalizes`, divided by their sum.
+    /// Softmax over all logits, then the largest values. If `normalizes`, these are divided by
+    /// their sum.
     case softmaxOfAll(normalizes: Bool)
-    /// The largest outputs, then softmax over those.
+    /// The largest logits, then a softmax over those.
     case softmaxOfChosen
   }
 
-  /// A unit that every token passes.
+  /// The shared expert, which runs for every token.
   public struct Shared: Hashable, Sendable {
     public var unit: FeedForwardShape
-    /// `[1, hidden]`: the unit's result is multiplied by `sigmoid(x · gate)`; nil adds it as it is.
+    /// `[1, hidden]`: multiplies the unit's output by `sigmoid(x · gate)`; nil for a factor of 1.
     public var gate: LinearShape?
 
     public init(_ unit: FeedForwardShape, gate: LinearShape?) {
@@ -22,12 +23,12 @@ public struct ExpertsShape: Hashable, Sendable {
     }
   }
 
-  /// `[experts, hidden]`; stays float.
+  /// `[experts, hidden]`. Stays float.
   public var router: LinearShape
-  /// Units that a token passes.
+  /// Experts per token.
   public var chosen: Int
   public var shares: Shares
-  /// All of one width.
+  /// One feed-forward unit per expert, all of the same width.
   public var units: [FeedForwardShape]
   public var shared: Shared?
 
@@ -42,20 +43,20 @@ public struct ExpertsShape: Hashable, Sendable {
     self.shared = shared
   }
 
-  /// Channels between the linears of a unit.
+  /// Channels between the linears of one expert.
   public var width: Int { units.first?.width ?? 0 }
 
-  /// What reads the branch's input and can be rounded.
+  /// Linears that read the branch's input and can be quantized.
   var inputs: [LinearShape] { units.flatMap(\.inputs) + (shared?.unit.inputs ?? []) }
 
-  /// What reads the branch's input and stays float.
+  /// Linears that read the branch's input and stay float.
   var floats: [LinearShape] { [router] + [shared?.gate].compactMap(\.self) }
 
   var linears: [LinearShape] {
     units.flatMap(\.linears) + (shared?.unit.linears ?? []) + floats
   }
 
-  /// The share of all tokens that read a linear: a unit's is that of its choice.
+  /// Fraction of all tokens that reach a linear: `chosen / experts` for those of an expert, else 1.
   func use(of linear: LinearID) -> Double {
     units.contains { unit in unit.linears.contains { $0.id == linear } }
       ? Double(chosen) / Double(max(1, units.count)) : 1

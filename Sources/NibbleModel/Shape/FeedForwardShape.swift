@@ -2,9 +2,9 @@ public import NibbleTensor
 
 /// A feed-forward unit: `down(act(gate x) · up x)`, or `down(act(up x))`.
 public struct FeedForwardShape: Hashable, Sendable {
-  /// A gated unit that clamps large values: with `g = min(gate, limit)` and `u = clamp(up, ±limit)`,
-  /// `(u + 1) · g · sigmoid(slope · g)` in place of `act(gate) · up`. Source: gpt-oss, transformers
-  /// `modeling_gpt_oss.py`.
+  /// The gated unit of gpt-oss, which clamps large values: `(u + 1) · g · sigmoid(slope · g)` in
+  /// place of `act(gate) · up`, with `g = min(gate, limit)` and `u = clamp(up, ±limit)`. Source:
+  /// gpt-oss, transformers `modeling_gpt_oss.py`.
   public struct Clamp: Hashable, Sendable {
     public var limit: Float
     public var slope: Float
@@ -17,9 +17,9 @@ public struct FeedForwardShape: Hashable, Sendable {
 
   public var activation: Activation
   public var isGated: Bool
-  /// In place of the activation.
+  /// Replaces the activation function; nil for none.
   public var clamp: Clamp?
-  /// Gate and up, or what holds them; up alone in a unit without a gate.
+  /// The gate and up projections, or the one linear that fuses them. Without a gate, up alone.
   public var inputs: [LinearShape]
   public var down: LinearShape
 
@@ -30,7 +30,7 @@ public struct FeedForwardShape: Hashable, Sendable {
     self.down = down
   }
 
-  /// Channels between the linears.
+  /// Channels of the activation that down reads.
   public var width: Int { down.inputs }
 
   var linears: [LinearShape] { inputs + [down] }

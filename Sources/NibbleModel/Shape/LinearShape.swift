@@ -1,5 +1,4 @@
-/// Names a linear layer within its block: its module path below the block, `self_attn.q_proj` and the
-/// like.
+/// Names a linear layer by its module path below the block, such as `self_attn.q_proj`.
 public struct LinearID: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible {
   public let rawValue: String
 
@@ -8,26 +7,26 @@ public struct LinearID: RawRepresentable, Hashable, Sendable, Codable, CustomStr
   public var description: String { rawValue }
 }
 
-/// What some outputs of a linear layer are for its block.
+/// The function of some outputs of a linear layer in its block.
 public enum Role: String, Hashable, Sendable, Codable {
   case query, key, value, output, gate, up, down, router
 }
 
-/// A linear layer as it lies on disk: `y = x · Wᵀ + b`.
+/// A linear layer as stored on disk: `y = x · Wᵀ + b`.
 ///
-/// A fused layer holds several parts: its outputs are computed together and then dealt to them.
+/// A fused layer has several parts: one product computes the outputs of all of them.
 public struct LinearShape: Hashable, Sendable {
   /// Whether the layer has a bias.
   public enum Bias: Hashable, Sendable {
     case required
-    /// Used when it is stored.
+    /// Has a bias if the checkpoint stores one.
     case ifStored
   }
 
-  /// Outputs that belong together, in their own order.
+  /// The outputs of one role, in order.
   public struct Part: Hashable, Sendable {
     public var role: Role
-    /// Where they lie among the outputs of the layer.
+    /// Ranges of these outputs within the layer.
     public var rows: [Range<Int>]
 
     public init(_ role: Role, _ rows: [Range<Int>]) {
@@ -38,18 +37,18 @@ public struct LinearShape: Hashable, Sendable {
     public var count: Int { rows.reduce(0) { $0 + $1.count } }
   }
 
-  /// A tensor that holds a matrix for each expert, `[experts, outputs, inputs]`, of whose outputs this
-  /// layer may be some.
+  /// A tensor `[experts, outputs, inputs]` that stacks one matrix per expert. A layer may be only
+  /// some of the outputs of its matrix.
   public struct Stack: Hashable, Sendable {
-    /// The tensor's whole name below the block.
+    /// Name of the tensor below the block; no `.weight` is appended.
     public var tensor: String
-    /// That of the biases, `[experts, outputs]`.
+    /// Name of the tensor of biases, `[experts, outputs]`; nil for none.
     public var bias: String?
     public var expert: Int
     public var experts: Int
-    /// Outputs of each matrix.
+    /// Outputs of one expert's matrix.
     public var outputs: Int
-    /// The first output that is the layer's, and the step to the next.
+    /// The layer's first output within the matrix, and the distance to its next.
     public var first: Int
     public var step: Int
 
@@ -72,14 +71,14 @@ public struct LinearShape: Hashable, Sendable {
   public var inputs: Int
   public var bias: Bias
   public var parts: [Part]
-  /// Whether the weight lies on disk as `[inputs, outputs]`.
+  /// Whether the weight is stored as `[inputs, outputs]`.
   public var isTransposed = false
-  /// Whether it stays float in any recipe, as routers do.
+  /// Whether the layer stays float in every recipe, as routers do.
   public var staysFloat = false
-  /// Where it lies, if not in a tensor of its own; its id names nothing on disk then.
+  /// The stacked tensor that holds the layer. Nil if it has its own tensor, which `id` names.
   public var stack: Stack?
 
-  /// A layer of one part.
+  /// A layer with one part.
   public init(_ role: Role, _ path: String, outputs: Int, inputs: Int, bias: Bool = false) {
     self.init(
       path, outputs: outputs, inputs: inputs, bias: bias, parts: [Part(role, [0..<outputs])])
@@ -95,9 +94,10 @@ public struct LinearShape: Hashable, Sendable {
 
   public func part(_ role: Role) -> Part? { parts.first { $0.role == role } }
 
-  /// Whether its own tensor holds `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  /// Whether its own tensor is `[inputs, outputs]`. Row-wise rounding would give one scale per
+  /// input.
   package var liesInputsFirst: Bool { isTransposed && stack == nil }
 
-  /// The role of a layer that has one part.
+  /// The role of a layer with one part; nil for a fused layer.
   public var role: Role? { parts.count == 1 ? parts[0].role : nil }
 }

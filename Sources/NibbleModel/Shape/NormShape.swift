@@ -1,4 +1,4 @@
-/// A norm's place and arithmetic.
+/// Where a norm is stored and what it computes.
 public struct NormShape: Hashable, Sendable {
   public enum Kind: Hashable, Sendable {
     /// `x / sqrt(mean(x²) + ε) · w`
@@ -7,12 +7,12 @@ public struct NormShape: Hashable, Sendable {
     case layer
   }
 
-  /// Module path: below the block, or whole outside the blocks.
+  /// Module path: below the block, or the full path for norms outside the blocks.
   public var path: String
   public var width: Int
   public var kind: Kind
   public var epsilon: Float
-  /// What is added to the stored weight before it multiplies: 1 in Gemma.
+  /// Added to the stored weight before it is used: 1 in Gemma.
   public var offset: Float = 0
   public var hasWeight = true
   public var hasBias = false
@@ -34,19 +34,19 @@ public struct NormShape: Hashable, Sendable {
 /// A norm with its parameters.
 public struct Norm: Sendable, Hashable {
   public var shape: NormShape
-  /// `[width]`: what multiplies, the shape's offset added.
+  /// `[width]`: factors of the normalized values, with the shape's offset added.
   public var weight: [Float]
-  /// `[width]`; also where a quantizer shifted what the norm feeds.
+  /// `[width]`; nil for none. Steps that shift activations add one.
   public var bias: [Float]?
 
-  /// - Parameter weight: what multiplies, the shape's offset added.
+  /// - Parameter weight: `[width]`, with the shape's offset added.
   public init(_ shape: NormShape, weight: [Float], bias: [Float]? = nil) {
     self.shape = shape
     self.weight = weight
     self.bias = bias
   }
 
-  /// The weight as it is stored.
+  /// `[width]`: the weight as stored on disk, without the shape's offset.
   public var storedWeight: [Float] {
     shape.offset == 0 ? weight : weight.map { $0 - shape.offset }
   }

@@ -1,38 +1,42 @@
 import Foundation
 import NibbleTensor
 
-/// Rotary position embedding of a block: which channels rotate, how fast, and how that was stretched for
-/// longer texts.
+/// Rotary position embedding of a block: which channels rotate, their frequencies, and how these
+/// are scaled for longer contexts.
 ///
-/// Two kinds depend on the length of a text. Engines disagree on when to choose; here the table is
-/// fixed by the positions that a sequence may have: the capacity of a session, the length of a window.
-/// Source: transformers 5.23 `modeling_rope_utils.py`; Llama 3.1's `use_scaled_rope`.
+/// The `dynamic` and `long` scalings depend on the sequence length. Engines disagree on when to
+/// switch. Here the frequencies are fixed by the largest length possible: the capacity of a
+/// session, or the length of a calibration window. Source: transformers 5.23
+/// `modeling_rope_utils.py`; Llama 3.1's `use_scaled_rope`.
 public struct RotaryShape: Hashable, Sendable {
   public enum Scaling: Hashable, Sendable {
     case none
     /// `f / factor`
     case linear(factor: Double)
-    /// Beyond M positions: base `t (factor · n / M - (factor - 1))^(D / (D - 2))`.
+    /// For sequences of `n > M` positions, replaces theta by
+    /// `theta · (factor · n / M - (factor - 1))^(D / (D - 2))`.
     case dynamic(factor: Double)
-    /// Long wavelengths divided by the factor, short ones kept, a ramp between.
+    /// Divides the frequencies of long wavelengths by the factor, keeps those of short ones, and
+    /// interpolates between.
     case llama3(factor: Double, low: Double, high: Double, original: Double)
-    /// A ramp over the pairs between `f` and `f / factor`. Source: YaRN, arXiv 2309.00071.
+    /// Interpolates over the pairs between `f` and `f / factor`. Source: YaRN, arXiv 2309.00071.
     case yarn(factor: Double, fast: Double, slow: Double, original: Double, rounds: Bool)
-    /// `f / short`, or `f / long` beyond `original` positions. Source: LongRoPE, arXiv 2402.13753.
+    /// `f / short`, or `f / long` for sequences above `original` positions. Source: LongRoPE, arXiv
+    /// 2402.13753.
     case long(short: [Float], long: [Float], original: Int)
-    /// Pairs over the whole head, of which the first `share` rotate, by `f / factor` (Gemma 4).
+    /// Pairs span the whole head. The first `share` of them rotate, by `f / factor` (Gemma 4).
     case proportional(share: Double, factor: Double)
   }
 
-  /// D: channels of a head that rotate; the others pass.
+  /// D: channels per head that rotate. The others are unchanged.
   public var dimension: Int
   public var theta: Double
   public var scaling = Scaling.none
-  /// What cosines and sines are multiplied by.
+  /// Factor of cosines and sines.
   public var amplitude: Float = 1
-  /// Whether neighbouring channels are a pair; else channels `i` and `i + D / 2`.
+  /// Whether pairs are neighbouring channels; else channels `i` and `i + D / 2`.
   public var isInterleaved = false
-  /// M: positions that the frequencies were made for.
+  /// M: context length that the frequencies were trained for.
   public var context: Int
 
   public init(dimension: Int, theta: Double, context: Int) {
@@ -41,7 +45,7 @@ public struct RotaryShape: Hashable, Sendable {
     self.context = context
   }
 
-  /// Pairs of channels that have a frequency.
+  /// Number of channel pairs, each with one frequency.
   public var pairs: Int { (dimension + 1) / 2 }
 
   /// `[pairs]`, radians per position, for sequences of up to `positions` tokens.
@@ -81,14 +85,14 @@ public struct RotaryShape: Hashable, Sendable {
     }
   }
 
-  /// The table for positions `0..<positions`.
+  /// Cosines and sines of positions `0..<positions`.
   func table(positions: Int) -> RotaryTable {
     RotaryTable(
       frequencies: frequencies(positions: positions), amplitude: amplitude,
       isInterleaved: isInterleaved, positions: 0..<positions)
   }
 
-  /// `f[i] = theta^(-2i/D)`, in float as transformers computes it.
+  /// `f[i] = theta^(-2i/D)`, computed in float as transformers does.
   private static func plain(_ theta: Double, _ dimension: Int) -> [Float] {
     (0..<(dimension + 1) / 2).map {
       1 / powf(Float(theta), Float(2 * $0) / Float(dimension))

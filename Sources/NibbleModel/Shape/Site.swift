@@ -1,70 +1,70 @@
 import NibbleTensor
 
-/// Names an activation that enters linear layers within its block.
+/// Names an activation within a block that linear layers read.
 public struct Site: RawRepresentable, Hashable, Sendable, Codable {
   public let rawValue: String
 
   public init(rawValue: String) { self.rawValue = rawValue }
 
-  /// What query, key and value read.
+  /// Input of the query, key and value projections.
   public static let attention = Site(rawValue: "attention")
-  /// The heads' weighted values, which the output projection reads.
+  /// Input of the output projection: attention's result, all heads.
   public static let output = Site(rawValue: "output")
-  /// What gate and up read.
+  /// Input of the gate and up projections.
   public static let feedForward = Site(rawValue: "feedForward")
-  /// What down reads: `act(gate) · up`, or `act(up)`.
+  /// Input of down: `act(gate) · up`, or `act(up)`.
   public static let down = Site(rawValue: "down")
-  /// What the down of a unit reads that all tokens pass.
+  /// Input of the shared expert's down.
   public static let sharedDown = Site(rawValue: "shared.down")
 
-  /// What the downs of all experts read, where they are looked at together.
+  /// Inputs of down of all experts, reported together.
   public static let expertsDown = Site(rawValue: "experts.down")
 
-  /// What the down of an expert reads, for the tokens that were sent to it.
+  /// Input of one expert's down, for the tokens that the router sends to it.
   public static func down(expert: Int) -> Site { Site(rawValue: "experts.\(expert).down") }
 }
 
 extension Site {
-  /// Whether it is what the down of one expert reads.
+  /// Whether it is the input of one expert's down.
   public var isOfExpert: Bool { rawValue.hasPrefix("experts.") && self != .expertsDown }
 }
 
-/// A site with what reads it and what feeds it.
+/// A site, the linears that read it, and the layer that produces it.
 public struct SiteShape: Hashable, Sendable {
-  /// What takes the inverse of factors that multiply the columns of the site's linears.
+  /// The layer that takes the inverse of the factors on the input columns of the site's linears.
   public enum Feeder: Hashable, Sendable {
     case norm(NormShape)
-    /// Rows of a part of a linear. `heads` query heads share the rows of each key head.
+    /// Rows of a part of a linear. `sharedHeads` query heads share the rows of each key head.
     case rows(LinearID, LinearShape.Part, headSize: Int, sharedHeads: Int)
-    /// Nothing can: why.
+    /// No layer can take the factors; the payload is the reason.
     case none(String)
   }
 
   public var site: Site
-  /// Channels.
+  /// Channels of the activation.
   public var width: Int
   public var linears: [LinearShape]
-  /// Linears that read it and stay float.
+  /// Linears that read the site and stay float.
   public var floats: [LinearShape] = []
   public var feeder: Feeder
-  /// Which branch it belongs to.
+  /// Index of its branch.
   public var branch: Int
   public var place: Place
 
-  /// Where a site stands in its branch.
+  /// Position of a site in its branch.
   public enum Place: Hashable, Sendable {
-    /// Its linears feed others.
+    /// Its linears feed other linears of the branch.
     case input
-    /// Its linear's result is the branch's.
+    /// Its linear's output is the branch's result.
     case end
-    /// Down of an expert, which only the tokens reach that were sent to it; `isLast` when no other site
-    /// of the branch follows.
+    /// Input of an expert's down, for the tokens that the router sends there. `isLast` if no other
+    /// site of the branch follows.
     case expert(Int, isLast: Bool)
-    /// Down of the unit beside the experts, the last site of its branch.
+    /// Input of the shared expert's down, the last site of its branch.
     case shared
   }
 
-  /// Whether the branch's result is known once the site's linears have run.
+  /// Whether the branch's result is known after the site's linears.
   public var endsBranch: Bool {
     switch place {
     case .input: false
@@ -73,14 +73,14 @@ public struct SiteShape: Hashable, Sendable {
     }
   }
 
-  /// The expert whose tokens alone reach it.
+  /// The expert that the site belongs to; nil if all tokens reach the site.
   public var expert: Int? {
     if case .expert(let expert, _) = place { expert } else { nil }
   }
 }
 
 extension BlockShape {
-  /// The sites of the block in the order of the forward pass.
+  /// All sites of the block, in the order of the forward pass.
   public var sites: [SiteShape] {
     var sites: [SiteShape] = []
     for (index, branch) in branches.enumerated() {
@@ -124,7 +124,8 @@ extension BlockShape {
       branch: branch, place: place)
   }
 
-  /// Adds what enters a branch, or widens the site of a branch that reads the same.
+  /// Appends the input site of a branch. A parallel branch with the same norm adds its linears to
+  /// the first branch's site instead.
   private func add(
     _ site: Site, _ linears: [LinearShape], floats: [LinearShape] = [], of branch: Branch,
     _ index: Int, to sites: inout [SiteShape]

@@ -2,61 +2,63 @@ public import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Writes quantized layers as one engine reads them. Sees codes, scales and the plan; no method.
+/// Writes quantized layers in the format of an engine. Works from codes, scales and the plan, and
+/// does not depend on the method that made them.
 public protocol Exporter: Sendable {
-  /// The format's name, as in the config it writes.
+  /// Name of the format, as in the config that it writes.
   var name: String { get }
-  /// What the engine would refuse.
+  /// Reasons for the engine to reject the plan.
   func refusals(_ plan: Plan) -> [Refusal]
-  /// What some engines that read the format would not run.
+  /// Parts of the plan that some engines of this format do not run.
   func notes(_ plan: Plan) -> [String]
-  /// Families, by `model_type`, whose stacked experts were seen to load float beside quantized layers.
+  /// Families, by `model_type`, whose float stacked experts are known to load with quantized
+  /// layers.
   var familiesWithFloatExperts: Set<String> { get }
-  /// The tensors of a layer: known before its codes are.
+  /// The tensors of a layer, known before it is quantized.
   func tensors(of layer: Plan.Layer) -> [SafetensorsLayout.Tensor]
-  /// The data of those tensors, by name.
+  /// Data of the layer's tensors, by name.
   ///
-  /// - Parameter inputs: how the layer rounds its inputs: its scheme's activations, with the range
-  ///   that calibration found where they are static.
+  /// - Parameter inputs: how the layer rounds its inputs. For static activations this has the range
+  ///   from calibration.
   func encode(
     _ matrix: QuantizedMatrix, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes]
-  /// The data of those tensors where the layer has a bias, for formats that store it in codes.
+  /// Data of the layer's tensors, for formats that store the bias in codes.
   func encode(
     _ matrix: QuantizedMatrix, bias: [Float]?, inputs: InputRounding?, of layer: Plan.Layer
   ) -> [String: Bytes]
-  /// The tensors of a norm beside its weight, where a recipe gives norms a bias; none when the format
-  /// has no place for them.
+  /// The tensors of a norm, without its weight, if a recipe adds biases to norms. Empty if the
+  /// format does not store them.
   ///
-  /// - Parameter path: of the module, such as `model.layers.3.input_layernorm`.
+  /// - Parameter path: path of the norm, such as `model.layers.3.input_layernorm`.
   func tensors(ofNorm path: String, width: Int, _ format: FloatFormat) -> [SafetensorsLayout.Tensor]
-  /// The data of those tensors, by name.
+  /// Data of the norm's tensors, by name.
   func encode(_ norm: Norm, of path: String, _ format: FloatFormat) -> [String: Bytes]
-  /// What weight files are called, without `.safetensors` and numbers.
+  /// Name of the weight files, without the shard number and `.safetensors`.
   func stem(of plan: Plan) -> String
-  /// Files beside config.json that the engine reads.
+  /// Files that the engine reads, besides config.json and the weights.
   func companions(of plan: Plan) -> [(name: String, text: String)]
   /// config.json of the quantized model.
   func config(_ source: JSON, _ plan: Plan) -> JSON
-  /// What scales are rounded to before they are stored.
+  /// Format in which the scales of a weight are stored.
   func scaleFormat(of layer: Plan.Layer) -> FloatFormat
-  /// What static scales of inputs are rounded to before they are stored.
+  /// Format in which static scales of inputs are stored.
   func inputScaleFormat(of layer: Plan.Layer) -> FloatFormat
-  /// The tensors that hold the scales of a block's cache; none when the format has no place for them.
+  /// The tensors of a block's KV cache scales. Empty if the format does not store them.
   ///
-  /// - Parameter path: the block's attention, such as `model.layers.3.self_attn`.
+  /// - Parameter path: path of the block's attention, such as `model.layers.3.self_attn`.
   func cacheTensors(
     _ format: KeyValueFormat, _ attention: Attention, of path: String
   ) -> [SafetensorsLayout.Tensor]
-  /// The data of those tensors, by name.
+  /// Data of the KV cache scales' tensors, by name.
   ///
-  /// - Parameter ranges: where the scales come from, for formats that have finer ones.
+  /// - Parameter ranges: the calibrated ranges, for formats with finer scales.
   func encode(
     _ scales: KeyValueScales, _ ranges: KeyValueRanges, of path: String
   ) -> [String: Bytes]
-  /// Files beside the weights that hold the scales of the cache, for engines that read them there.
+  /// Separate files of KV cache scales, for engines that do not read them from the weights.
   ///
-  /// - Parameter ranges: of each block.
+  /// - Parameter ranges: calibrated ranges, one entry per block.
   func cacheFiles(_ ranges: [KeyValueRanges], _ plan: Plan) -> [(name: String, bytes: [UInt8])]
 }
 

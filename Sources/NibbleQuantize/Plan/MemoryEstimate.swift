@@ -1,7 +1,7 @@
 import NibbleModel
 import NibbleTensor
 
-/// Lengths of the token windows that run through the blocks.
+/// Lengths, in tokens, of the token windows that run through the blocks.
 public struct WindowSizes: Sendable, Hashable {
   public var calibration: [Int]
   public var heldOut: [Int]
@@ -14,20 +14,20 @@ public struct WindowSizes: Sendable, Hashable {
   var longest: Int { (calibration + heldOut).max() ?? 0 }
 }
 
-/// The largest resident memory of a run, in bytes, from sizes alone.
+/// Estimated peak resident memory of a run, in bytes. Computed from sizes alone.
 public struct MemoryEstimate: Sendable, Hashable, Codable {
-  /// The program, its tokenizer and its tables.
+  /// The program, its tokenizer and its lookup tables.
   public var program: Int
-  /// The largest unit: its source pages and the codes made of them.
+  /// The largest unit: its source pages, the codes made from it, and packed copies of both.
   public var weights: Int
-  /// Intermediate results of one window, its keys and values, and scratch of the products.
+  /// Intermediate results of one window, its KV cache, and scratch memory of products.
   public var activations: Int
-  /// What the steps learn of a block: its parameters as floats, second moments and their factors,
-  /// activations that are kept.
+  /// Data of the calibrated steps for one block: its weights as floats, second moments and their
+  /// factorizations, and kept activations.
   public var steps: Int
-  /// The states of both streams.
+  /// Hidden states of the source stream and of the quantized stream.
   public var states: Int
-  /// Logits of both streams.
+  /// Logits of the source stream and of the quantized stream.
   public var logits: Int
 
   public var total: Int {
@@ -39,7 +39,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     isMapped: Bool
   ) {
     program = 64 << 20
-    // A block is held whole; what stands outside the blocks passes in pieces.
+    // A block is in memory as a whole. Tensors outside the blocks are processed in pieces.
     let blocks = units.filter { $0.block != nil }
     let blockBytes = blocks.map { unit in
       unit.layers.reduce(0) { $0 + $1.sourceBytes + 2 * $1.outputBytes }
@@ -57,12 +57,12 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     let attention =
       decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0
     let width = 5 * decoder.hidden + 2 * decoder.intermediate + 2 * attention
-    // Scratch: rows of three weights and two activations in tiles, up to 6 bytes a value.
+    // Scratch: tiles with rows of three weights and two activations, up to 6 bytes per value.
     let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)
     activations = 4 * longest * width + products
-    // The source's block and the quantized one, packed for all windows. Floats are packed only where
-    // products run on tiles: 2 bytes per value of each block in bf16, up to 6 in f32. Codes are packed
-    // in their own size.
+    // Packed copies of the source's block and of the quantized one. Floats are packed only where
+    // products run on tiles: for both blocks, 8 bytes per value in bf16 and 12 in f32. Elsewhere
+    // only codes are packed, and keep their size.
     let packed = blocks.map { unit in
       unit.layers.reduce(0) { sum, layer in
         let values = layer.inputs * layer.outputs
@@ -74,7 +74,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     steps =
       recipe.needsCalibration
       ? Self.steps(blocks, decoder, windows.calibration, recipe.needs) : 0
-    // Streams of more than some bytes are on disk.
+    // Above `heldBytes`, hidden states are on disk.
     let streams = recipe.needsCalibration ? recipe.needs.streams : 2
     let (calibrated, measured) = (
       4 * decoder.hidden * windows.calibration.reduce(0, +),
@@ -83,10 +83,10 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     states =
       streams * min(calibrated + measured, WindowStates.heldBytes)
       + (2 - streams) * min(measured, WindowStates.heldBytes)
-    // The head's mapped pages are in memory while it multiplies.
+    // The head's mapped pages are in memory during its product.
     logits = 2 * 4 * logitRows * decoder.vocabulary + 2 * decoder.vocabulary * decoder.hidden
     if !isMapped {
-      // The embedding is widened once more for each use, and the tokenizer is made and written.
+      // Each use of the embedding widens it again, and the tokenizer is converted and written.
       program += (64 << 20) + 4 * decoder.vocabulary * decoder.hidden
     }
   }
@@ -94,13 +94,13 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
   private static func steps(
     _ blocks: [Plan.Unit], _ decoder: DecoderShape, _ calibration: [Int], _ needs: Step.Needs
   ) -> Int {
-    // The block's floats as steps change them and as they run, and one matrix on its way to codes.
+    // Two float copies of the block, and scratch for the matrix being quantized.
     let values = blocks.map { $0.layers.reduce(0) { $0 + $1.inputs * $1.outputs } }.max() ?? 0
     let largest = blocks.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
     var bytes = 4 * (2 * values + 4 * largest)
     let sites = decoder.blocks.map(\.sites).max { $0.count < $1.count } ?? []
     let widths = sites.map(\.width)
-    // Tokens that each expert's statistics keep.
+    // Tokens kept in the statistics of each expert.
     let kept = ActivationRecord.sampled + ActivationRecord.loudest
     bytes += 4 * kept * sites.reduce(0) { $0 + ($1.expert == nil ? 0 : $1.width) }
     let square = (widths.max() ?? 0) * (widths.max() ?? 0)
@@ -109,7 +109,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
       let kept = 4 * calibration.reduce(0, +) * (widths.max() ?? 0) * needs.streams
       bytes += 4 * 5 * square + min(kept, StateStreams.keptBytes)
     }
-    // Tokens that wait for a whole slab of second moments, and their tiles.
+    // Tokens buffered for the next update of second moments, and their tiles.
     bytes += 8 * 2 * GramMatrix.tokensAtOnce * (widths.max() ?? 0)
     return bytes
   }

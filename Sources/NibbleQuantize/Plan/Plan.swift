@@ -2,36 +2,35 @@ public import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// What a recipe will do to a checkpoint for an engine, known from headers alone.
+/// What a recipe will do to a checkpoint for an engine, from file headers alone.
 public struct Plan: Sendable {
-  /// A linear layer that becomes codes and scales.
+  /// A linear layer to be quantized.
   public struct Layer: Sendable, Hashable {
     /// Module path, without `.weight`.
     public var path: String
-    /// What it is in its block; nil outside the blocks and in families that Nibble does not run.
+    /// Its linear within the block; nil outside the blocks and for unknown families.
     public var linear: LinearID?
-    /// What it is for its block, where it is one thing.
+    /// Its role in the block; nil for a fused layer.
     public var role: Role?
-    /// The activation that enters it.
+    /// The activation that it reads.
     public var site: Site?
     public var outputs: Int
     public var inputs: Int
     public var scheme: LinearScheme
     public var sourceBytes: Int
-    /// The float format of the model, for what stays float beside the codes.
+    /// The model's float format, for tensors of the layer that stay float.
     public var modelFormat: FloatFormat
-    /// Whether its codes are made to be compressed: few of them are large.
+    /// Whether its codes are chosen for compression: few of them have a large magnitude.
     public var isSparse = false
-    /// The source tensor that it is made of, when that is another's: the embedding for a head that was
-    /// tied to it.
+    /// The source tensor, if it is another module's: the embedding, for a head that is tied to it.
     public var sharedTensor: String?
-    /// What is written, by name.
+    /// The tensors to write.
     public var tensors: [SafetensorsLayout.Tensor] = []
 
-    /// The source tensor that it is made of.
+    /// Name of the source tensor.
     public var tensor: String { sharedTensor ?? path + ".weight" }
 
-    /// The path of what it belongs to, such as its block's attention.
+    /// Path of the module that contains the layer, such as its block's attention.
     var module: Substring { path.lastIndex(of: ".").map { path[..<$0] } ?? "" }
 
     public var outputBytes: Int {
@@ -39,20 +38,20 @@ public struct Plan: Sendable {
     }
   }
 
-  /// What is read, changed and written before its memory is released: a block, or what stands
-  /// outside the blocks.
+  /// The tensors that are read, quantized and written before their memory is released: one block,
+  /// or everything outside the blocks.
   public struct Unit: Sendable, Hashable {
     public var name: String
-    /// The block's number; nil outside the blocks.
+    /// Number of the block; nil outside the blocks.
     public var block: Int?
     public var layers: [Layer]
-    /// Tensors written as they are.
+    /// Tensors written unchanged.
     public var copies: [Checkpoint.Tensor]
-    /// Norms that are written with a bias; empty where the recipe gives them none.
+    /// Norms written with a bias; empty if the recipe adds none.
     public var norms: [BiasedNorm] = []
-    /// The scales of its cache.
+    /// Tensors of the KV cache scales.
     public var cacheTensors: [SafetensorsLayout.Tensor] = []
-    /// Which shard holds it.
+    /// Index of its shard.
     public var shard = 0
   }
 
@@ -62,33 +61,34 @@ public struct Plan: Sendable {
     public var path: String
     public var shape: NormShape
     public var format: FloatFormat
-    /// What is written beside its weight.
+    /// The tensors to write in addition to its weight.
     public var tensors: [SafetensorsLayout.Tensor]
   }
 
-  /// A matrix that looks like a linear layer and stays float.
+  /// A tensor that stays float and that the plan lists: a matrix that looks like a linear layer, or
+  /// another tensor with more than 1 % of the model's bytes.
   public struct KeptFloat: Sendable, Hashable, Codable {
     public var path: String
     public var reason: String
-    /// Whether an engine would take it for a linear layer, so that it must be told.
+    /// Whether the engine's config must list it as ignored.
     public var isLinear = false
   }
 
   public let recipe: Recipe
   public let exporter: any Exporter
-  /// The decoder's view of the source; nil for an unknown family, whose verdict is on weights alone.
+  /// Shape of the source's decoder. Nil for an unknown family, where only weights can be measured.
   public let decoder: DecoderShape?
   public let familyError: ModelError?
   public let units: [Unit]
   public let keptFloat: [KeptFloat]
-  /// One layout a file, in order.
+  /// One layout per file, in order.
   public let shards: [SafetensorsLayout]
   public let sourceBytes: Int
   public let sourceConfig: JSON
   public internal(set) var refusals: [Refusal]
   public internal(set) var memory: MemoryEstimate
 
-  /// What most families call their head.
+  /// Module path of the head in most families.
   static let commonHead = "lm_head"
   /// The module path of the head.
   public var headPath: String { decoder?.head.path ?? Self.commonHead }
@@ -96,11 +96,11 @@ public struct Plan: Sendable {
   public var layers: [Layer] { units.flatMap(\.layers) }
   public var outputBytes: Int { shards.reduce(0) { $0 + $1.fileSize } }
 
-  /// What whoever asked for it should know before the work.
+  /// What the user should know before the run.
   public var notes: [String] { exporter.notes(self) + [experts, savings].compactMap(\.self) }
 
-  /// Which engines take quantized experts, where there are any. Seen with transformers 5.23 and vLLM 0.32
-  /// on a CPU; vLLM's kernels for them were not run.
+  /// Which engines support quantized experts; nil if there are none. Tested with transformers 5.23
+  /// and vLLM 0.32 on a CPU. vLLM's GPU kernels for them were not run.
   private var experts: String? {
     guard let layer = layers.first(where: { $0.site?.isOfExpert == true }) else { return nil }
     return
@@ -109,7 +109,7 @@ public struct Plan: Sendable {
       + "not load a quantized checkpoint of \(decoder?.family ?? "such a family")."
   }
 
-  /// How little is saved, where it is little.
+  /// A warning if less than 10 % is saved; else nil.
   private var savings: String? {
     guard sourceBytes > 0, outputBytes > sourceBytes / 10 * 9 else { return nil }
     let percent = max(0, 100 - 100 * outputBytes / sourceBytes)
@@ -119,8 +119,8 @@ public struct Plan: Sendable {
   }
 
   /// - Parameters:
-  ///   - shardSize: bytes a file may have before the next unit starts another.
-  ///   - windows: the token windows that will run through the blocks.
+  ///   - shardSize: bytes per file, above which the next unit starts another file.
+  ///   - windows: lengths of the token windows that will run through the blocks.
   public init(
     _ checkpoint: Checkpoint, recipe: Recipe, exporter: any Exporter, shardSize: Int = 5 << 30,
     windows: WindowSizes, budget: Int? = nil
@@ -201,7 +201,8 @@ public struct Plan: Sendable {
     }
   }
 
-  /// Weights `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  /// A refusal if weights are `[inputs, outputs]`: row-wise rounding would give one scale per
+  /// input.
   private var transposedLayer: Refusal? {
     guard let decoder else { return nil }
     let names = decoder.blocks.first?.linears.filter(\.liesInputsFirst).map(\.id) ?? []
@@ -213,7 +214,7 @@ public struct Plan: Sendable {
         + "quantized linears. Nibble runs this model as it is: nibble run, nibble eval.")
   }
 
-  /// What a float checkpoint computes, or why nobody knows.
+  /// Shape of a float checkpoint's decoder, or the error of an unknown family.
   private static func decoder(
     of checkpoint: Checkpoint
   ) throws(QuantizeError) -> (DecoderShape?, ModelError?) {
@@ -227,7 +228,7 @@ public struct Plan: Sendable {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// One refusal for all layers that share a width.
+  /// One refusal for all layers with the same number of inputs.
   private static func refusals(_ layers: [Layer], _ weights: WeightScheme) -> [Refusal] {
     let widths = Dictionary(grouping: layers, by: \.inputs)
     let fitting = [128, 64, 32, 16].first { size in
@@ -293,7 +294,7 @@ public struct Plan: Sendable {
     }
   }
 
-  /// Whole units go to a shard until it is full.
+  /// Fills shards in order with whole units.
   private static func split(
     _ units: [Unit], shardSize: Int
   ) throws(QuantizeError) -> ([Unit], [SafetensorsLayout]) {
@@ -320,7 +321,7 @@ public struct Plan: Sendable {
     return (placed, shards)
   }
 
-  /// `model.safetensors`, or numbered shards, by the name that the engine expects.
+  /// Name of a shard's file: `model.safetensors`, or a numbered name, as the engine expects.
   public func fileName(shard: Int) -> String {
     let stem = exporter.stem(of: self)
     return shards.count == 1
@@ -330,7 +331,7 @@ public struct Plan: Sendable {
 }
 
 extension Plan.Unit {
-  /// What is written for this unit, in the order it is written.
+  /// All tensors of this unit, in the order in which they are written.
   public var tensors: [SafetensorsLayout.Tensor] {
     SafetensorsLayout.referenceOrder(
       layers.flatMap(\.tensors) + norms.flatMap(\.tensors) + cacheTensors

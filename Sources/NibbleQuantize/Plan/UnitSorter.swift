@@ -2,11 +2,11 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// Deals a checkpoint's tensors to units, and decides which are linear layers to quantize.
+/// Sorts a checkpoint's tensors into units, and decides which linear layers are quantized.
 ///
-/// In a known family the family says which those are. In another, a float matrix inside a numbered
-/// block counts when its name ends like the linears of published decoders; the others stay float, and
-/// the plan names them.
+/// A known family names its linear layers. In an unknown family, a float matrix in a numbered block
+/// counts as a linear if its name ends like the linears of published decoders. Other matrices stay
+/// float, and the plan lists them.
 struct UnitSorter {
   private let recipe: Recipe
   private let exporter: any Exporter
@@ -15,11 +15,11 @@ struct UnitSorter {
   private var outside = Plan.Unit(
     name: "embeddings, final norm and head", block: nil, layers: [], copies: [])
   private(set) var keptFloat: [Plan.KeptFloat] = []
-  /// Tensors that are copied and that nothing in `keptFloat` names yet.
+  /// Copied tensors that `keptFloat` does not list yet.
   private var otherCopies: [Checkpoint.Tensor] = []
-  /// Linear layers, quantized or kept float by the recipe.
+  /// Paths of linear layers, whether quantized or kept float by the recipe.
   private(set) var linearPaths: [String] = []
-  /// What each linear of a block is, made when its first tensor is met.
+  /// The linears of each block by id, computed on the block's first tensor.
   private var linears: [Int: [LinearID: (shape: LinearShape, site: Site?)]] = [:]
 
   init(recipe: Recipe, exporter: any Exporter, decoder: DecoderShape?) {
@@ -28,7 +28,7 @@ struct UnitSorter {
     self.decoder = decoder
   }
 
-  /// Blocks in order, then what stands outside them.
+  /// The blocks in order, then the unit of tensors outside them.
   var units: [Plan.Unit] {
     blocks.keys.sorted().compactMap { blocks[$0] }
       + (outside.layers.isEmpty && outside.copies.isEmpty ? [] : [outside])
@@ -54,8 +54,8 @@ struct UnitSorter {
     if let block { blocks[block] = unit } else { outside = unit }
   }
 
-  /// Names what stays float and is no matrix of a module, where it is more than 1 % of the model:
-  /// tensors of the same place in their blocks together.
+  /// Lists float tensors that are not matrices of modules and are more than 1 % of the model.
+  /// Tensors with the same name in different blocks count together.
   mutating func listLargeCopies() {
     let total = units.flatMap { unit in
       unit.layers.map { $0.inputs * $0.outputs * $0.modelFormat.bytesPerValue }
@@ -80,7 +80,7 @@ struct UnitSorter {
     otherCopies = []
   }
 
-  /// Makes a head of its own from the embedding, when the head is to be quantized and shares it: the
+  /// Adds a separate head made from the embedding, if the head is tied and to be quantized. The
   /// embedding stays float.
   mutating func untieHead() {
     guard recipe.quantizesHead, !quantizesHead, let decoder, decoder.head.isTied,
@@ -98,7 +98,7 @@ struct UnitSorter {
     outside.layers.append(layer)
   }
 
-  /// Every linear and norm the family needs must be there, with its shape.
+  /// Throws unless the checkpoint has every linear and norm of the family, with its shape.
   func check(_ decoder: DecoderShape, _ checkpoint: Checkpoint) throws(QuantizeError) {
     for block in decoder.blocks {
       for linear in block.linears {
@@ -227,7 +227,7 @@ struct UnitSorter {
     return linears[block]?[LinearID(rawValue: place.name)]
   }
 
-  /// The first number that stands alone between full stops: `model.layers.3.mlp...` is in block 3.
+  /// The first component of a name that is a number: `model.layers.3.mlp...` is in block 3.
   static func block(of name: String) -> Int? {
     for part in name.split(separator: ".") {
       if let number = Int(part), number >= 0, String(number) == part { return number }

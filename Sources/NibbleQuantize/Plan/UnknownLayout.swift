@@ -1,12 +1,12 @@
 import NibbleFormats
 import NibbleModel
 
-/// Layers of which only names and shapes tell how engines hold them: those of a family that Nibble does
-/// not run, and the stacked experts of any.
+/// Layers whose storage in engines can only be guessed from names and shapes: those of unknown
+/// families, and stacked experts of any family.
 ///
-/// Matrices `[outputs, inputs]` of single modules load as quantized linears: seen with transformers
-/// 5.23 for gpt_neox, qwen2, gemma3_text and the attention of gpt_oss. What is laid out otherwise is
-/// refused until its family is known.
+/// Matrices `[outputs, inputs]` of single modules load as quantized linears: tested with
+/// transformers 5.23 for gpt_neox, qwen2, gemma3_text and the attention of gpt_oss. Other layouts
+/// are refused until Nibble supports the family.
 struct UnknownLayout {
   let checkpoint: Checkpoint
   let layers: [Plan.Layer]
@@ -18,7 +18,7 @@ struct UnknownLayout {
       .map { .engine($0) }
   }
 
-  /// Conv1D keeps `[inputs, outputs]`: rounded by rows, scales would belong to inputs.
+  /// Conv1D stores `[inputs, outputs]`. Row-wise rounding would give one scale per input.
   private func transposed(_ family: String) -> String? {
     let names: Set = ["c_attn", "c_fc"]
     let found = checkpoint.tensors.filter { tensor in
@@ -33,7 +33,7 @@ struct UnknownLayout {
       + "\(family), or another model."
   }
 
-  /// A module for each expert on disk, one tensor for all in the engine.
+  /// Experts that are one module each on disk, but one stacked tensor in the engine.
   private func singleExperts(_ family: String) -> String? {
     let found = layers.filter { $0.path.split(separator: ".").contains("experts") }
     guard let first = found.first else { return nil }
@@ -43,7 +43,7 @@ struct UnknownLayout {
       + "a version that knows \(family), or another model."
   }
 
-  /// Experts in one tensor of three dimensions, which stays float.
+  /// Experts in one tensor with three dimensions, which stays float.
   func stackedExperts() -> String? {
     let type = checkpoint.config["model_type"]?.string ?? ""
     guard !exporter.familiesWithFloatExperts.contains(type) else { return nil }

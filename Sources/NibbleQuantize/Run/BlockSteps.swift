@@ -2,28 +2,29 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// Carries out a recipe's steps on one block.
+/// Runs a recipe's steps on one block.
 struct BlockSteps {
   let plan: Plan
   let unit: Plan.Unit
   let checkpoint: Checkpoint
   let compute: Compute
 
-  /// What became of a block.
+  /// Result of quantizing one block.
   struct Outcome {
     var encoded: [String: Bytes] = [:]
     var weights: [String: Weight] = [:]
     var layers: [LayerReport] = []
     var steps: [StepReport] = []
-    /// What the cache's scales come from.
+    /// Ranges of keys and values, from which the KV cache scales are computed.
     var cache: KeyValueRanges?
-    /// Calibration tokens that reached each expert; empty where there are none, or nobody counted.
+    /// Number of calibration tokens per expert. Empty without experts or if tokens were not
+    /// counted.
     var expertTokens: [Int] = []
-    /// The source's block with changed norms and biases, for running it on `weights`.
+    /// The source's block with changed norms and biases, to be run with `weights`.
     var parameters: Block?
   }
 
-  /// Rounds each layer by itself, straight from the checkpoint.
+  /// Rounds each layer separately, directly from the checkpoint.
   func round(_ round: Round) throws(QuantizeError) -> Outcome {
     var outcome = Outcome()
     for layer in unit.layers {
@@ -60,8 +61,9 @@ struct BlockSteps {
     return outcome
   }
 
-  /// Layers that an engine puts together into one, and whose scales it would otherwise merge by
-  /// rounding their codes again: those of a site and a module, when each has one FP8 scale.
+  /// Layers that an engine fuses into one, such as query, key and value. If each has one FP8 scale,
+  /// the engine would merge the scales by rounding the codes again, so these layers share a scale
+  /// here.
   private func fused(with layer: Plan.Layer) -> [Plan.Layer] {
     let weights = layer.scheme.weights
     guard weights.format == .e4m3, weights.granularity == .tensor, let site = layer.site else {
@@ -107,7 +109,7 @@ struct BlockSteps {
     }
   }
 
-  /// Runs the steps that learn from calibration, and moves the calibration states past the block.
+  /// Runs the calibrated steps. Advances the calibration windows past the block.
   func calibrated(
     _ source: Block, _ index: Int, isLast: Bool, _ known: StatisticsFile?,
     _ streams: inout StateStreams?
@@ -128,7 +130,7 @@ struct BlockSteps {
         guard statistics.channels == site.width else {
           throw .statistics(path: known.path, reason: "its records have other sizes")
         }
-        // No token was sent to this expert.
+        // The router sent no token to this expert.
         if statistics.tokens == 0 { continue }
         if needs.contains(.moments) { statistics.estimateMoments(on: compute) }
         seen[site.site] = statistics
@@ -140,13 +142,13 @@ struct BlockSteps {
           keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
-    // The steps read their copy; the source runs again when the result is measured.
+    // The steps work on a copy. The source's pages are read again when the result is measured.
     source.release()
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
     var matrices: [LinearID: QuantizedMatrix] = [:]
     if !seen.isEmpty { outcome.expertTokens = Self.expertTokens(block.shape) { seen[$0]?.tokens } }
-    /// How a layer rounds what it reads, with what is known when its weight is rounded.
+    /// How a layer rounds its inputs, from the statistics at the time its weight is rounded.
     func inputs(_ layer: Plan.Layer) throws(QuantizeError) -> InputRounding? {
       guard let activations = layer.scheme.activations else { return nil }
       guard activations.isStatic, let site = block.sites.first(where: { $0.site == layer.site })
@@ -156,7 +158,7 @@ struct BlockSteps {
           "no calibration token reaches \(layer.path), so that its inputs have no range. Give more text, "
             + "or --expert-tokens all, or use dynamic activations.")
       }
-      // What shares an input shares its range.
+      // Layers that read the same site share its range.
       let weights = site.ids.compactMap { block.weights[$0] }
       let range = plan.recipe.inputRange.range(
         of: statistics, scheme: activations, weights: weights, on: compute)
@@ -274,7 +276,7 @@ struct BlockSteps {
     return outcome
   }
 
-  /// How many tokens reached each expert.
+  /// Number of tokens that reached each expert.
   private static func expertTokens(
     _ block: BlockShape, _ tokens: (Site) -> Int?
   ) -> [Int] {

@@ -3,15 +3,15 @@ import NibbleFormats
 public import NibbleModel
 import NibbleTensor
 
-/// What stands beside the weights of a model: config, tokenizer, generation defaults, the licence.
+/// The files of a model besides its weights: config, tokenizer, generation defaults, the licence.
 ///
 /// Every file of the source is copied or listed as dropped.
 public struct CompanionFiles: Sendable {
-  /// Copied as they are: name and path.
+  /// Name and path of each file that is copied unchanged.
   public private(set) var copied: [(name: String, path: String)] = []
-  /// Not written to the output, and why.
+  /// Name of each file that is not written to the output, and the reason.
   public private(set) var dropped: [(name: String, reason: String)] = []
-  /// Made by us: name and content.
+  /// Name and content of each file made here.
   private var made: [(name: String, bytes: [UInt8])] = []
 
   /// Lists the files of the folder that a checkpoint was read from.
@@ -56,17 +56,16 @@ public struct CompanionFiles: Sendable {
 
   public static let reportName = "nibble_report.json"
 
-  /// Reads the first byte of every file that will be copied: what cannot be read is found before the
-  /// work.
+  /// Opens every file that will be copied, so that an unreadable one is found before the run.
   public func check() throws(QuantizeError) {
     for file in copied {
       do { _ = try MappedFile(path: file.path) } catch { throw .format(.file(error)) }
     }
   }
 
-  /// Refuses what the disk cannot take.
+  /// Throws if the output does not fit on the disk.
   ///
-  /// - Parameter written: bytes of the output that are there already.
+  /// - Parameter written: bytes of the output that already exist.
   public func requireSpace(
     for plan: Plan, at output: String, written: Int = 0
   ) throws(QuantizeError) {
@@ -115,7 +114,8 @@ public struct CompanionFiles: Sendable {
     try folder.write(Array((report.text(pretty: true) + "\n").utf8), to: Self.reportName)
   }
 
-  /// What was done and what it cost; no times, so that the same input gives the same bytes.
+  /// The JSON report: what was done and the error of each layer. Contains no times, so that the
+  /// same input gives the same bytes.
   private func report(_ plan: Plan, _ entries: [JournalEntry], _ verdict: Verdict?) -> JSON {
     var schemes: [String: String] = [:]
     for layer in plan.layers { schemes[layer.path] = layer.scheme.description }

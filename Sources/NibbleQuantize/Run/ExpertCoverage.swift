@@ -1,16 +1,16 @@
 public import NibbleFormats
 
-/// How many calibration tokens reached the experts of a model.
+/// Number of calibration tokens that reached each expert of a model.
 public struct ExpertCoverage: Sendable, Hashable {
   public struct Block: Sendable, Hashable {
     public var block: Int
-    /// Of each expert.
+    /// One entry per expert.
     public var tokens: [Int]
   }
 
   public var blocks: [Block]
 
-  /// Nil where nobody counted.
+  /// Nil if tokens were not counted.
   init?(_ entries: [JournalEntry], _ plan: Plan) {
     blocks = entries.compactMap { entry in
       guard let tokens = entry.expertTokens, let block = plan.units[entry.unit].block else {
@@ -21,14 +21,15 @@ public struct ExpertCoverage: Sendable, Hashable {
     if blocks.isEmpty { return nil }
   }
 
-  /// Experts of all blocks.
+  /// Number of experts, in all blocks together.
   public var experts: Int { blocks.reduce(0) { $0 + $1.tokens.count } }
-  /// Tokens that reached the least of them.
+  /// Smallest number of tokens of any expert.
   public var least: Int { blocks.flatMap(\.tokens).min() ?? 0 }
   public var mean: Double {
     Double(blocks.reduce(0) { $0 + $1.tokens.reduce(0, +) }) / Double(max(1, experts))
   }
-  /// Those that no token reached, `block.expert`: their weights were rounded by themselves.
+  /// Experts that no token reached, as `block.expert`. Their weights were rounded without
+  /// calibration.
   public var starved: [String] {
     blocks.flatMap { block in
       block.tokens.indices.filter { block.tokens[$0] == 0 }.map { "\(block.block).\($0)" }

@@ -1,27 +1,27 @@
-/// One finished unit of a quantization.
+/// Journal record of one finished unit of a quantization run.
 struct JournalEntry: Codable, Hashable {
   var unit: Int
-  /// Of the unit's bytes in its shard, hexadecimal.
+  /// SHA-256 of the unit's bytes in its shard, hexadecimal.
   var sha256: String
-  /// Of the unit's tensors in the source, hexadecimal.
+  /// SHA-256 of the unit's source tensors, hexadecimal.
   var source: String
   var layers: [LayerReport]
   var steps: [StepReport] = []
-  /// Calibration tokens that reached each expert of the block, where they were counted.
+  /// Number of calibration tokens per expert of the block; nil if not counted.
   var expertTokens: [Int]?
-  /// Of the block's keys and values, when the recipe scales their cache.
+  /// Ranges of the block's keys and values, if the recipe quantizes the KV cache.
   var cache: KeyValueRanges?
-  /// Relative error of the quantized stream's states after this block.
+  /// Relative error of the quantized stream's hidden states after this block.
   var runningError: Double?
-  /// Of the states after this unit, when they were written out.
+  /// SHA-256 of the file of hidden states after this unit; nil if they were not written.
   var states: String?
 }
 
-/// What rounding cost one layer.
+/// Quantization error of one layer.
 public struct LayerReport: Codable, Hashable, Sendable {
   public var path: String
-  /// Signal-to-quantization-noise of the weight, dB; nil when nothing was lost.
+  /// Signal-to-quantization-noise ratio of the weight, in dB; nil if the codes are exact.
   public var signalToNoise: Double?
-  /// Of a layer whose codes are made to be compressed.
+  /// Set only for a layer whose codes are chosen for compression.
   public var sparsity: SparsityReport?
 }

@@ -3,16 +3,18 @@ import NibbleFormats
 public import NibbleModel
 public import NibbleTensor
 
-/// Carries out a plan: block by block, journaled, and renamed into place when it is whole.
+/// Runs a plan, one block after the other, with a journal. Renames the output into place at the
+/// end.
 ///
-/// The same plan, source and windows give the same bytes for any number of threads, and whether or not
-/// the run was killed and continued.
+/// The same plan, source and windows give the same bytes for any number of threads, and also after
+/// a killed run is resumed.
 public struct QuantizeRun {
-  /// Windows of token ids that run through the blocks.
+  /// The windows of token ids that run through the blocks.
   public struct Windows: Sendable {
-    /// Where the running error is measured; may be empty.
+    /// Windows that the steps learn from. May be empty if the recipe needs no calibration; the
+    /// running error is then also measured on them.
     public var calibration: [[Int]] = []
-    /// Where the verdict is measured; must not be calibrated on.
+    /// Held-out windows for the verdict. Must not be part of the calibration text.
     public var heldOut: [[Int]] = []
 
     public init() {}
@@ -22,40 +24,40 @@ public struct QuantizeRun {
     }
   }
 
-  /// What a finished unit says to whoever watches.
+  /// Progress report after each unit.
   public struct Progress: Sendable {
     public var unit: String
     public var done: Int
     public var total: Int
-    /// Relative error of the quantized stream's states.
+    /// Relative error of the quantized stream's hidden states.
     public var runningError: Double?
-    /// Whether an earlier run had finished this unit.
+    /// Whether an earlier run finished this unit.
     public var resumed: Bool
   }
 
-  /// What was done.
+  /// Result of a run.
   public struct Report: Sendable {
     public var output: String
     public var bytes: Int
     public var layers: [LayerReport]
-    /// Nil when the model's family cannot be run.
+    /// Nil if Nibble cannot run the model's family.
     public var verdict: Verdict?
-    /// How many calibration tokens reached the experts; nil where none were counted.
+    /// Number of calibration tokens per expert; nil if not counted.
     public var experts: ExpertCoverage?
     public var resumedUnits: Int
-    /// Time spent on running both models for the running error and the verdict.
+    /// Time spent running both models for the running error and the verdict.
     public var measuring: Duration
   }
 
   let checkpoint: Checkpoint
   let plan: Plan
   let windows: Windows
-  /// What an earlier calibration saw; nil when this run watches the source itself.
+  /// Statistics of an earlier calibration; nil if this run collects its own.
   let statistics: StatisticsFile?
   let compute: Compute
-  /// Files beside the weights, by name: config, tokenizer and the rest.
+  /// The model's files besides the weights, such as the config and the tokenizer.
   let files: CompanionFiles
-  /// Least time between two copies of the states to disk: what a kill may cost.
+  /// Minimum time between two copies of the hidden states to disk: the work that a kill may lose.
   let spillInterval: Duration
 
   public init(
@@ -72,8 +74,8 @@ public struct QuantizeRun {
   }
 
   /// - Parameters:
-  ///   - output: the folder to write: missing, empty, or the target of an unfinished run.
-  ///   - shouldStop: asked after each unit; when it says yes, what is finished is kept.
+  ///   - output: the output folder: missing, empty, or that of an unfinished run.
+  ///   - shouldStop: called after each unit. If it returns true, the run stops and can be resumed.
   public func run(
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
@@ -141,12 +143,12 @@ public struct QuantizeRun {
       experts: ExpertCoverage(folder.entries, plan), resumedUnits: resumed, measuring: measuring)
   }
 
-  /// What the steps learn from the windows, beside what statistics say.
+  /// What the steps still need from the windows, given the statistics.
   private var needs: Step.Needs {
     statistics == nil ? plan.recipe.needs : plan.recipe.needs.intersection(.quantized)
   }
 
-  /// No step goes without what it learns from.
+  /// Throws if a step has no calibration data.
   private func checkCalibration() throws(QuantizeError) {
     guard plan.recipe.needsCalibration else { return }
     guard plan.decoder != nil else {
@@ -175,7 +177,8 @@ public struct QuantizeRun {
     return streams
   }
 
-  /// Refuses up front what the disk cannot take; what an earlier run wrote is there already.
+  /// Throws before the run if the output does not fit on the disk. Bytes of an earlier run count as
+  /// written.
   private func requireSpace(_ folder: RunFolder<JournalEntry>) throws(QuantizeError) {
     let written = folder.entries.reduce(0) { sum, entry in
       entry.unit < plan.units.count
@@ -184,8 +187,9 @@ public struct QuantizeRun {
     try files.requireSpace(for: plan, at: folder.output, written: written)
   }
 
-  /// How many units need not be done again: those whose bytes are as the journal says and whose source
-  /// is what it was, up to one after which the states were kept. The last unit is always done again.
+  /// Number of units that need not run again: their bytes match the journal, their source is
+  /// unchanged, and the hidden states after the last of them are stored. The last unit always runs
+  /// again.
   private func resume(
     _ folder: RunFolder<JournalEntry>, _ streams: inout StateStreams?
   ) throws -> Int {
@@ -242,13 +246,13 @@ public struct QuantizeRun {
       cache: outcome.cache, runningError: runningError, states: nil)
   }
 
-  /// The rounding of a recipe without calibration, and of the head in any recipe.
+  /// The rounding for a recipe without calibration, and for the head in any recipe.
   private var plainRound: Round {
     for case .round(let round) in plan.recipe.steps where round.search == .extremes { return round }
     return Round()
   }
 
-  /// Runs the source's block and the quantized one over the windows that measure them.
+  /// Runs the source's block and the quantized one over the windows that measure the error.
   private func run(
     _ source: Block, _ outcome: BlockSteps.Outcome, _ streams: inout StateStreams?
   ) -> Double? {
@@ -261,7 +265,7 @@ public struct QuantizeRun {
     guard let all = streams?.windows.indices, let calibration = streams?.calibration else {
       return nil
     }
-    // Windows that only calibrate have moved on already.
+    // With calibration, the calibration windows have already passed the block.
     let measured = needs.isEmpty ? all : calibration.upperBound..<all.upperBound
     let cache = plan.recipe.cache.flatMap { outcome.cache?.scales($0.format) }
     return streams?.run(source: source, quantized: quantized, cache: cache, over: measured)
@@ -280,7 +284,7 @@ public struct QuantizeRun {
     } catch { throw .model(error) }
   }
 
-  /// Every unit's bytes once more, from the files as they will be found.
+  /// Verifies every unit's bytes in the finished files.
   private func readBack(_ folder: RunFolder<JournalEntry>) throws(QuantizeError) {
     for (index, layout) in plan.shards.enumerated() {
       let name = plan.fileName(shard: index)
@@ -296,7 +300,7 @@ public struct QuantizeRun {
     }
   }
 
-  /// SHA-256 of a unit's tensors in the source, so that no run continues from other weights.
+  /// SHA-256 of a unit's source tensors, so that a run is not resumed from other weights.
   private func source(of unit: Plan.Unit) -> String {
     var names: [String] = []
     for tensor in unit.layers.map(\.tensor) + unit.tensors.map(\.name)
@@ -310,8 +314,8 @@ public struct QuantizeRun {
     return Checksum.sha256(Array(hashes.joined().utf8))
   }
 
-  /// What decides the bytes of the output: the source's tensors and files, the recipe, the layout, the
-  /// windows, the arithmetic.
+  /// Hash of everything that determines the output's bytes: the source's tensors and files, the
+  /// recipe, the layout, the windows and the arithmetic.
   private func fingerprint() throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]

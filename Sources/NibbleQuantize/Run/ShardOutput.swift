@@ -3,14 +3,14 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// The shards of a run as they grow, one unit after the other.
+/// Writes the shards of a run, one unit after the other.
 struct ShardOutput {
   private let plan: Plan
   private let folder: RunFolder<JournalEntry>
   private var writer: SafetensorsWriter?
   private var shard: Int
 
-  /// Opens the shard that `unit` belongs to, at the byte where it starts.
+  /// Opens the shard of `unit` at the unit's first byte.
   init(_ plan: Plan, folder: RunFolder<JournalEntry>, from unit: Int) throws(QuantizeError) {
     self.plan = plan
     self.folder = folder
@@ -32,7 +32,8 @@ struct ShardOutput {
     } catch { throw .format(error) }
   }
 
-  /// Writes a unit's tensors in order and releases the source's pages; returns the bytes' SHA-256.
+  /// Writes a unit's tensors in order and releases the source's pages. Returns the SHA-256 of the
+  /// bytes.
   mutating func append(
     _ unit: Plan.Unit, _ encoded: [String: Bytes], from checkpoint: Checkpoint
   ) throws(QuantizeError) -> String {
@@ -59,7 +60,7 @@ struct ShardOutput {
     return hash.hexadecimal()
   }
 
-  /// Copies a tensor some rows at a time, so that no more than a few MiB of it are in memory.
+  /// Copies a tensor in groups of rows, so that only a few MiB of it are in memory.
   private func append(
     _ tensor: Checkpoint.Tensor, from checkpoint: Checkpoint, _ hash: inout Checksum
   ) throws {
@@ -81,7 +82,7 @@ struct ShardOutput {
     do { try writer?.finish() } catch { throw .format(error) }
   }
 
-  /// How many units at the start have the bytes that the journal says.
+  /// Number of units, from the first, whose bytes match the journal.
   static func intactUnits(
     _ plan: Plan, _ folder: RunFolder<JournalEntry>, on compute: Compute
   ) -> Int {
@@ -104,7 +105,7 @@ struct ShardOutput {
     return isIntact.firstIndex(of: false) ?? count
   }
 
-  /// Bytes of a unit in its shard.
+  /// Size of a unit in its shard, in bytes.
   static func byteCount(of unit: Plan.Unit, _ plan: Plan) -> Int {
     range(of: unit, plan.shards[unit.shard]).count
   }

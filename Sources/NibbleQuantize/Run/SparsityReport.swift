@@ -1,13 +1,14 @@
 import Foundation
 import NibbleTensor
 
-/// How well the codes of a layer compress.
+/// How well the codes of one layer compress.
 public struct SparsityReport: Codable, Hashable, Sendable {
-  /// Share of the weights that the rule let out of the scale of their row.
+  /// Fraction of the weights, 0...1, that are outliers: they do not determine their row's scale.
   public var outlierShare: Double
-  /// Of the codes, each for itself, in bits.
+  /// Entropy of the codes' distribution, in bits per code.
   public var entropy: Double
-  /// As Ascend's compressed codes, blocks of the last outputs overlapping where they must.
+  /// Size in Ascend's compressed format, in bytes. The last blocks of outputs overlap if the format
+  /// needs it.
   public var compressedBytes: Int
 
   init(_ matrix: QuantizedMatrix, outliers: Int, on compute: Compute) {

@@ -3,31 +3,31 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
-/// The hidden states of some windows of tokens in two models: the source, and the quantized one as it
-/// really runs.
+/// The hidden states of token windows in two models: the source, and the quantized one.
+/// There each block reads the output of the quantized blocks before it.
 ///
-/// Held-out windows run through both. Calibration windows run through those that the recipe learns
-/// from; in the other their states are empty.
+/// Held-out windows run through both models. Calibration windows run through those that the recipe
+/// learns from. Their hidden states are empty in the other.
 struct StateStreams {
   static let filePrefix = "states-"
 
-  /// Tokens of each window.
+  /// Token ids of each window.
   let windows: [[Int]]
-  /// How many of the windows, at the end, are held out for the verdict.
+  /// Number of held-out windows, which are last in `windows`.
   let heldOut: Int
   var source: WindowStates
   var quantized: WindowStates
   var pass: ForwardPass
-  /// What calibration saw of the keys and values of the last block that it watched.
+  /// Ranges of keys and values in the most recent block that calibration ran.
   var keyValues = KeyValueRecord()
   /// The highest priority of the calibration tokens that a uniform sample keeps.
   let sampleBound: UInt64
-  /// The windows that are not held out.
+  /// Indices of the calibration windows.
   var calibration: Range<Int> { 0..<windows.count - heldOut }
 
-  /// Starts at the embedding.
+  /// Sets the hidden states to the embeddings of the windows.
   ///
-  /// - Parameter folder: where states that are too many for memory are kept, in files without a name.
+  /// - Parameter folder: holds unnamed files with hidden states that exceed the memory limit.
   init(
     calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderShape,
     ends: DecoderEnds, in folder: String, on compute: Compute
@@ -53,10 +53,10 @@ struct StateStreams {
     } catch { throw .model(error) }
   }
 
-  /// Runs both blocks over some windows; returns the relative error of the quantized stream,
+  /// Runs both blocks over some windows. Returns the relative error of the quantized stream,
   /// `sqrt(Σ(x - x̂)² / Σx²)`.
   ///
-  /// - Parameter cache: how the quantized block keeps keys and values; nil keeps them as they are.
+  /// - Parameter cache: scales of the quantized block's KV cache; nil for a float cache.
   mutating func run(
     source block: Block, quantized other: Block, cache: KeyValueScales?, over range: Range<Int>
   ) -> Double {
@@ -85,7 +85,7 @@ struct StateStreams {
     return signal > 0 ? (error / signal).squareRoot() : 0
   }
 
-  /// Compares the two models' logits on the held-out windows.
+  /// Compares the logits of both models on the held-out windows.
   mutating func verdict(
     _ head: OutputHead, quantized quantizedHead: OutputHead
   ) -> Verdict? {
@@ -114,7 +114,7 @@ struct StateStreams {
     return Verdict(meter)
   }
 
-  /// Writes both streams; returns the file's SHA-256.
+  /// Writes the hidden states of both streams to a file. Returns the SHA-256 of the file.
   func spill(
     to folder: RunFolder<JournalEntry>, unit: Int
   ) throws(RunFolderError) -> String {
@@ -125,7 +125,7 @@ struct StateStreams {
     return try folder.write(parts, to: Self.fileName(unit))
   }
 
-  /// Reads both streams back; false when the file is not what was written.
+  /// Reads the hidden states of both streams. Returns false if the file is not the one written.
   mutating func restore(
     from folder: RunFolder<JournalEntry>, unit: Int, sha256: String
   ) -> Bool {
@@ -158,7 +158,7 @@ struct StateStreams {
     return true
   }
 
-  /// Removes the file of an earlier unit, once the journal names a later one.
+  /// Removes the file of an earlier unit, after the journal names a later one.
   func removeSpill(of unit: Int, from folder: RunFolder<JournalEntry>) {
     folder.remove(Self.fileName(unit))
   }

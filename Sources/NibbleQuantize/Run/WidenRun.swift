@@ -3,20 +3,20 @@ import NibbleFormats
 public import NibbleModel
 import NibbleTensor
 
-/// Writes a checkpoint as a Hugging Face folder of float safetensors: how a GGUF file becomes one.
+/// Writes a checkpoint as a Hugging Face folder of float safetensors, for example from a GGUF file.
 public struct WidenRun {
   private let checkpoint: Checkpoint
 
-  /// Files that go with the model, such as its terms.
+  /// Paths of further files of the model, such as its terms.
   private let companions: [String]
 
-  /// - Parameter companions: paths of files that are copied beside the weights.
+  /// - Parameter companions: paths of files to copy into the folder.
   public init(_ checkpoint: Checkpoint, with companions: [String] = []) {
     self.checkpoint = checkpoint
     self.companions = companions
   }
 
-  /// - Parameter output: a folder that is missing or empty; it appears when it is whole.
+  /// - Parameter output: a missing or empty folder. It appears when it is complete.
   public func run(to output: String) throws(QuantizeError) {
     do {
       let folder = try RunFolder<JournalEntry>(

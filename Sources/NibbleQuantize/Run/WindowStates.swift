@@ -1,17 +1,17 @@
 import NibbleFormats
 import NibbleTensor
 
-/// The hidden states of windows, `[t, hidden]` each: in memory, or on disk when there are many.
+/// Hidden states `[t, hidden]` of each token window: in memory, or on disk above a size.
 struct WindowStates {
   private var held: [[Float]] = []
   private var file: ScratchFile?
-  /// Where each window lies in the file.
+  /// Byte range of each window in the file.
   private let bytes: [Range<Int>]
 
   /// - Parameters:
-  ///   - sizes: floats of each window; 0 for those that are not followed.
-  ///   - folder: where a file may be made.
-  ///   - heldBytes: states of more bytes go to disk.
+  ///   - sizes: floats per window; 0 for windows without hidden states.
+  ///   - folder: where a file may be created.
+  ///   - heldBytes: above this size in bytes, the hidden states are on disk.
   init(
     sizes: [Int], in folder: String, heldBytes: Int = Self.heldBytes
   ) throws(QuantizeError) {
@@ -40,9 +40,9 @@ struct WindowStates {
     }
   }
 
-  /// Floats of each window.
+  /// Number of floats per window.
   var sizes: [Int] { bytes.map { $0.count / 4 } }
 
-  /// States of more bytes than these are kept on disk.
+  /// Largest size in bytes of hidden states in memory.
   static let heldBytes = 128 << 20
 }

@@ -1,5 +1,5 @@
 extension Compute {
-  /// Copies some rows of `width` values: `y[i] = x[rows[i]]`.
+  /// Copies selected rows of `width` values: `y[i] = x[rows[i]]`.
   public func gather(
     _ rows: [Int], of x: Span<Float>, width: Int, into y: inout MutableSpan<Float>
   ) {
@@ -17,9 +17,9 @@ extension Compute {
     }
   }
 
-  /// Adds rows of `width` values to some rows: `y[rows[i]] += factors[i] · x[i]`.
+  /// Adds scaled rows of `width` values to selected rows: `y[rows[i]] += factors[i] · x[i]`.
   ///
-  /// - Parameter rows: none of them twice.
+  /// - Parameter rows: indices of rows of `y`, all different.
   public func scatter(
     _ x: Span<Float>, times factors: [Float], width: Int, to rows: [Int],
     of y: inout MutableSpan<Float>
@@ -43,8 +43,8 @@ extension Compute {
     }
   }
 
-  /// `gate = (u + 1) · g · sigmoid(slope · g)` with `g = min(gate, limit)` and `u = clamp(up, ±limit)`,
-  /// element by element.
+  /// Elementwise `gate = (u + 1) · g · sigmoid(slope · g)`, with `g = min(gate, limit)` and
+  /// `u = clamp(up, ±limit)`.
   public func clampedGate(
     _ gate: inout MutableSpan<Float>, by up: Span<Float>, limit: Float, slope: Float
   ) {

@@ -1,11 +1,11 @@
 import NibbleFormats
 
-/// Layout of the models of one `general.architecture` in a GGUF file: names, row order, changes
-/// made by the converter, and metadata of its own.
+/// How the models of one `general.architecture` are stored in a GGUF file: tensor names, row order,
+/// changes made by the converter, and metadata keys of the architecture.
 ///
 /// Source: the converter and the loader of llama.cpp, as of 2026.
 struct GGUFArchitecture: Sendable {
-  /// Value of `general.architecture`, and prefix of its metadata keys.
+  /// Value of `general.architecture`, and the prefix of its metadata keys.
   let name: String
   /// `model_type` of the config that is built from the file.
   let modelType: String
@@ -14,7 +14,7 @@ struct GGUFArchitecture: Sendable {
   let modules: [String: String]
   /// Whether rows of query and key are interleaved for rotary embedding.
   var interleavesHeads = false
-  /// Constant that the converter added to the weights of norms.
+  /// Constant that the converter adds to the weights of norms.
   var normOffset: Float = 0
   /// Keys that ``complete`` reads, or that are redundant.
   var keys: Set<String> = []
@@ -39,15 +39,15 @@ struct GGUFArchitecture: Sendable {
     return modules[parts[2]].map { "model.layers.\(block).\($0).\(last)" }
   }
 
-  /// The linears of most families.
+  /// Names of the linears in most families.
   static let linears = [
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
   ]
-  /// The norms of Llama.
+  /// Names of the norms of Llama.
   static let norms = ["attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"]
-  /// Norms of queries and keys.
+  /// Names of the norms of queries and keys.
   static let headNorms = ["attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"]
 
   private static func joined(_ maps: [String: String]...) -> [String: String] {

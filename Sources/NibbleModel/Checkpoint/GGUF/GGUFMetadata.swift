@@ -78,7 +78,7 @@ struct GGUFMetadata {
   }
 
   /// Keys under the architecture's name that are not read and may change the arithmetic. They are
-  /// copied to the config, so that a family that does not know them refuses them.
+  /// copied to the config, where an unknown key is refused.
   private var unknownKeys: [String] {
     let prefix = name + "."
     return file.metadata.keys.filter { $0.hasPrefix(prefix) }.sorted().filter { key in

@@ -10,7 +10,7 @@ struct GGUFModel: Sendable {
 
   private struct Source: Sendable {
     var tensor: GGUFTensor
-    /// Head size, if the file interleaves rows for rotary embedding.
+    /// Head size, if the file interleaves rows of query and key for rotary embedding.
     var interleavedHead: Int?
     /// Constant that the converter added to the values.
     var offset: Float = 0
@@ -101,7 +101,7 @@ struct GGUFModel: Sendable {
     return file.bytes(of: source.tensor)
   }
 
-  /// Reads a row of a matrix, or a whole vector, which is its row 0.
+  /// Widens a row of a matrix, or a vector as its row 0.
   private func decode(
     row: Int, of tensor: GGUFTensor, into values: inout [Float]
   ) throws(ModelError) {
