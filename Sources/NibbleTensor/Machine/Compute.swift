@@ -42,7 +42,7 @@ public final class Compute: Sendable {
   /// - Parameter threads: nil for one per processor.
   public init(threads: Int? = nil, precision: Precision) {
     InstructionSet.exitUnlessKnown()
-    _ = Self.oneDNNIsTamed
+    _ = Self.oneDNNAvoidsAMX
     pool = ThreadPool(threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
     self.precision = precision
   }
@@ -69,7 +69,7 @@ public final class Compute: Sendable {
   // oneDNN 2.6.3 stops with an illegal instruction in its AMX kernels on some virtual machines, so
   // it is limited to AVX-512; the AMX kernels are ours (CNibble/tiles). `NIBBLE_ISA` limits oneDNN
   // too.
-  private static let oneDNNIsTamed: Bool = {
+  private static let oneDNNAvoidsAMX: Bool = {
     let most =
       switch InstructionSet.asked {
       case "plain": dnnl_cpu_isa_sse41
