@@ -76,6 +76,11 @@ struct LoadOptions: ParsableArguments {
       } else {
         try LoadedModel(checkpoint, keepsCompressed: compressedWeights, on: computing)
       }
+    if recipe != nil,
+      let stack = loaded.decoder.shape.blocks.lazy.flatMap(\.stackedTensors).first
+    {
+      Terminal.note("\(stack) and the like stay float: experts in one tensor are not rounded")
+    }
     return (loaded, computing)
   }
 }

@@ -212,12 +212,7 @@ struct RecipeOptions: ParsableArguments {
       }
       recipe.cache?.ranks = kvRanks
     }
-    if let expertTokens {
-      guard recipe.needsCalibration else {
-        throw ValidationError("--expert-tokens: recipe \(recipe.name) learns nothing from text.")
-      }
-      recipe.expertTokens = expertTokens
-    }
+    if let expertTokens { recipe.expertTokens = expertTokens }
     if let maxKl { recipe.maxKL = maxKl }
     return recipe
   }

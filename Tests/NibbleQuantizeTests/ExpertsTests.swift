@@ -79,7 +79,7 @@ import TinyModel
     try inTemporaryFolder { folder in
       try mixtral.write(in: folder + "/source")
       let error = #expect(throws: QuantizeError.self) {
-        try starving(try .preset("w8a8-static"), mixtral).run(
+        try starving(try .preset("fp8-static"), mixtral).run(
           folder + "/source", to: folder + "/out")
       }
       #expect(error.map { "\($0)" }?.contains("no calibration token reaches") == true)
@@ -200,6 +200,63 @@ import TinyModel
     }
   }
 
+  /// Engines join the experts of a block: one scheme for all of them, or none.
+  @Test(
+    arguments: [
+      ("*.experts.0.*", nil, "stay float"), ("*.experts.*.w2", nil, "stay float"),
+      ("*.experts.1.w1", LinearScheme.int4, "is not the scheme"),
+      ("*.experts.*", nil, nil), ("*.block_sparse_moe.gate", nil, nil),
+    ] as [(String, LinearScheme?, String?)])
+  func expertsOfABlockHaveOneScheme(
+    _ pattern: String, _ scheme: LinearScheme?, _ reason: String?
+  ) throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder)
+      var recipe = Recipe.w8a8
+      recipe.exceptions = [Recipe.Exception(pattern: pattern, scheme: scheme)]
+      let refusals = try TinyRun(recipe).plan(folder).refusals
+      #expect(refusals.count == (reason == nil ? 0 : 1), "\(refusals)")
+      if let reason { #expect("\(refusals)".contains(reason), "\(refusals)") }
+      let plan = try TinyRun(.preset("w8a8-static")).plan(folder)
+      #expect("\(plan.refusals)".contains("static int8"))
+    }
+  }
+
+  /// All layers of the experts of a block are one group, so that what is kept float can be loaded.
+  @Test func sensitivityMeasuresTheExpertsOfABlockTogether() throws {
+    try inTemporaryFolder { folder in
+      try shared.write(in: folder)
+      let plan = try TinyRun(.w8a8).plan(folder)
+      let found = try SensitivityRun(
+        Checkpoint(path: folder), plan, windows: [shared.tokens], on: compute
+      ).run { _, _ in }
+      let sites = Set(found.groups.map(\.site))
+      #expect(sites == [.attention, .output, .feedForward, .sharedDown, .experts])
+      let experts = found.groups.filter { $0.site == .experts }
+      #expect(experts.count == 3 && experts.allSatisfy { $0.paths.count == 12 })
+    }
+  }
+
+  @Test func expertTokensAreNotChangedBehindStatistics() throws {
+    try inTemporaryFolder { folder in
+      try mixtral.write(in: folder + "/source")
+      let checkpoint = try Checkpoint(path: folder + "/source")
+      _ = try CalibrateRun(checkpoint, windows: [mixtral.tokens], on: compute).run(
+        to: folder + "/statistics"
+      ) { _, _ in }
+      var recipe = try Recipe.preset("w8a8-smooth")
+      recipe.expertTokens = .all
+      let run = starving(recipe, mixtral)
+      let quantize = QuantizeRun(
+        checkpoint, try run.plan(folder + "/source"), windows: run.windows,
+        statistics: try StatisticsFile(path: folder + "/statistics"),
+        files: try CompanionFiles(of: checkpoint), on: compute)
+      #expect(throws: QuantizeError.self) { try quantize.run(to: folder + "/out") { _ in } }
+      recipe.steps = [.round(Round())]
+      #expect(throws: QuantizeError.self) { try starving(recipe, mixtral).plan(folder + "/source") }
+    }
+  }
+
   /// Configs that ask for more than there can be, or for nothing that makes sense.
   @Test func configsThatMakeNoSenseAreRefusedByField() throws {
     for (model, field, value, reason) in [
@@ -229,4 +286,10 @@ import TinyModel
       #expect(error.map { "\($0)" }?.contains("block_sparse_moe") == true)
     }
   }
+}
+
+extension LinearScheme {
+  fileprivate static let int4 = LinearScheme(
+    weights: WeightScheme(format: .int(bits: 4, symmetric: true), granularity: .channel),
+    activations: .dynamicPerToken(.int8))
 }

@@ -47,6 +47,10 @@ import TinyModel
   /// Steps that scale, shift and compensate errors, on every block shape.
   @Test(arguments: models, ["w8a8-smooth", "w8a8-best", "w8a8-static"])
   func whatLearnsFromTextStaysNearItsSource(_ model: FamilyFixture, _ name: String) throws {
+    // No engine takes experts with static int8 activations: ExpertsTests.
+    if name == "w8a8-static", model.tensorNames.contains(where: { $0.contains("experts") }) {
+      return
+    }
     try inTemporaryFolder { folder in
       let (source, output) = (folder + "/source", folder + "/out")
       try model.write(in: source)

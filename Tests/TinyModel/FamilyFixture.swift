@@ -17,6 +17,7 @@ public struct FamilyFixture: Sendable, CustomStringConvertible {
   private let tensors: [(name: String, shape: [Int], isBytes: Bool, scale: Float, offset: Float)]
 
   public var description: String { "\(family): \(name)" }
+  public var tensorNames: [String] { tensors.map(\.name) }
 
   /// All models of some families.
   public static func models(of families: [String]) -> [FamilyFixture] {

@@ -57,8 +57,10 @@ extension Decoder {
   /// The linears of all blocks, each with the share of tokens that use it.
   fileprivate var usedLinears: [(weight: Weight, use: Double)] {
     blocks.flatMap { block in
-      block.linears.map { id, linear in
-        (linear.weight, block.shape.experts?.use(of: id) ?? 1)
+      let experts = block.shape.experts
+      let ids = experts?.expertLinears ?? []
+      return block.linears.map { id, linear in
+        (linear.weight, ids.contains(id) ? experts?.use ?? 1 : 1)
       }
     }
   }

@@ -33,17 +33,7 @@ extension BlockArithmetic {
 
   /// The chosen experts of one token, largest logit first, and their routing weights.
   private static func shares(_ scores: [Float], _ shape: ExpertsShape) -> [(Int, Float)] {
-    var chosen: [Int] = []
-    var isChosen = [Bool](repeating: false, count: scores.count)
-    for _ in 0..<shape.chosen {
-      var best: Int?
-      for (expert, score) in scores.enumerated() where !isChosen[expert] {
-        if best.map({ score > scores[$0] }) ?? true { best = expert }
-      }
-      guard let best else { break }
-      isChosen[best] = true
-      chosen.append(best)
-    }
+    let chosen = largest(shape.chosen, of: scores)
     let largest = chosen.first.map { scores[$0] } ?? 0
     let powers = chosen.map { exp(scores[$0] - largest) }
     let sum: Float =
@@ -52,6 +42,27 @@ extension BlockArithmetic {
       case .softmaxOfAll(normalizes: true), .softmaxOfChosen: powers.reduce(0, +)
       }
     return zip(chosen, powers).map { ($0, $1 / sum) }
+  }
+
+  /// The indices of the `count` largest values, largest first, and of equal ones the first.
+  static func largest(_ count: Int, of values: [Float]) -> [Int] {
+    // Many of many are sorted; a few are kept in order as values come.
+    guard count <= 32 else {
+      let order = values.indices.sorted { a, b in
+        values[a] == values[b] ? a < b : values[a] > values[b]
+      }
+      return Array(order.prefix(count))
+    }
+    var found: [Int] = []
+    for (index, value) in values.enumerated() {
+      if found.count == count {
+        guard let last = found.last, value > values[last] else { continue }
+        found.removeLast()
+      }
+      let place = found.firstIndex { value > values[$0] } ?? found.count
+      found.insert(index, at: place)
+    }
+    return found
   }
 
   func gather(_ portion: ExpertPortion, of x: [Float], width: Int, into y: inout [Float]) {

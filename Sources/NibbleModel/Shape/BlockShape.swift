@@ -77,6 +77,16 @@ public struct BlockShape: Hashable, Sendable {
     }
   }
 
+  /// Full names of the tensors that stack the linears of all experts, once each.
+  public var stackedTensors: [String] {
+    var names: [String] = []
+    for stack in linears.compactMap(\.stack) {
+      let name = "\(path).\(stack.tensor)"
+      if !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
+
   public func linear(_ id: LinearID) -> LinearShape? { linears.first { $0.id == id } }
 
   /// The linear that holds the outputs of a role, and which of its outputs they are.

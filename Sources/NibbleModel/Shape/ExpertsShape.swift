@@ -56,9 +56,8 @@ public struct ExpertsShape: Hashable, Sendable {
     units.flatMap(\.linears) + (shared?.unit.linears ?? []) + floats
   }
 
-  /// Fraction of all tokens that reach a linear: `chosen / experts` for those of an expert, else 1.
-  func use(of linear: LinearID) -> Double {
-    units.contains { unit in unit.linears.contains { $0.id == linear } }
-      ? Double(chosen) / Double(max(1, units.count)) : 1
-  }
+  /// The linears of all experts, without the shared expert's.
+  package var expertLinears: Set<LinearID> { Set(units.flatMap(\.linears).map(\.id)) }
+  /// Fraction of all tokens that an expert sees on average.
+  var use: Double { Double(chosen) / Double(max(1, units.count)) }
 }

@@ -19,6 +19,8 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
 
   /// Inputs of down of all experts, reported together.
   public static let expertsDown = Site(rawValue: "experts.down")
+  /// Inputs of all linears of all experts, for results reported of a whole block's experts.
+  public static let experts = Site(rawValue: "experts")
 
   /// Input of one expert's down, for the tokens that the router sends to it.
   public static func down(expert: Int) -> Site { Site(rawValue: "experts.\(expert).down") }

@@ -61,7 +61,10 @@ public struct CalibrateRun {
         for site in shape.sites {
           let record = records[site.site] ?? ActivationRecord(channels: site.width)
           try writer.append(record, index, site)
-          audits.append(Audit(record, firstHalf: halves[site.site], index, site.site))
+          let half =
+            halves[site.site]
+            ?? (halves.isEmpty ? nil : [Float](repeating: 0, count: site.width))
+          audits.append(Audit(record, firstHalf: half, index, site.site))
         }
         progress(index + 1, config.blocks.count)
       }
@@ -139,14 +142,15 @@ extension StateStreams {
     of block: Block, _ index: Int
   ) throws(QuantizeError) -> (records: [Site: ActivationRecord], firstHalf: [Site: [Float]]) {
     var damaged: Site?
-    var seen: [Site: Int] = [:]
+    var window = 0
     var halves: [Site: ColumnStatistics] = [:]
     let half = calibration.count / 2
     let compute = pass.compute
     let records = records(of: block) { site, activation, channels in
-      seen[site, default: 0] += 1
+      // All tokens reach the attention, which comes first; an expert may miss whole windows.
+      if site == .attention { window += 1 }
       if damaged == nil, !activation.areFinite { damaged = site }
-      guard seen[site] ?? 0 <= half else { return }
+      guard window <= half else { return }
       halves[site, default: ColumnStatistics(channels: channels)].add(activation, on: compute)
     }
     if let damaged { throw .nonFiniteActivation(block: index, site: damaged) }

@@ -58,9 +58,10 @@ extension StateStreams {
   /// - Parameters:
   ///   - block: the float block, replaced by the quantized one.
   ///   - inputs: input rounding of each layer; equal for the layers of a site.
+  ///   - rounded: the linears that `round` quantizes; sites without any are passed over.
   ///   - round: returns the quantized weights of a site's linears, from its moments `Σ x̂ x̂ᵀ`.
   mutating func roundInOrder(
-    _ block: inout Block, inputs: [LinearID: InputRounding],
+    _ block: inout Block, inputs: [LinearID: InputRounding], rounding rounded: Set<LinearID>,
     _ round: (SiteShape, GramMatrix) -> [LinearID: Weight]
   ) {
     let compute = pass.compute
@@ -72,7 +73,8 @@ extension StateStreams {
       var moments = GramMatrix(channels: channels)
       var kept: [[Float]] = []
       var keptBytes = 0
-      for index in calibration {
+      let rounds = site.ids.contains(where: rounded.contains)
+      for index in calibration where rounds || site.site == .output {
         let activation = pass.activation(at: site, of: block, quantized[index])
         if site.site == .output { watchKeysAndValues(of: block) }
         if activation.isEmpty { continue }
@@ -84,8 +86,10 @@ extension StateStreams {
           keptBytes += 4 * activation.count
         }
       }
-      moments.finish(on: compute)
-      for (id, weight) in round(site, moments) { block.linears[id]?.weight = weight }
+      if rounds {
+        moments.finish(on: compute)
+        for (id, weight) in round(site, moments) { block.linears[id]?.weight = weight }
+      }
       block.pack(on: compute)
       guard moves, site.endsBranch else { continue }
       for index in calibration {

@@ -24,9 +24,12 @@ extension StatisticsFile {
     for (block, shape) in shape.blocks.enumerated() {
       for site in shape.sites {
         let record = try record(block, site.site)
+        guard record.channels == site.width else {
+          throw .statistics(path: path, reason: "its records have other sizes")
+        }
         guard record.tokens > 0 else { continue }
         let peak = Double(zip(record.low, record.high).map { max(-$0, $1) }.max() ?? 0)
-        let values = Double(max(1, record.tokens * record.channels))
+        let values = max(1, Double(record.tokens) * Double(record.channels))
         let square = record.energy.reduce(0) { $0 + $1.value } / values
         let value = loudness == .peak ? peak : square > 0 ? peak / square.squareRoot() : 0
         for id in site.ids { found.append((shape.path(of: id), value)) }

@@ -43,6 +43,8 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     let blocks = units.filter { $0.block != nil }
     let blockBytes = blocks.map { unit in
       unit.layers.reduce(0) { $0 + $1.sourceBytes + 2 * $1.outputBytes }
+        // Stacked experts are copied while their block runs.
+        + unit.copies.reduce(0) { $0 + ($1.shape.count > 2 ? $1.byteCount : 0) }
     }
     let largestMatrix = units.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
     weights = (blockBytes.max() ?? 0) + largestMatrix
@@ -111,6 +113,11 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     }
     // Tokens buffered for the next update of second moments, and their tiles.
     bytes += 8 * 2 * GramMatrix.tokensAtOnce * (widths.max() ?? 0)
+    // Those of all experts wait at the same time.
+    if needs.contains(.moments) {
+      bytes +=
+        8 * GramMatrix.tokensAtOnce * sites.reduce(0) { $0 + ($1.expert == nil ? 0 : $1.width) }
+    }
     return bytes
   }
 }

@@ -166,9 +166,10 @@ public struct Plan: Sendable {
     let layout = UnknownLayout(
       checkpoint: checkpoint, layers: units.flatMap(\.layers), exporter: exporter)
     if let decoder {
-      if decoder.blocks.contains(where: { $0.linears.contains { $0.stack != nil } }) {
+      if decoder.blocks.contains(where: { !$0.stackedTensors.isEmpty }) {
         refusals += layout.stackedExperts().map { [.engine($0)] } ?? []
       }
+      refusals += [ExpertsRule(decoder: decoder, units: units).refusal].compactMap(\.self)
       if recipe.expertTokens != nil, decoder.blocks.allSatisfy({ $0.experts == nil }) {
         throw .recipeOption(
           recipe: recipe.name, option: "--expert-tokens",

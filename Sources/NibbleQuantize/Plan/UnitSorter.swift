@@ -194,7 +194,11 @@ struct UnitSorter {
       return nil
     }
     if linear?.shape.staysFloat == true {
-      keptFloat.append(Plan.KeptFloat(path: path, reason: "routers stay float", isLinear: true))
+      // A pattern that keeps it float matches something.
+      if recipe.scheme(of: path) == nil { linearPaths.append(path) }
+      keptFloat.append(
+        Plan.KeptFloat(
+          path: path, reason: "routers and gates of shared experts stay float", isLinear: true))
       return nil
     }
     linearPaths.append(path)

@@ -128,6 +128,9 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "its last step must round: use round or gptq"
     }
     if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
+    if expertTokens != nil, !needsCalibration {
+      return "expert_tokens is for recipes that learn from text; leave it out"
+    }
     for (index, step) in steps.enumerated() {
       if case .smooth(let smooth) = step, smooth.shifts,
         steps[(index + 1)...].contains(where: \.scalesNorms)

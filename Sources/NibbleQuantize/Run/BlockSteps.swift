@@ -147,7 +147,14 @@ struct BlockSteps {
     let layers = Dictionary(
       uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
     var matrices: [LinearID: QuantizedMatrix] = [:]
-    if !seen.isEmpty { outcome.expertTokens = Self.expertTokens(block.shape) { seen[$0]?.tokens } }
+    func countTokens(_ tokens: (Site) -> Int?) {
+      // Of experts that are rounded.
+      guard unit.layers.contains(where: { $0.site?.isOfExpert == true }) else { return }
+      outcome.expertTokens = block.sites.filter { $0.expert != nil }.map { tokens($0.site) ?? 0 }
+    }
+    if !seen.isEmpty { countTokens { seen[$0]?.tokens } }
+    /// Of sites whose range was found.
+    var ranges: [Site: InputRange] = [:]
     /// How a layer rounds its inputs, from the statistics at the time its weight is rounded.
     func inputs(_ layer: Plan.Layer) throws(QuantizeError) -> InputRounding? {
       guard let activations = layer.scheme.activations else { return nil }
@@ -155,13 +162,18 @@ struct BlockSteps {
       else { return InputRounding(activations) }
       guard let statistics = seen[site.site] else {
         throw .unmeasurable(
-          "no calibration token reaches \(layer.path), so that its inputs have no range. Give more text, "
-            + "or --expert-tokens all, or use dynamic activations.")
+          "no calibration token reaches \(layer.path), so that its inputs have no range. "
+            + (known == nil
+              ? "Give more text, or --expert-tokens all, or use dynamic activations."
+              : "Calibrate on more text, or use dynamic activations."))
       }
       // Layers that read the same site share its range.
-      let weights = site.ids.compactMap { block.weights[$0] }
-      let range = plan.recipe.inputRange.range(
-        of: statistics, scheme: activations, weights: weights, on: compute)
+      let range =
+        ranges[site.site]
+        ?? plan.recipe.inputRange.range(
+          of: statistics, scheme: activations,
+          weights: site.ids.compactMap { block.weights[$0] }, on: compute)
+      ranges[site.site] = range
       let scale = plan.exporter.inputScaleFormat(of: layer).round(range.scale)
       return InputRounding(
         activations,
@@ -172,7 +184,9 @@ struct BlockSteps {
     let last = plan.recipe.steps.last
     for step in plan.recipe.steps {
       if step == last {
-        for (id, layer) in layers { roundings[id] = try inputs(layer) }
+        for layer in unit.layers {
+          if let id = layer.linear { roundings[id] = try inputs(layer) }
+        }
       }
       switch step {
       case .smooth(let smooth):
@@ -204,7 +218,8 @@ struct BlockSteps {
       case .outlierRound(let round):
         var quantized = block.runnable
         var tokens: [Site: Int] = [:]
-        streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
+        streams?.roundInOrder(&quantized, inputs: roundings, rounding: Set(layers.keys)) {
+          site, moments in
           tokens[site.site] = moments.tokens
           var weights: [LinearID: Weight] = [:]
           let factor = OutlierRound.Factor(moments, on: compute)
@@ -219,12 +234,13 @@ struct BlockSteps {
           }
           return weights
         }
-        outcome.expertTokens = Self.expertTokens(block.shape) { tokens[$0] }
+        countTokens { tokens[$0] }
       case .gptq(let gptq):
         for site in seen.keys { seen[site]?.forgetMoments() }
         var quantized = block.runnable
         var tokens: [Site: Int] = [:]
-        streams?.roundInOrder(&quantized, inputs: roundings) { site, moments in
+        streams?.roundInOrder(&quantized, inputs: roundings, rounding: Set(layers.keys)) {
+          site, moments in
           tokens[site.site] = moments.tokens
           var weights: [LinearID: Weight] = [:]
           let feedback = gptq.feedback(moments, on: compute)
@@ -238,7 +254,7 @@ struct BlockSteps {
           }
           return weights
         }
-        outcome.expertTokens = Self.expertTokens(block.shape) { tokens[$0] }
+        countTokens { tokens[$0] }
       }
     }
     for layer in unit.layers {
@@ -274,12 +290,5 @@ struct BlockSteps {
     }
     outcome.parameters = block.parameters
     return outcome
-  }
-
-  /// Number of tokens that reached each expert.
-  private static func expertTokens(
-    _ block: BlockShape, _ tokens: (Site) -> Int?
-  ) -> [Int] {
-    block.sites.filter { $0.expert != nil }.map { tokens($0.site) ?? 0 }
   }
 }

@@ -157,6 +157,13 @@ public struct QuantizeRun {
           + (plan.familyError.map { "\($0)" } ?? ""))
     }
     try statistics?.check(checkpoint)
+    if statistics != nil, plan.recipe.expertTokens == .all,
+      !plan.recipe.needs.isDisjoint(with: .sourceStates)
+    {
+      throw .recipeOption(
+        recipe: plan.recipe.name, option: "--expert-tokens all",
+        reason: "the statistics are of the tokens that routers sent; leave --statistics or it out")
+    }
     guard needs.isEmpty || !windows.calibration.isEmpty else {
       throw .unmeasurable(
         "recipe \(plan.recipe.name) learns from text that runs through the model. Use --calibrate.")

@@ -82,16 +82,17 @@ public struct SensitivityRun {
     } catch { throw QuantizeError(wrapping: error) }
   }
 
-  /// Layers that share an input, per block; the down projections of all experts of a block
-  /// together.
+  /// Layers that share an input, per block; all layers of the experts of a block together.
   private func groups() -> [Int: [(site: Site, layers: [Plan.Layer])]] {
     var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
     for unit in plan.units {
       guard let block = unit.block else { continue }
       let sites = plan.decoder?.blocks[block].sites ?? []
-      let experts = sites.filter { $0.expert != nil }
-      var found = sites.filter { $0.expert == nil }.map { ($0.site, Set($0.ids)) }
-      if !experts.isEmpty { found.append((.expertsDown, Set(experts.flatMap(\.ids)))) }
+      let experts = plan.decoder?.blocks[block].experts?.expertLinears ?? []
+      var found = sites.filter { $0.expert == nil }.map {
+        ($0.site, Set($0.ids).subtracting(experts))
+      }
+      found.append((.experts, experts))
       groups[block] = found.compactMap { site, ids in
         let layers = unit.layers.filter { $0.linear.map(ids.contains) == true }
         return layers.isEmpty ? nil : (site, layers)

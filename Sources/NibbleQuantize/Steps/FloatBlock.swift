@@ -50,8 +50,12 @@ struct FloatBlock {
   init(_ source: Block, _ index: Int, in checkpoint: Checkpoint, on compute: Compute) {
     self.index = index
     parameters = source
-    weights = source.linears.mapValues { FloatRows($0.weight, on: compute) }
     let shape = source.shape
+    // Stacked experts stay as they are in any recipe.
+    let stacked = Set(shape.linears.filter { $0.stack != nil }.map(\.id))
+    weights = source.linears.filter { !stacked.contains($0.key) }.mapValues {
+      FloatRows($0.weight, on: compute)
+    }
     let names =
       shape.norms.flatMap { [$0.path + ".weight", $0.path + ".bias"] }
       + shape.linears.map { $0.id.rawValue + ".bias" }
