@@ -138,7 +138,9 @@ extension BlockShape {
       return
     }
     let feeder: SiteShape.Feeder =
-      if let norm = branch.before, norm.hasWeight, !addsToNormed {
+      if linears.contains(where: { $0.stack != nil }) {
+        .none("experts in one tensor stay as they are stored")
+      } else if let norm = branch.before, norm.hasWeight, !addsToNormed {
         .norm(norm)
       } else if addsToNormed {
         .none("its norm also feeds the states")

@@ -118,6 +118,7 @@ struct FloatBlock {
     _ factors: [Float], into site: SiteShape, _ seen: inout [Site: ActivationStatistics],
     on compute: Compute
   ) -> [Float] {
+    precondition(site.ids.allSatisfy { weights[$0] != nil }, "\(site.site) is not all here")
     var factors = factors
     switch site.feeder {
     case .norm(let norm): foldNorm(norm, &factors)
