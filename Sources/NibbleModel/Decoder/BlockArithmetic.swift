@@ -98,8 +98,7 @@ struct BlockArithmetic: Sendable {
   func feedForward(
     _ block: Block, _ shape: FeedForwardShape, _ x: [Float], into y: inout [Float]
   ) -> Bool {
-    guard shape.activation == .silu, shape.clamp == nil, shape.isGated, shape.inputs.count == 2
-    else { return false }
+    guard shape.isSiLUGated, shape.inputs.count == 2 else { return false }
     let linears = (
       linear(block, shape.inputs[0]), linear(block, shape.inputs[1]), linear(block, shape.down)
     )
@@ -134,8 +133,7 @@ struct BlockArithmetic: Sendable {
     if shape.inputs.count == 2 {
       let linears = (linear(block, shape.inputs[0]), linear(block, shape.inputs[1]))
       var g = gate.mutableSpan
-      if shape.activation == .silu, shape.clamp == nil, linears.0.bias == nil,
-        linears.1.bias == nil,
+      if shape.isSiLUGated, linears.0.bias == nil, linears.1.bias == nil,
         compute.runsGated(
           linears.0.prepared, linears.1.prepared, tokens: x.count / shape.inputs[0].inputs)
       {
@@ -155,7 +153,7 @@ struct BlockArithmetic: Sendable {
     var g = gate.mutableSpan
     if let clamp = shape.clamp {
       compute.clampedGate(&g, by: up.span, limit: clamp.limit, slope: clamp.slope)
-    } else if shape.activation == .silu {
+    } else if shape.isSiLUGated {
       compute.siluMultiply(&g, by: up.span)
     } else {
       compute.activate(&g, shape.activation)

@@ -60,15 +60,24 @@ public final class ConfigFields {
     return size
   }
 
-  /// An integer above zero under the first of several names. Throws if all are missing.
-  public func size(anyOf fields: [String], atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
+  /// An integer above zero under the first of several names; nil if all are missing.
+  public func optionalSize(
+    anyOf fields: [String], atMost limit: Int = 1 << 28
+  ) throws(ModelError) -> Int? {
     var found: Int?
     for field in fields {
       let size = try optionalSize(field, atMost: limit)
       found = found ?? size
     }
-    if let found { return found }
-    throw bad(fields[0], "is missing; a \(family) model needs it")
+    return found
+  }
+
+  /// An integer above zero under the first of several names. Throws if all are missing.
+  public func size(anyOf fields: [String], atMost limit: Int = 1 << 28) throws(ModelError) -> Int {
+    guard let size = try optionalSize(anyOf: fields, atMost: limit) else {
+      throw bad(fields[0], "is missing; a \(family) model needs it")
+    }
+    return size
   }
 
   /// A number in a range. Throws if it is missing.

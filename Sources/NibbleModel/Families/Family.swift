@@ -32,9 +32,9 @@ public struct Family: Sendable {
   }
 
   public static let all: [Family] = [
-    llama, opt, qwen2, qwen3, gemma2, gemma3, internLM, internLM2, internLM3, phi3, mixtral,
-    qwen2MoE,
-    qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere, stableLM,
+    llama, opt, qwen2, qwen3, gemma2, gemma3, internLM, internLM2, internLM3, phi3,
+    mixtral, qwen2MoE, qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere,
+    stableLM,
   ]
 
   /// The first of some families that has the config's `model_type`.

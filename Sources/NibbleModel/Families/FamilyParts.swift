@@ -188,12 +188,7 @@ extension ConfigFields {
   public func experts(
     _ names: [String], default count: Int, chosen: Int, blocks: Int
   ) throws(ModelError) -> (count: Int, chosen: Int) {
-    var found: Int?
-    for name in names {
-      let size = try optionalSize(name, atMost: 65_536)
-      found = found ?? size
-    }
-    let count = found ?? count
+    let count = try optionalSize(anyOf: names, atMost: 65_536) ?? count
     guard count * blocks <= 1 << 16 else {
       throw bad(names[0], "is \(count) in \(blocks) blocks; up to 65536 experts in all are read")
     }

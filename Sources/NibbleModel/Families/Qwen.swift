@@ -53,7 +53,9 @@ extension Family {
       guard hasExperts else { return index >= firstSliding }
       return normsHeads || index.isMultiple(of: 2) && index < firstSliding
     }
-    let bodies = try qwenBodies(fields, hidden, width, activation, hasExperts, count)
+    let bodies = try qwenBodies(
+      fields, hidden, width, activation, blocks: count, hasExperts: hasExperts,
+      hasSharedExpert: !normsHeads)
     let blocks = (0..<count).map { index in
       var core = core
       if isWindowed, slides[index] { core.window = window }
@@ -77,23 +79,22 @@ extension Family {
   }
 
   /// The second branch of each block: a dense feed-forward unit, or experts where the config says
-  /// so.
+  /// so. Qwen2-MoE has a shared expert, Qwen3-MoE has none.
   private static func qwenBodies(
-    _ fields: ConfigFields, _ hidden: Int, _ width: Int, _ activation: Activation,
-    _ hasExperts: Bool, _ blocks: Int
+    _ fields: ConfigFields, _ hidden: Int, _ width: Int, _ activation: Activation, blocks: Int,
+    hasExperts: Bool, hasSharedExpert: Bool
   ) throws(ModelError) -> [BlockShape.Branch.Body] {
     let dense = BlockShape.Branch.Body.feedForward(
       .gated(hidden: hidden, width: width, activation))
     guard hasExperts else { return Array(repeating: dense, count: blocks) }
-    let isSecond = fields.family == qwen2MoE.name
     let experts = try fields.experts(
-      ["num_experts", "num_local_experts"], default: isSecond ? 60 : 128, chosen: isSecond ? 4 : 8,
-      blocks: blocks)
+      ["num_experts", "num_local_experts"], default: hasSharedExpert ? 60 : 128,
+      chosen: hasSharedExpert ? 4 : 8, blocks: blocks)
     var body = ExpertsShape.gated(
       "mlp", hidden: hidden, width: try fields.size("moe_intermediate_size"),
       count: experts.count, chosen: experts.chosen,
       .softmaxOfAll(normalizes: try fields.flag("norm_topk_prob")), activation)
-    if isSecond {
+    if hasSharedExpert {
       body.shared = ExpertsShape.Shared(
         .gated(
           "mlp.shared_expert", hidden: hidden,

@@ -34,4 +34,7 @@ public struct FeedForwardShape: Hashable, Sendable {
   public var width: Int { down.inputs }
 
   var linears: [LinearShape] { inputs + [down] }
+
+  /// Whether it computes `silu(gate) · up`, which has fused kernels.
+  var isSiLUGated: Bool { isGated && activation == .silu && clamp == nil }
 }

@@ -221,8 +221,8 @@ final class StatisticsWriter {
     func filled<Element>(_ values: [Element], _ count: Int, _ zero: Element) -> [Element] {
       values + [Element](repeating: zero, count: max(0, count - values.count))
     }
-    let low = record.low.map { $0.isFinite || record.tokens > 0 ? $0 : 0 }
-    let high = record.high.map { $0.isFinite || record.tokens > 0 ? $0 : 0 }
+    let none = [Float](repeating: 0, count: record.channels)
+    let (low, high) = record.tokens > 0 ? (record.low, record.high) : (none, none)
     func sums(_ sums: [OrderFreeSum]) -> [UInt8] {
       Self.bytes(sums.flatMap { [UInt64(bitPattern: $0.high), UInt64(bitPattern: $0.low)] })
     }
