@@ -112,7 +112,7 @@ struct SparseOptions: ParsableArguments {
 
   func apply(to recipe: inout Recipe) throws {
     if choosesRule {
-      guard case .outlierRound(var round)? = recipe.steps.last, recipe.isSparse else {
+      guard var round = recipe.steps.last as? OutlierRound, recipe.isSparse else {
         throw QuantizeError.recipeOption(
           recipe: recipe.name, option: "--lowbit, --co-sparse, --sigma, --fraction, --compensate",
           reason: "they say which weights are outliers, which w8a8s alone asks")
@@ -123,12 +123,11 @@ struct SparseOptions: ParsableArguments {
       }
       round.rule = rule
       round.compensates = compensate
-      recipe.steps[recipe.steps.count - 1] = .outlierRound(round)
+      recipe.steps[recipe.steps.count - 1] = round
     }
     if smooth || antiMethod != nil, recipe.smoothing == nil {
       let followsRule = recipe.isSparse && !compensate
-      recipe.steps.insert(
-        .smooth(Smooth(normsOnly: followsRule, shifts: followsRule)), at: 0)
+      recipe.steps.insert(Smooth(normsOnly: followsRule, shifts: followsRule), at: 0)
     }
     if let antiMethod { recipe.smoothing = antiMethod.smooth }
     if shift {

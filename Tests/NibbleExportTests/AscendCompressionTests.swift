@@ -24,7 +24,7 @@ import TinyModel
     windows.calibration = [(0..<32).map { ($0 * 31) % 128 }]
     windows.heldOut = [(0..<16).map { ($0 * 5) % 128 }]
     var recipe = Recipe.w8a8s
-    if let smoothing { recipe.steps.insert(.smooth(smoothing), at: 0) }
+    if let smoothing { recipe.steps.insert(smoothing, at: 0) }
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: Ascend(), windows: windows.sizes)
     let output = folder.appendingPathComponent("sparse").path

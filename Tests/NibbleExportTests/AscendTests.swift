@@ -116,7 +116,7 @@ struct ModelSlim {
           format: .int(bits: 8, symmetric: symmetric), granularity: .channel)
         let matrix =
           symmetric
-          ? OutlierRound(rule: .none).apply(to: weight, scaleFormat: .f32, on: oneThread).0
+          ? OutlierRound(rule: .none).round(weight, scaleFormat: .f32, on: oneThread).0
           : try QuantizedMatrix(
             rounding: weight.matrix, to: scheme, scaleFormat: .f32, on: oneThread)
         var layer = layer(
@@ -195,7 +195,7 @@ struct ModelSlim {
   @Test func aShiftedModelRunsAsItWasMeasured() throws {
     try inTemporaryFolder { folder in
       var recipe = Self.recipe("w8a8", .none)
-      recipe.steps.insert(.smooth(Smooth(shifts: true)), at: 0)
+      recipe.steps.insert(Smooth(shifts: true), at: 0)
       let report = try Self.write(recipe, .f32, to: folder)
       let output = folder.appendingPathComponent("out").path
       let decoder = try LoadedModel(path: output).decoder
@@ -255,11 +255,11 @@ struct ModelSlim {
     if name == "w8a16" { scheme.activations = nil }
     var recipe = Recipe(
       name: name, summary: "", scheme: scheme,
-      steps: name == "w8a16" ? [.round(Round())] : [.outlierRound(OutlierRound(rule: rule))],
+      steps: name == "w8a16" ? [Round()] : [OutlierRound(rule: rule)],
       maxKL: 10)
     if name == "kv" { recipe.cache = KeyValueScheme(.int8) }
     if let smooth = ["m1": Smooth.m1, "m2": .m2, "m4": .m4][name] {
-      recipe.steps.insert(.smooth(smooth), at: 0)
+      recipe.steps.insert(smooth, at: 0)
     }
     return recipe
   }

@@ -30,7 +30,7 @@ import TinyModel
   }
 
   private func loss(
-    _ bench: StepBench, _ block: FloatBlock, _ site: Site, _ seen: [Site: ActivationStatistics]
+    _ bench: StepBench, _ block: WorkingBlock, _ site: Site, _ seen: [Site: ActivationStatistics]
   ) throws -> ScalingLoss {
     let statistics = try #require(seen[site])
     return ScalingLoss(
@@ -47,7 +47,7 @@ import TinyModel
       var expected = 0.0
       for x in try #require(bench.activations(of: bench.source)[site]) {
         for linear in site.linears {
-          let weight = try #require(bench.block.weights[linear])
+          let weight = try #require(bench.block.weight(linear))
           let (n, k) = (weight.rows, weight.columns)
           let rounded = try QuantizedMatrix(
             rounding: FloatMatrix(
@@ -81,16 +81,14 @@ import TinyModel
     for symmetric in granularity.sharesRows ? [true] : [true, false] {
       try inTemporaryFolder { folder in
         let bench = try bench(folder, recipe(granularity, symmetric: symmetric))
-        var seen = try bench.statistics(of: bench.source)
+        let seen = try bench.statistics(of: bench.source)
         var block = bench.block
         let before = try loss(bench, block, site, seen)
         let ones = [Float](repeating: 1, count: before.factorCount)
         let plain = before.value(ones, on: bench.compute)
-        let reports = AWQ().apply(
-          to: &block, seen: &seen, layers: bench.layers(foldingOnly: site),
-          scaleFormat: { _ in .f32 },
-          on: bench.compute)
-        let scaled = try loss(bench, block, site, try bench.statistics(of: block.runnable))
+        let reports = try bench.apply(
+          AWQ(), to: &block, seen: seen, layers: bench.layers(foldingOnly: site))
+        let scaled = try loss(bench, block, site, try bench.statistics(of: block.runnable()))
           .value(ones, on: bench.compute)
         #expect(reports.count <= 1 && reports.allSatisfy { $0.site == site })
         // Forward passes of the folded block differ in the last bits.
@@ -100,7 +98,7 @@ import TinyModel
         if !symmetric { #expect(scaled < 0.9 * plain && reports.count == 1) }
         #expect(
           relativeError(
-            try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+            try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
             <= 1e-5)
       }
     }

@@ -252,7 +252,7 @@ import TinyModel
         statistics: try StatisticsFile(path: folder + "/statistics"),
         files: try CompanionFiles(of: checkpoint), on: compute)
       #expect(throws: QuantizeError.self) { try quantize.run(to: folder + "/out") { _ in } }
-      recipe.steps = [.round(Round())]
+      recipe.steps = [Round()]
       #expect(throws: QuantizeError.self) { try starving(recipe, mixtral).plan(folder + "/source") }
     }
   }

@@ -33,16 +33,15 @@ import TinyModel
         var folded = decoder
         var count = 0
         for index in decoder.blocks.indices {
-          var block = FloatBlock(decoder.blocks[index], index, in: checkpoint, on: compute)
+          var block = WorkingBlock(decoder.blocks[index], index, in: checkpoint, on: compute)
           for shape in block.shape.sites where kind(shape.site) == site {
             if case .none = shape.feeder { continue }
             let size = (shape.factorIndex.max() ?? -1) + 1
             let factors = (0..<size).map { _ in Float.random(in: 0.25...4, using: &random) }
-            var seen: [Site: ActivationStatistics] = [:]
-            block.fold(factors, into: shape, &seen, on: compute)
+            block.fold(factors, into: shape)
             count += 1
           }
-          folded.blocks[index] = block.runnable
+          folded.blocks[index] = block.runnable()
         }
         let after = try folded.logits(of: model.tokens, on: compute)
         let change = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest

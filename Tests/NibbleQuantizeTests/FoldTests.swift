@@ -36,18 +36,18 @@ import TinyModel
         var block = bench.block
         #expect(
           relativeError(
-            try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+            try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
             == 0)
         var seen = try bench.statistics(of: bench.source)
         let factors = factors(factorCount(bench, site), seed: UInt64(heads))
-        block.fold(factors, into: site, &seen, on: bench.compute)
+        block.fold(factors, into: site, &seen)
         // Each factor is what the stored norm says, so that only float arithmetic is left; a bias is
         // rounded as it is stored.
         let rounded: Double =
           biases && [.output, .down].contains(site)
           ? format == .f32 ? 0 : format == .f16 ? 0x1p-11 : 0x1p-8 : 0
         let change = relativeError(
-          try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+          try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
         #expect(change <= 1e-5 + rounded, "\(heads), \(keyHeads)")
         try expectStatistics(seen, bench, block, rounded)
       }
@@ -56,10 +56,10 @@ import TinyModel
 
   /// Statistics that were divided are those of the folded block.
   private func expectStatistics(
-    _ seen: [Site: ActivationStatistics], _ bench: StepBench, _ block: FloatBlock,
+    _ seen: [Site: ActivationStatistics], _ bench: StepBench, _ block: WorkingBlock,
     _ rounded: Double
   ) throws {
-    for (site, fresh) in try bench.statistics(of: block.runnable) {
+    for (site, fresh) in try bench.statistics(of: block.runnable()) {
       let divided = try #require(seen[site])
       let tolerance = Float(3e-4 + 4 * rounded)
       for channel in 0..<fresh.channels {
@@ -85,19 +85,20 @@ import TinyModel
         var seen = try bench.statistics(of: bench.source)
         let factors = factors(bench.config.hidden, seed: 3)
         let centers = self.factors(bench.config.hidden, seed: 4).map { $0 - 2 }
-        block.fold(factors, into: site, &seen, on: bench.compute)
-        block.shift(by: centers, at: site, &seen, on: bench.compute)
+        block.fold(factors, into: site, &seen)
+        block.shift(by: centers, at: site, &seen)
         let change = relativeError(
-          try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+          try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
         #expect(change <= 1e-5)
         try expectStatistics(seen, bench, block, 0)
-        let norm = site == .attention ? block.runnable.inputNorm : block.runnable.postAttentionNorm
+        let norm =
+          site == .attention ? block.runnable().inputNorm : block.runnable().postAttentionNorm
         let bias = try #require(norm.bias)
         #expect(bias == centers.map { format.round(-$0) })
         // A second shift adds to the first.
-        block.shift(by: centers.map { -$0 }, at: site, &seen, on: bench.compute)
+        block.shift(by: centers.map { -$0 }, at: site, &seen)
         let again = relativeError(
-          try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+          try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
         #expect(again <= 1e-5)
       }
     }
@@ -113,8 +114,8 @@ import TinyModel
       #expect(block.changedTensors.isEmpty)
       var seen: [Site: ActivationStatistics] = [:]
       block.fold(
-        factors(factorCount(bench, site), seed: 5), into: site, &seen, on: bench.compute)
-      let runs = block.runnable
+        factors(factorCount(bench, site), seed: 5), into: site, &seen)
+      let runs = block.runnable()
       let (name, values): (String, [Float]) =
         switch site {
         case .attention: ("input_layernorm.weight", runs.inputNorm.weight)
@@ -154,16 +155,16 @@ import TinyModel
       factors[2] = 3
       factors[3] = 1e6
       let before = try bench.activations(of: bench.source)
-      block.fold(factors, into: .attention, &seen, on: bench.compute)
-      let (old, new) = (bench.source.inputNorm.weight, block.runnable.inputNorm.weight)
+      block.fold(factors, into: .attention, &seen)
+      let (old, new) = (bench.source.inputNorm.weight, block.runnable().inputNorm.weight)
       for channel in 0...3 { #expect(new[channel] == old[channel]) }
       #expect(new[4] == 4 * old[4], "a negative norm is folded too")
       #expect(new.allSatisfy { $0.isFinite })
-      let after = try bench.activations(of: block.runnable)
+      let after = try bench.activations(of: block.runnable())
       let (x, y) = (try #require(before[.attention]?[0]), try #require(after[.attention]?[0]))
       for token in 0..<24 { for c in 0...3 { #expect(x[token * 64 + c] == y[token * 64 + c]) } }
       let change = relativeError(
-        try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+        try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
       // The largest bfloat16 and float32 overflow in the states of any model.
       #expect(format != .f16 || change <= 1e-5)
     }
@@ -179,12 +180,12 @@ import TinyModel
       var block = bench.block
       var seen = try bench.statistics(of: bench.source)
       block.fold(
-        [Float](repeating: 0.25, count: 32), into: .output, &seen, on: bench.compute)
-      let bias = try #require(block.runnable.linears[.value]?.bias)
+        [Float](repeating: 0.25, count: 32), into: .output, &seen)
+      let bias = try #require(block.runnable().linears[.value]?.bias)
       let old = try #require(bench.source.linears[.value]?.bias)
       #expect(bias[3] == old[3] && bias[4] == 4 * old[4])
       let change = relativeError(
-        try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+        try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
       #expect(change <= 1e-5)
     }
   }

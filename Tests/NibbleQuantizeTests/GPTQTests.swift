@@ -21,8 +21,8 @@ import Testing
   }
 
   private func apply(_ gptq: GPTQ, _ weight: FloatRows, _ moments: GramMatrix) -> QuantizedMatrix {
-    gptq.apply(
-      to: weight, gptq.feedback(moments, on: compute), scheme: scheme, scaleFormat: .f32,
+    gptq.round(
+      weight, gptq.feedback(moments, on: compute), scheme: scheme, scaleFormat: .f32,
       on: compute)
   }
 

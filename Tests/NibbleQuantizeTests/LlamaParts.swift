@@ -38,20 +38,22 @@ extension DecoderShape {
   var attention: Attention { attentions[0].core }
 }
 
-extension FloatBlock {
+extension WorkingBlock {
   func site(_ site: Site) -> SiteShape { shape.site(site)! }
 
   mutating func fold(
-    _ factors: [Float], into site: Site, _ seen: inout [Site: ActivationStatistics],
-    on compute: Compute
+    _ factors: [Float], into site: Site, _ seen: inout [Site: ActivationStatistics]
   ) {
-    fold(factors, into: self.site(site), &seen, on: compute)
+    self.seen = seen
+    fold(factors, into: self.site(site))
+    seen = self.seen
   }
 
   mutating func shift(
-    by centers: [Float], at site: Site, _ seen: inout [Site: ActivationStatistics],
-    on compute: Compute
+    by centers: [Float], at site: Site, _ seen: inout [Site: ActivationStatistics]
   ) {
-    shift(by: centers, at: self.site(site), &seen, on: compute)
+    self.seen = seen
+    shift(by: centers, at: self.site(site))
+    seen = self.seen
   }
 }

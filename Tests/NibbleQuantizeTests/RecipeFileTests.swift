@@ -59,8 +59,8 @@ import TinyModel
         weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(64)),
         activations: .dynamicPerGroup(.e4m3, 128)),
       steps: [
-        .smooth(Smooth(strength: 0.25, normsOnly: true, shifts: true, biasesNorms: true)),
-        .awq(awq), .gptq(gptq),
+        Smooth(strength: 0.25, normsOnly: true, shifts: true, biasesNorms: true),
+        awq, gptq,
       ], maxKL: 0.375)
     expected.cache = KeyValueScheme(.int8, ranks: 2)
     expected.quantizesHead = true
@@ -81,10 +81,12 @@ import TinyModel
         == Recipe(
           name: "mine.yaml", summary: "",
           scheme: LinearScheme(weights: WeightScheme(format: .e4m3, granularity: .channel)),
-          steps: [.round(Round())], maxKL: 0.1))
+          steps: [Round()], maxKL: 0.1))
     #expect(try read("weights: {format: int8}\nactivations: float").scheme.activations == nil)
     let steps = try read("weights: {format: int8}\nsteps: [smooth, awq, gptq, round]").steps
-    #expect(steps == [.smooth(Smooth()), .awq(AWQ()), .gptq(GPTQ()), .round(Round())])
+    #expect(
+      StepList(wrappedValue: steps)
+        == StepList(wrappedValue: [Smooth(), AWQ(), GPTQ(), Round()]))
   }
 
   @Test(
@@ -124,8 +126,9 @@ import TinyModel
   ])
   func searchesAreRead(_ text: String, _ search: ScaleSearch) throws {
     #expect(
-      try read("weights: {format: int8}\nsteps: [{round: \(text)}]").steps
-        == [.round(Round(search: search))])
+      StepList(
+        wrappedValue: try read("weights: {format: int8}\nsteps: [{round: \(text)}]").steps)
+        == StepList(wrappedValue: [Round(search: search)]))
   }
 
   /// Lines after `weights: {format: int8}`, and what the error names.

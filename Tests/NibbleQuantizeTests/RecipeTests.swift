@@ -52,7 +52,7 @@ import TinyModel
   }
 
   private static func recipe(
-    _ steps: [Step], _ format: WeightScheme.Format = .int(bits: 8, symmetric: true),
+    _ steps: [any Step], _ format: WeightScheme.Format = .int(bits: 8, symmetric: true),
     _ granularity: WeightScheme.Granularity = .channel, _ activations: ActivationScheme? = nil
   ) -> Recipe {
     Recipe(
@@ -88,13 +88,13 @@ import TinyModel
   }()
 
   @Test(arguments: [
-    recipe([]), recipe([.smooth(Smooth())]), recipe([.gptq(GPTQ()), .smooth(Smooth())]),
-    recipe([.round(Round()), .gptq(GPTQ())]), recipe([.gptq(GPTQ())], .e4m3, .tensor),
-    recipe([.gptq(GPTQ())], .e4m3, .block(rows: 32, columns: 32)),
-    recipe([.gptq(GPTQ())], .int(bits: 8, symmetric: true), .rowGroups(4)),
-    recipe([.round(Round(search: .shrink(steps: 20)))], .e4m3, .tensor),
-    recipe([.round(Round(search: .clip))], .e4m3), recipe([.gptq(clipped)]), head, exception,
-    recipe([.smooth(Smooth(shifts: true)), .awq(AWQ()), .round(Round())]),
+    recipe([]), recipe([Smooth()]), recipe([GPTQ(), Smooth()]),
+    recipe([Round(), GPTQ()]), recipe([GPTQ()], .e4m3, .tensor),
+    recipe([GPTQ()], .e4m3, .block(rows: 32, columns: 32)),
+    recipe([GPTQ()], .int(bits: 8, symmetric: true), .rowGroups(4)),
+    recipe([Round(search: .shrink(steps: 20))], .e4m3, .tensor),
+    recipe([Round(search: .clip)], .e4m3), recipe([clipped]), head, exception,
+    recipe([Smooth(shifts: true), AWQ(), Round()]),
   ])
   func whatDoesNotGoTogetherIsRefused(_ recipe: Recipe) throws {
     let reason = try #require(recipe.fault)

@@ -25,7 +25,7 @@ import TinyModel
   }
 
   private func noise(
-    _ bench: StepBench, _ block: FloatBlock, _ site: Site, _ seen: [Site: ActivationStatistics]
+    _ bench: StepBench, _ block: WorkingBlock, _ site: Site, _ seen: [Site: ActivationStatistics]
   ) throws -> SmoothingNoise {
     SmoothingNoise(
       block, block.site(site), try #require(seen[site]), bench.plan.recipe.scheme, on: bench.compute
@@ -33,8 +33,8 @@ import TinyModel
   }
 
   /// Largest magnitude of the columns of the linears that read a site.
-  private func weightPeaks(_ block: FloatBlock, _ site: Site) -> [Float] {
-    site.linears.compactMap { block.weights[$0] }.map { weight in
+  private func weightPeaks(_ block: WorkingBlock, _ site: Site) -> [Float] {
+    site.linears.compactMap { block.weight($0) }.map { weight in
       (0..<weight.columns).map { column in
         stride(from: column, to: weight.values.count, by: weight.columns)
           .map { abs(weight.values[$0]) }.max() ?? 0
@@ -43,7 +43,7 @@ import TinyModel
   }
 
   /// The largest of the channels that share a factor.
-  private func shared(_ peaks: [Float], _ block: FloatBlock, _ site: Site) -> [Float] {
+  private func shared(_ peaks: [Float], _ block: WorkingBlock, _ site: Site) -> [Float] {
     let index = block.site(site).factorIndex
     var result = [Float](repeating: 0, count: (index.max() ?? -1) + 1)
     for (channel, peak) in peaks.enumerated() {
@@ -59,8 +59,8 @@ import TinyModel
       var seen = try bench.statistics(of: bench.source)
       var block = bench.block
       let factors = try noise(bench, block, site, seen).factors(Migration(strength: strength))
-      block.fold(factors, into: site, &seen, on: bench.compute)
-      let fresh = try bench.statistics(of: block.runnable)
+      block.fold(factors, into: site, &seen)
+      let fresh = try bench.statistics(of: block.runnable())
       let x = shared(try #require(fresh[site]).columns.peaks, block, site)
       let w = shared(weightPeaks(block, site), block, site)
       #expect(x.count == factors.count && w.count == factors.count)
@@ -85,15 +85,15 @@ import TinyModel
     try inTemporaryFolder { folder in
       let bench = try bench(folder, silent: true)
       for strength in [0, 0.5, 1, nil] as [Float?] {
-        var seen = try bench.statistics(of: bench.source)
         var block = bench.block
-        _ = Smooth(strength: strength).apply(
-          to: &block, seen: &seen, layers: bench.layers(foldingOnly: .attention), on: bench.compute)
+        _ = try bench.apply(
+          Smooth(strength: strength), to: &block, seen: bench.statistics(of: bench.source),
+          layers: bench.layers(foldingOnly: .attention))
         let (old, new) = (
-          try #require(bench.block.weights[.query]), try #require(block.weights[.query])
+          try #require(bench.block.weight(.query)), try #require(block.weight(.query))
         )
         for row in 0..<old.rows { #expect(old.values[row * 64 + 9] == new.values[row * 64 + 9]) }
-        #expect(block.runnable.inputNorm.weight[9] == 0)
+        #expect(block.runnable().inputNorm.weight[9] == 0)
         #expect(old != new)
       }
     }
@@ -108,14 +108,14 @@ import TinyModel
     if name == "blocks" { recipe.scheme.weights.granularity = .block(rows: 48, columns: 40) }
     try inTemporaryFolder { folder in
       let bench = try bench(folder, recipe)
-      var seen = try bench.statistics(of: bench.source)
+      let seen = try bench.statistics(of: bench.source)
       var block = bench.block
       let before = try noise(bench, block, site, seen)
       let plain = before.total([Float](repeating: 1, count: before.factorCount))
-      let reports = Smooth().apply(
-        to: &block, seen: &seen, layers: bench.layers(foldingOnly: site), on: bench.compute)
+      let reports = try bench.apply(
+        Smooth(), to: &block, seen: seen, layers: bench.layers(foldingOnly: site))
       #expect(reports.map(\.site) == [site])
-      let after = try noise(bench, block, site, try bench.statistics(of: block.runnable))
+      let after = try noise(bench, block, site, try bench.statistics(of: block.runnable()))
       let smoothed = after.total([Float](repeating: 1, count: after.factorCount))
       #expect(smoothed < 0.9 * plain, "\(smoothed) of \(plain)")
       // No strength would have done better.
@@ -124,7 +124,7 @@ import TinyModel
         #expect(smoothed <= other * 1.001)
       }
       let change = relativeError(
-        try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+        try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
       #expect(change <= 1e-5)
     }
   }
@@ -132,7 +132,7 @@ import TinyModel
   /// Channels that lie off zero are centered where that helps, and no shift is taken where it does not.
   @Test func aShiftCentersWhatLiesOffZero() throws {
     var recipe = Recipe.w8a8Static
-    recipe.steps = [.smooth(Smooth(shifts: true)), .round(Round())]
+    recipe.steps = [Smooth(shifts: true), Round()]
     for offset in [0, 6] as [Float] {
       try inTemporaryFolder { folder in
         var model = TinyModel()
@@ -151,14 +151,14 @@ import TinyModel
         var results: [[StepReport]] = []
         for shifts in [false, true] {
           var block = bench.block
-          var seen = try bench.statistics(of: bench.source)
           results.append(
-            Smooth(shifts: shifts).apply(
-              to: &block, seen: &seen, layers: layers, on: bench.compute))
+            try bench.apply(
+              Smooth(shifts: shifts), to: &block, seen: bench.statistics(of: bench.source),
+              layers: layers))
           let change = relativeError(
-            try bench.contribution(of: block.runnable), try bench.contribution(of: bench.source))
+            try bench.contribution(of: block.runnable()), try bench.contribution(of: bench.source))
           #expect(change <= 1e-5)
-          let bias = block.runnable.inputNorm.bias
+          let bias = block.runnable().inputNorm.bias
           if !shifts { #expect(bias == nil) }
           if shifts, offset > 0 {
             let bias = try #require(bias)
@@ -183,7 +183,7 @@ import TinyModel
         var (error, tokens) = (0.0, 0)
         for x in try #require(bench.activations(of: bench.source)[site]) {
           for linear in site.linears {
-            let weight = try #require(bench.block.weights[linear])
+            let weight = try #require(bench.block.weight(linear))
             let float = FloatMatrix(
               format: .f32, rows: weight.rows, columns: weight.columns,
               bytes: Bytes(FloatFormat.f32.encode(weight.values.span)))

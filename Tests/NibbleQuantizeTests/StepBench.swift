@@ -13,7 +13,7 @@ struct StepBench {
   let checkpoint: Checkpoint
   let config: DecoderShape
   let source: Block
-  let block: FloatBlock
+  let block: WorkingBlock
   let plan: Plan
   /// `[t, hidden]` of each window.
   let states: [[Float]]
@@ -51,7 +51,7 @@ struct StepBench {
     checkpoint = try Checkpoint(path: folder)
     config = try checkpoint.decoderShape()
     source = try Block(config.blocks[0], from: checkpoint)
-    block = FloatBlock(source, 0, in: checkpoint, on: compute)
+    block = WorkingBlock(source, 0, in: checkpoint, on: compute)
     plan = try Plan(
       checkpoint, recipe: recipe, exporter: CompressedTensors(),
       windows: WindowSizes(calibration: [], heldOut: []))
@@ -59,6 +59,18 @@ struct StepBench {
     let ends = try DecoderEnds(config, from: checkpoint)
     let compute = compute
     states = try windows.map { try ends.states(of: $0, on: compute) }
+  }
+
+  /// Applies a step to a copy of the block.
+  func apply(
+    _ step: some Step, to block: inout WorkingBlock, seen: [Site: ActivationStatistics],
+    layers: [LinearID: Plan.Layer]
+  ) throws -> [StepReport] {
+    block.seen = seen
+    block.layers = layers
+    var context = StepContext(
+      exporter: plan.exporter, compute: compute, source: source, streams: nil)
+    return try step.apply(to: &block, &context)
   }
 
   /// The layers of the first block; all when none are named.

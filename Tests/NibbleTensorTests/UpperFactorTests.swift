@@ -27,6 +27,27 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 31, 97, 130, 200])
+  func theSolutionTimesTheMatrixIsTheRightHandSide(_ k: Int) throws {
+    var moments = secondMoments(
+      correlated(tokens: 2 * k + 3, channels: k, seed: UInt64(k)), channels: k)
+    let mean = (0..<k).reduce(0.0) { $0 + moments[$1, $1] / Double(k) }
+    for j in 0..<k { moments[j, j] += 0.01 * mean }
+    let factor = try #require(UpperFactor(of: moments.floats, size: k, on: oneThread))
+    let wanted = FloatRows(correlated(tokens: 67, channels: k, seed: 8), columns: k)
+    var solution = wanted
+    factor.solve(&solution, on: oneThread)
+    var other = wanted
+    factor.solve(&other, on: Compute(threads: 3, precision: .f32))
+    #expect(other == solution)
+    let product = DoubleMatrix(solution.values, columns: k) * moments
+    let scale = wanted.values.reduce(0) { max($0, Double(abs($1))) }
+    // The condition of the damped matrix is at most some thousands.
+    for (value, wanted) in zip(product.values, wanted.values) {
+      #expect(abs(value - Double(wanted)) <= 1e-4 * scale)
+    }
+  }
+
+  @Test(arguments: [1, 2, 31, 97, 130, 200])
   func aMatrixThatIsNotPositiveDefiniteHasNoFactor(_ k: Int) {
     let identity = (0..<k * k).map { $0 / k == $0 % k ? Float(1) : 0 }
     let isIdentity = UpperFactor(of: identity, size: k, on: oneThread)?.values == identity

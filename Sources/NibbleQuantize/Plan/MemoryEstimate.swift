@@ -75,7 +75,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     weights += packed.max() ?? 0
     steps =
       recipe.needsCalibration
-      ? Self.steps(blocks, decoder, windows.calibration, recipe.needs) : 0
+      ? Self.steps(blocks, decoder, windows.calibration, recipe) : 0
     // Above `heldBytes`, hidden states are on disk.
     let streams = recipe.needsCalibration ? recipe.needs.streams : 2
     let (calibrated, measured) = (
@@ -94,8 +94,9 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
   }
 
   private static func steps(
-    _ blocks: [Plan.Unit], _ decoder: DecoderShape, _ calibration: [Int], _ needs: Step.Needs
+    _ blocks: [Plan.Unit], _ decoder: DecoderShape, _ calibration: [Int], _ recipe: Recipe
   ) -> Int {
+    let needs = recipe.needs
     // Two float copies of the block, and scratch for the matrix being quantized.
     let values = blocks.map { $0.layers.reduce(0) { $0 + $1.inputs * $1.outputs } }.max() ?? 0
     let largest = blocks.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
@@ -109,8 +110,9 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     if needs.contains(.moments) { bytes += 4 * (widths.reduce(0) { $0 + $1 * $1 } + 2 * square) }
     if needs.contains(.quantized) {
       let kept = 4 * calibration.reduce(0, +) * (widths.max() ?? 0) * needs.streams
-      bytes += 4 * 5 * square + min(kept, StateStreams.keptBytes)
+      bytes += min(kept, StateStreams.keptBytes * (needs.contains(.aligned) ? 2 : 1))
     }
+    bytes += recipe.steps.map { $0.memory(channels: widths.max() ?? 0) }.max() ?? 0
     // Tokens buffered for the next update of second moments, and their tiles.
     bytes += 8 * 2 * GramMatrix.tokensAtOnce * (widths.max() ?? 0)
     // Those of all experts wait at the same time.

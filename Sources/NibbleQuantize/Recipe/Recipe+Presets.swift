@@ -17,20 +17,20 @@ extension Recipe {
   public static let w8a8Smooth = Recipe(
     name: "w8a8-smooth",
     summary: "w8a8 smoothed, from calibration text; the quick way to a good one",
-    scheme: w8a8.scheme, steps: [.smooth(Smooth()), .round(Round(search: .shrink(steps: 10)))],
+    scheme: w8a8.scheme, steps: [Smooth(), Round(search: .shrink(steps: 10))],
     maxKL: 0.05)
 
   /// SmoothQuant with the strength searched per site, then GPTQ.
   public static let w8a8Best = Recipe(
     name: "w8a8-best", summary: "w8a8 smoothed and rounded by GPTQ; closest to the source",
-    scheme: w8a8.scheme, steps: [.smooth(Smooth()), .gptq(GPTQ())], maxKL: 0.05)
+    scheme: w8a8.scheme, steps: [Smooth(), GPTQ()], maxKL: 0.05)
 
   /// Static activations with searched ranges, and smoothing for them.
   public static let w8a8Static = Recipe(
     name: "w8a8-static",
     summary: "int8 with one fixed range for the inputs of a layer, as static engines need",
     scheme: LinearScheme(weights: int(8, .channel), activations: .staticAsymmetric),
-    steps: [.smooth(Smooth()), .gptq(GPTQ())], maxKL: 0.3)
+    steps: [Smooth(), GPTQ()], maxKL: 0.3)
 
   /// SmoothQuant's levels: weights per tensor; activations per token, per tensor, static.
   /// Source: arXiv 2211.10438, table 2.
@@ -42,7 +42,7 @@ extension Recipe {
     Recipe(
       name: "w8a8-o\(level)", summary: "SmoothQuant O\(level): weights per tensor, \(activations)",
       scheme: LinearScheme(weights: int(8, .tensor), activations: activations),
-      steps: [.smooth(Smooth()), .round(Round())], maxKL: 0.5)
+      steps: [Smooth(), Round()], maxKL: 0.5)
   }
 
   /// ZeroQuant without data: int8 in groups of 64 inputs. Its own 48 or 64 groups of rows are
@@ -81,22 +81,22 @@ extension Recipe {
   public static let w4a16Searched = Recipe(
     name: "w4a16-searched",
     summary: "w4a16 with scales searched on calibration text; the quick way to a good one",
-    scheme: w4a16.scheme, steps: [.round(Round(search: .shrink(steps: 20)))], maxKL: 0.4)
+    scheme: w4a16.scheme, steps: [Round(search: .shrink(steps: 20))], maxKL: 0.4)
 
   /// AWQ: searched scales, searched clipping.
   public static let w4a16AWQ = Recipe(
     name: "w4a16-awq", summary: "w4a16 scaled and clipped by AWQ",
-    scheme: w4a16.scheme, steps: [.awq(AWQ()), .round(Round(search: .clip))], maxKL: 0.4)
+    scheme: w4a16.scheme, steps: [AWQ(), Round(search: .clip)], maxKL: 0.4)
 
   /// GPTQ in activation order.
   public static let w4a16GPTQ = Recipe(
     name: "w4a16-gptq", summary: "w4a16 rounded by GPTQ",
-    scheme: w4a16.scheme, steps: [.gptq(GPTQ())], maxKL: 0.4)
+    scheme: w4a16.scheme, steps: [GPTQ()], maxKL: 0.4)
 
   /// AWQ's scales, then GPTQ.
   public static let w4a16Best = Recipe(
     name: "w4a16-best", summary: "w4a16 scaled by AWQ and rounded by GPTQ; closest to the source",
-    scheme: w4a16.scheme, steps: [.awq(AWQ()), .gptq(GPTQ())], maxKL: 0.3)
+    scheme: w4a16.scheme, steps: [AWQ(), GPTQ()], maxKL: 0.3)
 
   /// Round to nearest, no data: FP8 weights per channel, FP8 activations per token.
   public static let fp8 = Recipe(
@@ -114,24 +114,24 @@ extension Recipe {
   /// FP8 rounded by GPTQ.
   public static let fp8Best = Recipe(
     name: "fp8-best", summary: "fp8 rounded by GPTQ; closest to the source",
-    scheme: fp8.scheme, steps: [.gptq(GPTQ())], maxKL: 0.1)
+    scheme: fp8.scheme, steps: [GPTQ()], maxKL: 0.1)
 
   /// The same without GPTQ, in a third of the time.
   public static let w8a8StaticSmooth = Recipe(
     name: "w8a8-static-smooth", summary: "w8a8-static rounded to nearest; the quick way to it",
     scheme: w8a8Static.scheme,
-    steps: [.smooth(Smooth()), .round(Round(search: .shrink(steps: 10)))], maxKL: 0.4)
+    steps: [Smooth(), Round(search: .shrink(steps: 10))], maxKL: 0.4)
 
   /// msmodelslim's W8A8: extremes of weights, mean extremes of inputs.
   public static let w8a8MinMax = Recipe(
     name: "w8a8-minmax", summary: "w8a8-static by the plain rules of msmodelslim",
-    scheme: w8a8Static.scheme, steps: [.outlierRound(OutlierRound(rule: .none))], maxKL: 1
+    scheme: w8a8Static.scheme, steps: [OutlierRound(rule: .none)], maxKL: 1
   ).finding(.mean)
 
   /// msmodelslim's W8A8S with its lowbit sigma rule, input ranges searched.
   public static let w8a8s = Recipe(
     name: "w8a8s", summary: "int8 whose codes compress to about 5 bits, for Ascend",
-    scheme: w8a8Static.scheme, steps: [.outlierRound(OutlierRound(rule: .rowDeviation(3)))],
+    scheme: w8a8Static.scheme, steps: [OutlierRound(rule: .rowDeviation(3))],
     maxKL: 1)
 
   private func finding(_ method: InputRangeMethod) -> Recipe {

@@ -6,7 +6,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   public var summary: String
   public var scheme: LinearScheme
   /// Run in order; the last one rounds.
-  public var steps: [Step] = [.round(Round())]
+  @StepList public var steps: [any Step] = [Round()]
   /// Whether the head is quantized too, untied from the embedding if necessary; embeddings stay
   /// float.
   public var quantizesHead = false
@@ -48,7 +48,7 @@ public struct Recipe: Hashable, Sendable, Codable {
   }
 
   public init(
-    name: String, summary: String, scheme: LinearScheme, steps: [Step] = [.round(Round())],
+    name: String, summary: String, scheme: LinearScheme, steps: [any Step] = [Round()],
     maxKL: Double
   ) {
     self.name = name
@@ -78,9 +78,9 @@ public struct Recipe: Hashable, Sendable, Codable {
 
   private var schemes: [LinearScheme] { [scheme] + exceptions.compactMap(\.scheme) }
 
-  var needs: Step.Needs {
+  var needs: StepNeeds {
     let isStatic = schemes.contains { $0.activations?.isStatic ?? false }
-    var needs: Step.Needs = isStatic ? [.statistics] : []
+    var needs: StepNeeds = isStatic ? [.statistics] : []
     for step in steps { needs.formUnion(step.needs) }
     // Ranges of the KV cache come from the quantized model if it runs, otherwise from the source.
     if cache != nil, !needs.contains(.quantized) { needs.insert(.statistics) }
@@ -97,29 +97,26 @@ public struct Recipe: Hashable, Sendable, Codable {
 
   /// Whether the codes are rounded for compression.
   public var isSparse: Bool {
-    if case .outlierRound(let round)? = steps.last { round.rule != .none } else { false }
+    steps.last?.effects.contains(.compresses) ?? false
   }
 
   /// Its first smoothing step. Setting it replaces that step; a recipe without one does not change.
   public var smoothing: Smooth? {
     get {
-      for case .smooth(let smooth) in steps { return smooth }
-      return nil
+      steps.lazy.compactMap { $0 as? Smooth }.first
     }
     set {
       guard let newValue,
-        let index = steps.firstIndex(where: { if case .smooth = $0 { true } else { false } })
+        let index = steps.firstIndex(where: { $0 is Smooth })
       else { return }
-      steps[index] = .smooth(newValue)
+      steps[index] = newValue
     }
   }
 
   /// Whether norms are written with a bias: shifting needs one, and msmodelslim's smoothing adds
   /// one.
   public var biasesNorms: Bool {
-    steps.contains { step in
-      if case .smooth(let smooth) = step { smooth.shifts || smooth.biasesNorms } else { false }
-    }
+    steps.contains { $0.effects.contains(.biasesNorms) }
   }
 
   /// The reason why the steps do not fit together; nil when they do.
@@ -132,43 +129,18 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "expert_tokens is for recipes that learn from text; leave it out"
     }
     for (index, step) in steps.enumerated() {
-      if case .smooth(let smooth) = step, smooth.shifts,
-        steps[(index + 1)...].contains(where: \.scalesNorms)
+      let earlier = Array(steps[..<index])
+      if step.effects.contains(.scalesNorms),
+        earlier.contains(where: { $0.effects.contains(.shiftsNorms) })
       {
         return "smooth with shift comes after whatever else scales norms"
       }
-    }
-    if case .outlierRound = last {
-      let codes = WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)
-      guard schemes.allSatisfy({ $0.weights == codes }) else {
-        return "outlier_round makes int8 weights with a scale a channel; use round"
-      }
-    }
-    if case .gptq = last {
-      for scheme in schemes {
-        switch scheme.weights.granularity {
-        case .channel, .group: continue
-        case .tensor, .block, .rowGroups:
-          return "gptq rounds row by row and cannot share scales between rows, as "
-            + "\(scheme.weights) does; use round"
-        }
-      }
-    }
-    switch last {
-    case .gptq(let gptq) where gptq.search == .clip:
-      return "gptq does not search by clip; use shrink or extremes"
-    case .round(let round)
-    where round.search == .clip && schemes.contains { $0.weights.format == .e4m3 }:
-      return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
-    default: break
+      if let fault = step.fault(after: earlier, schemes) { return fault }
     }
     if quantizesHead, headScheme(of: Plan.commonHead)?.activations?.isStatic ?? false {
       return
         "the head's inputs have no range from calibration; use dynamic activations in the exception "
         + "that matches lm_head, or keep the head float"
-    }
-    if last.searches, schemes.contains(where: { $0.weights.granularity.sharesRows }) {
-      return "a searched scale belongs to one row, and \(scheme.weights) shares scales between rows"
     }
     return nil
   }

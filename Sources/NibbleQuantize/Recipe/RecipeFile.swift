@@ -63,9 +63,9 @@ extension Recipe {
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
       scheme: try LinearScheme(fields),
-      steps: try fields.list("steps").map(Step.init),
+      steps: try fields.list("steps").map(StepRegistry.step),
       maxKL: try fields.number("max_kl") ?? 0.1)
-    if steps.isEmpty { steps = [.round(Round())] }
+    if steps.isEmpty { steps = [Round()] }
     quantizesHead = try fields.flag("quantize_head") ?? false
     if let name = try fields.text("input_range") {
       guard let method = InputRangeMethod(rawValue: name) else {
@@ -107,7 +107,7 @@ struct RecipeFault: Error {
 }
 
 /// A mapping of a recipe file; unknown fields are refused.
-struct RecipeFields {
+public struct RecipeFields {
   private let mapping: Node.Mapping
   private let place: String
 
@@ -119,7 +119,7 @@ struct RecipeFields {
     self.place = place
   }
 
-  func allow(_ names: [String]) throws {
+  public func allow(_ names: [String]) throws {
     for (key, _) in mapping {
       guard let name = key.string, names.contains(name) else {
         throw RecipeFault(
@@ -129,17 +129,17 @@ struct RecipeFields {
     }
   }
 
-  func has(_ name: String) -> Bool { mapping[name] != nil }
+  public func has(_ name: String) -> Bool { mapping[name] != nil }
 
   func node(_ name: String) -> Node? { mapping[name] }
 
-  func text(_ name: String) throws -> String? {
+  public func text(_ name: String) throws -> String? {
     guard let node = mapping[name] else { return nil }
     guard let text = node.string else { throw RecipeFault("\(name) of \(place) is not text") }
     return text
   }
 
-  func number(_ name: String) throws -> Double? {
+  public func number(_ name: String) throws -> Double? {
     guard let node = mapping[name] else { return nil }
     guard let number = node.float ?? node.int.map(Double.init), number.isFinite else {
       throw RecipeFault("\(name) of \(place) is not a number")
@@ -147,7 +147,7 @@ struct RecipeFields {
     return number
   }
 
-  func number(_ name: String, in range: ClosedRange<Double>) throws -> Float? {
+  public func number(_ name: String, in range: ClosedRange<Double>) throws -> Float? {
     guard let number = try number(name) else { return nil }
     guard range.contains(number) else {
       throw RecipeFault(
@@ -156,7 +156,7 @@ struct RecipeFields {
     return Float(number)
   }
 
-  func count(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+  public func count(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
     guard let node = mapping[name] else { return nil }
     guard let count = node.int, range.contains(count) else {
       throw RecipeFault(
@@ -166,7 +166,7 @@ struct RecipeFields {
     return count
   }
 
-  func flag(_ name: String) throws -> Bool? {
+  public func flag(_ name: String) throws -> Bool? {
     guard let node = mapping[name] else { return nil }
     guard let flag = node.bool else {
       throw RecipeFault("\(name) of \(place) is not true or false")
@@ -277,78 +277,5 @@ extension KeyValueScheme {
       throw RecipeFault("format of kv_cache is \(name ?? "missing"); use fp8, int8 or int4")
     }
     self.format = format
-  }
-}
-
-extension Step {
-  init(_ node: Node) throws {
-    let known = "smooth, awq, round, gptq, outlier_round"
-    if let name = node.string {
-      guard let step = try Self.named(name, nil) else {
-        throw RecipeFault("there is no step \(name); known are \(known)")
-      }
-      self = step
-      return
-    }
-    guard let mapping = node.mapping, mapping.count == 1, let (key, value) = mapping.first,
-      let name = key.string, let step = try Self.named(name, RecipeFields(value, name))
-    else { throw RecipeFault("a step is a name or one name with its settings; known are \(known)") }
-    self = step
-  }
-
-  private static func named(_ name: String, _ fields: RecipeFields?) throws -> Step? {
-    switch name {
-    case "smooth":
-      try fields?.allow(["strength", "norms_only", "shift", "norm_bias"])
-      return .smooth(
-        Smooth(
-          strength: try fields?.number("strength", in: 0...1),
-          normsOnly: try fields?.flag("norms_only") ?? false,
-          shifts: try fields?.flag("shift") ?? false,
-          biasesNorms: try fields?.flag("norm_bias") ?? false))
-    case "awq":
-      var awq = AWQ()
-      try fields?.allow(["steps"])
-      if let steps = try fields?.count("steps", in: 1...200) { awq.steps = steps }
-      return .awq(awq)
-    case "round":
-      try fields?.allow(["search"])
-      return .round(Round(search: try search(fields) ?? .extremes))
-    case "gptq":
-      var gptq = GPTQ()
-      try fields?.allow(["damping", "activation_order", "search", "refinements"])
-      if let count = try fields?.count("refinements", in: 0...20) { gptq.refinements = count }
-      if let damping = try fields?.number("damping", in: 0...10) { gptq.damping = damping }
-      if let order = try fields?.flag("activation_order") { gptq.activationOrder = order }
-      if let search = try search(fields) { gptq.search = search }
-      return .gptq(gptq)
-    case "outlier_round":
-      try fields?.allow(["deviations", "row_share", "tensor_share", "compensate"])
-      var rules: [OutlierRule] = []
-      if let factor = try fields?.number("deviations") { rules.append(.rowDeviation(factor)) }
-      if let share = try fields?.number("row_share") { rules.append(.rowShare(share)) }
-      if let share = try fields?.number("tensor_share") { rules.append(.tensorShare(share)) }
-      guard rules.count < 2 else {
-        throw RecipeFault("outlier_round has several rules; one says which values are outliers")
-      }
-      var round = OutlierRound(rule: rules.first ?? .none)
-      if let fault = round.rule.fault { throw RecipeFault("outlier_round: \(fault)") }
-      round.compensates = try fields?.flag("compensate") ?? false
-      guard !round.compensates || round.rule != .none else {
-        throw RecipeFault("compensate of outlier_round needs a rule, whose size it keeps to")
-      }
-      return .outlierRound(round)
-    default: return nil
-    }
-  }
-
-  private static func search(_ fields: RecipeFields?) throws -> ScaleSearch? {
-    switch try fields?.text("search") {
-    case nil: nil
-    case "extremes": .extremes
-    case "shrink": .shrink(steps: 20)
-    case "clip": .clip
-    case let other?: throw RecipeFault("search is \(other); use extremes, shrink or clip")
-    }
   }
 }

@@ -20,8 +20,8 @@ struct BlockSteps {
     /// Number of calibration tokens per expert. Empty without experts or if tokens were not
     /// counted.
     var expertTokens: [Int] = []
-    /// The source's block with changed norms and biases, to be run with `weights`.
-    var parameters: Block?
+    /// The quantized block, if steps made it; otherwise the source's, to be run with `weights`.
+    var block: Block?
   }
 
   /// Rounds each layer separately, directly from the checkpoint.
@@ -34,19 +34,19 @@ struct BlockSteps {
           layer.tensor, rows: layer.outputs, columns: layer.inputs)
       } catch { throw .model(error) }
       let matrix: QuantizedMatrix
-      if case .outlierRound(let outliers)? = plan.recipe.steps.last, layer.linear != nil {
+      if let outliers = plan.recipe.steps.last as? OutlierRound, layer.linear != nil {
         let weight = FloatRows(.float(source), on: compute)
         if let bad = weight.firstNonFinite(on: compute) {
           throw .nonFinite(tensor: layer.path + ".weight", index: bad)
         }
         matrix =
-          outliers.apply(
-            to: weight,
+          outliers.round(
+            weight,
             scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute
           ).0
       } else {
-        matrix = try round.apply(
-          to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
+        matrix = try round.round(
+          layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
           sharedPeak: try sharedPeak(of: layer), on: compute)
       }
       let noise = matrix.signalToNoise(against: source, on: compute)
@@ -61,22 +61,9 @@ struct BlockSteps {
     return outcome
   }
 
-  /// Layers that an engine fuses into one, such as query, key and value. If each has one FP8 scale,
-  /// the engine would merge the scales by rounding the codes again, so these layers share a scale
-  /// here.
-  private func fused(with layer: Plan.Layer) -> [Plan.Layer] {
-    let weights = layer.scheme.weights
-    guard weights.format == .e4m3, weights.granularity == .tensor, let site = layer.site else {
-      return []
-    }
-    return unit.layers.filter { other in
-      other.scheme == layer.scheme && other.site == site && other.module == layer.module
-    }
-  }
-
   private func sharedPeak(of layer: Plan.Layer) throws(QuantizeError) -> Float {
     var peak: Float = 0
-    for other in fused(with: layer) {
+    for other in layer.fused(among: unit.layers) {
       do {
         peak = max(
           peak,
@@ -114,181 +101,134 @@ struct BlockSteps {
     _ source: Block, _ index: Int, isLast: Bool, _ known: StatisticsFile?,
     _ streams: inout StateStreams?
   ) throws(QuantizeError) -> Outcome {
-    let needs = plan.recipe.needs
-    var outcome = Outcome()
-    var block = FloatBlock(source, index, in: checkpoint, on: compute)
+    var block = WorkingBlock(
+      source, index, in: checkpoint,
+      layers: Dictionary(
+        uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } }),
+      on: compute)
     for layer in unit.layers {
-      if let id = layer.linear, let bad = block.weights[id]?.firstNonFinite(on: compute) {
+      if let bad = layer.linear.flatMap(block.weight)?.firstNonFinite(on: compute) {
         throw .nonFinite(tensor: layer.path + ".weight", index: bad)
       }
     }
-    var seen: [Site: ActivationStatistics] = [:]
+    try observe(&block, source, isLast: isLast, known, &streams)
+    // The source's pages are read again when the result is measured.
+    source.release()
+    var context = StepContext(
+      exporter: plan.exporter, compute: compute, source: source, streams: streams.take())
+    defer { streams = context.streams }
+    var outcome = Outcome()
+    for (position, step) in plan.recipe.steps.enumerated() {
+      if position == plan.recipe.steps.count - 1 {
+        try findInputs(of: &block, isKnown: known != nil)
+      }
+      outcome.steps += try step.apply(to: &block, &context)
+    }
+    for layer in unit.layers {
+      guard let id = layer.linear, let rounded = block.rounded[id] else { continue }
+      add(
+        rounded.matrix, block.inputs[id], layer, rounded.signalToNoise, bias: block.bias(of: id),
+        outliers: rounded.outliers, to: &outcome)
+    }
+    if !block.tokens.isEmpty, unit.layers.contains(where: { $0.site?.isOfExpert == true }) {
+      outcome.expertTokens = block.sites.filter { $0.expert != nil }.map {
+        block.tokens[$0.site] ?? 0
+      }
+    }
+    try addCache(of: block, known, context.streams?.keyValues, to: &outcome)
+    outcome.encoded.merge(block.changedTensors) { first, _ in first }
+    for norm in unit.norms {
+      if let values = block.norm(at: norm.path) { add(values, norm, to: &outcome) }
+    }
+    outcome.block = block.parameters
+    return outcome
+  }
+
+  /// Gives the block the statistics of the source's activations, if the recipe uses them.
+  private func observe(
+    _ block: inout WorkingBlock, _ source: Block, isLast: Bool, _ known: StatisticsFile?,
+    _ streams: inout StateStreams?
+  ) throws(QuantizeError) {
+    let needs = plan.recipe.needs
     if let known {
       for site in block.sites {
         var statistics = ActivationStatistics(
-          try known.record(index, site.site), moments: nil)
+          try known.record(block.index, site.site), moments: nil)
         guard statistics.channels == site.width else {
           throw .statistics(path: known.path, reason: "its records have other sizes")
         }
         // The router sent no token to this expert.
         if statistics.tokens == 0 { continue }
         if needs.contains(.moments) { statistics.estimateMoments(on: compute) }
-        seen[site.site] = statistics
+        block.seen[site.site] = statistics
       }
-    } else if !needs.isDisjoint(with: .sourceStates) {
-      seen =
+    } else if !needs.isDisjoint(with: .stored) {
+      block.seen =
         streams?.statistics(
-          of: source, isLast: isLast,
+          of: source, isLast: isLast, advances: !needs.contains(.aligned),
           keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }
-    // The steps work on a copy. The source's pages are read again when the result is measured.
-    source.release()
-    let layers = Dictionary(
-      uniqueKeysWithValues: unit.layers.compactMap { layer in layer.linear.map { ($0, layer) } })
-    var matrices: [LinearID: QuantizedMatrix] = [:]
-    func countTokens(_ tokens: (Site) -> Int?) {
-      // Of experts that are rounded.
-      guard unit.layers.contains(where: { $0.site?.isOfExpert == true }) else { return }
-      outcome.expertTokens = block.sites.filter { $0.expert != nil }.map { tokens($0.site) ?? 0 }
-    }
-    if !seen.isEmpty { countTokens { seen[$0]?.tokens } }
-    /// Of sites whose range was found.
+    block.tokens = block.seen.mapValues(\.tokens)
+  }
+
+  /// Finds how each layer rounds its inputs, from the statistics at the time its weight is rounded.
+  private func findInputs(
+    of block: inout WorkingBlock, isKnown: Bool
+  ) throws(QuantizeError) {
+    // Layers that read the same site share its range.
     var ranges: [Site: InputRange] = [:]
-    /// How a layer rounds its inputs, from the statistics at the time its weight is rounded.
-    func inputs(_ layer: Plan.Layer) throws(QuantizeError) -> InputRounding? {
-      guard let activations = layer.scheme.activations else { return nil }
+    for layer in unit.layers {
+      guard let id = layer.linear, let activations = layer.scheme.activations else { continue }
       guard activations.isStatic, let site = block.sites.first(where: { $0.site == layer.site })
-      else { return InputRounding(activations) }
-      guard let statistics = seen[site.site] else {
+      else {
+        block.inputs[id] = InputRounding(activations)
+        continue
+      }
+      guard let statistics = block.seen[site.site] else {
         throw .unmeasurable(
           "no calibration token reaches \(layer.path), so that its inputs have no range. "
-            + (known == nil
-              ? "Give more text, or --expert-tokens all, or use dynamic activations."
-              : "Calibrate on more text, or use dynamic activations."))
+            + (isKnown
+              ? "Calibrate on more text, or use dynamic activations."
+              : "Give more text, or --expert-tokens all, or use dynamic activations."))
       }
-      // Layers that read the same site share its range.
       let range =
         ranges[site.site]
         ?? plan.recipe.inputRange.range(
-          of: statistics, scheme: activations,
-          weights: site.ids.compactMap { block.weights[$0] }, on: compute)
+          of: statistics, scheme: activations, weights: site.ids.compactMap(block.weight),
+          on: compute)
       ranges[site.site] = range
       let scale = plan.exporter.inputScaleFormat(of: layer).round(range.scale)
-      return InputRounding(
+      block.inputs[id] = InputRounding(
         activations,
         range: InputRange(scale: max(scale, .leastNormalMagnitude), zero: range.zero))
     }
-    var outlierCounts: [LinearID: Int] = [:]
-    var roundings: [LinearID: InputRounding] = [:]
-    let last = plan.recipe.steps.last
-    for step in plan.recipe.steps {
-      if step == last {
-        for layer in unit.layers {
-          if let id = layer.linear { roundings[id] = try inputs(layer) }
-        }
-      }
-      switch step {
-      case .smooth(let smooth):
-        outcome.steps += smooth.apply(to: &block, seen: &seen, layers: layers, on: compute)
-      case .awq(let awq):
-        outcome.steps += awq.apply(
-          to: &block, seen: &seen, layers: layers, scaleFormat: plan.exporter.scaleFormat,
-          on: compute)
-      case .round(let round):
-        for (id, layer) in layers {
-          guard let weight = block.weights[id] else { continue }
-          do {
-            matrices[id] = try round.apply(
-              to: weight, seen: layer.site.flatMap { seen[$0] }, scheme: layer.scheme.weights,
-              scaleFormat: plan.exporter.scaleFormat(of: layer),
-              sharedPeak: fused(with: layer).compactMap(\.linear).compactMap {
-                block.weights[$0]?.matrix.peak(on: compute)
-              }.max() ?? 0, on: compute)
-          } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
-        }
-      case .outlierRound(let round) where !round.compensates:
-        for (id, layer) in layers {
-          guard let weight = block.weights[id] else { continue }
-          let (matrix, outliers) = round.apply(
-            to: weight, scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-          matrices[id] = matrix
-          outlierCounts[id] = outliers
-        }
-      case .outlierRound(let round):
-        var quantized = block.runnable
-        var tokens: [Site: Int] = [:]
-        streams?.roundInOrder(&quantized, inputs: roundings, rounding: Set(layers.keys)) {
-          site, moments in
-          tokens[site.site] = moments.tokens
-          var weights: [LinearID: Weight] = [:]
-          let factor = OutlierRound.Factor(moments, on: compute)
-          for id in site.ids {
-            guard let layer = layers[id], let weight = block.weights[id] else { continue }
-            let (matrix, outliers) = round.apply(
-              to: weight, factor: factor, scaleFormat: plan.exporter.scaleFormat(of: layer),
-              on: compute)
-            matrices[id] = matrix
-            outlierCounts[id] = outliers
-            weights[id] = .quantized(matrix, inputs: roundings[id])
-          }
-          return weights
-        }
-        countTokens { tokens[$0] }
-      case .gptq(let gptq):
-        for site in seen.keys { seen[site]?.forgetMoments() }
-        var quantized = block.runnable
-        var tokens: [Site: Int] = [:]
-        streams?.roundInOrder(&quantized, inputs: roundings, rounding: Set(layers.keys)) {
-          site, moments in
-          tokens[site.site] = moments.tokens
-          var weights: [LinearID: Weight] = [:]
-          let feedback = gptq.feedback(moments, on: compute)
-          for id in site.ids {
-            guard let layer = layers[id], let weight = block.weights[id] else { continue }
-            let matrix = gptq.apply(
-              to: weight, feedback, scheme: layer.scheme.weights,
-              scaleFormat: plan.exporter.scaleFormat(of: layer), on: compute)
-            matrices[id] = matrix
-            weights[id] = .quantized(matrix, inputs: roundings[id])
-          }
-          return weights
-        }
-        countTokens { tokens[$0] }
-      }
+  }
+
+  /// Adds the scales of the block's KV cache, if the recipe quantizes it.
+  ///
+  /// - Parameter seen: ranges in the calibration windows.
+  private func addCache(
+    of block: WorkingBlock, _ known: StatisticsFile?, _ seen: KeyValueRecord?,
+    to outcome: inout Outcome
+  ) throws(QuantizeError) {
+    guard let cache = plan.recipe.cache, let attention = block.shape.attention else { return }
+    let isQuantized = plan.recipe.needs.contains(.quantized)
+    let watched = isQuantized ? nil : try known?.keyValues(block.index)
+    if let known, let watched, watched.keys.low.count != attention.core.keyWidth {
+      throw .statistics(
+        path: known.path, reason: "its ranges of keys and values have other sizes")
     }
-    for layer in unit.layers {
-      guard let id = layer.linear, let matrix = matrices[id], let weight = block.weights[id]
-      else { continue }
-      add(
-        matrix, roundings[id], layer, matrix.signalToNoise(against: weight, on: compute),
-        bias: block.bias(of: id), outliers: outlierCounts[id], to: &outcome)
+    var record = watched ?? seen ?? KeyValueRecord()
+    if !isQuantized, let factors = block.valueFactors {
+      record = record.dividingValues(by: factors)
     }
-    if let cache = plan.recipe.cache, let attention = block.shape.attention {
-      let isQuantized = needs.contains(.quantized)
-      let watched = isQuantized ? nil : try known?.keyValues(index)
-      let width = attention.core.keyWidth
-      if let known, let watched, watched.keys.low.count != width {
-        throw .statistics(
-          path: known.path, reason: "its ranges of keys and values have other sizes")
-      }
-      var record = watched ?? streams?.keyValues ?? KeyValueRecord()
-      if !isQuantized, let factors = block.valueFactors {
-        record = record.dividingValues(by: factors)
-      }
-      let ranges = try KeyValueRanges(
-        record, keyHeads: attention.core.keyHeads, block: index)
-      outcome.cache = ranges
-      if let scales = ranges.scales(cache.format) {
-        let path = "\(block.shape.path).\(attention.path)"
-        outcome.encoded.merge(plan.exporter.encode(scales, ranges, of: path)) { first, _ in first }
-      }
+    let ranges = try KeyValueRanges(
+      record, keyHeads: attention.core.keyHeads, block: block.index)
+    outcome.cache = ranges
+    if let scales = ranges.scales(cache.format) {
+      let path = "\(block.shape.path).\(attention.path)"
+      outcome.encoded.merge(plan.exporter.encode(scales, ranges, of: path)) { first, _ in first }
     }
-    outcome.encoded.merge(block.changedTensors) { first, _ in first }
-    for norm in unit.norms {
-      if let values = block.norm(at: norm.path) { add(values, norm, to: &outcome) }
-    }
-    outcome.parameters = block.parameters
-    return outcome
   }
 }

@@ -144,8 +144,8 @@ public struct QuantizeRun {
   }
 
   /// What the steps still need from the windows, given the statistics.
-  private var needs: Step.Needs {
-    statistics == nil ? plan.recipe.needs : plan.recipe.needs.intersection(.quantized)
+  private var needs: StepNeeds {
+    statistics == nil ? plan.recipe.needs : plan.recipe.needs.subtracting(.stored)
   }
 
   /// Throws if a step has no calibration data.
@@ -158,7 +158,7 @@ public struct QuantizeRun {
     }
     try statistics?.check(checkpoint)
     if statistics != nil, plan.recipe.expertTokens == .all,
-      !plan.recipe.needs.isDisjoint(with: .sourceStates)
+      !plan.recipe.needs.isDisjoint(with: .stored)
     {
       throw .recipeOption(
         recipe: plan.recipe.name, option: "--expert-tokens all",
@@ -255,16 +255,15 @@ public struct QuantizeRun {
 
   /// The rounding for a recipe without calibration, and for the head in any recipe.
   private var plainRound: Round {
-    for case .round(let round) in plan.recipe.steps where round.search == .extremes { return round }
-    return Round()
+    plan.recipe.steps.lazy.compactMap { $0 as? Round }.first { $0.search == .extremes } ?? Round()
   }
 
   /// Runs the source's block and the quantized one over the windows that measure the error.
   private func run(
     _ source: Block, _ outcome: BlockSteps.Outcome, _ streams: inout StateStreams?
   ) -> Double? {
-    var quantized = outcome.parameters ?? source
-    for id in source.linears.keys {
+    var quantized = outcome.block ?? source
+    for id in source.linears.keys where outcome.block == nil {
       if let weight = outcome.weights[source.shape.path(of: id)] {
         quantized.linears[id]?.weight = weight
       }

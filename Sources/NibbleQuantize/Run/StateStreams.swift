@@ -29,7 +29,7 @@ struct StateStreams {
   ///
   /// - Parameter folder: holds unnamed files with hidden states that exceed the memory limit.
   init(
-    calibration: [[Int]], heldOut: [[Int]], needs: Step.Needs, config: DecoderShape,
+    calibration: [[Int]], heldOut: [[Int]], needs: StepNeeds, config: DecoderShape,
     ends: DecoderEnds, in folder: String, on compute: Compute
   ) throws(QuantizeError) {
     windows = calibration + heldOut

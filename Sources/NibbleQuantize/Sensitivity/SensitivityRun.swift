@@ -130,8 +130,8 @@ public struct SensitivityRun {
     var block = block
     for layer in layers {
       guard let id = layer.linear else { continue }
-      let matrix = try Round().apply(
-        to: layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
+      let matrix = try Round().round(
+        layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
         sharedPeak: 0, on: compute)
       let source: FloatMatrix
       do {

@@ -9,26 +9,36 @@ import NibbleTensor
 /// Source: AWQ, arXiv 2306.00978, and AutoAWQ 0.2.9 `_search_best_scale`. Ours: the loss is `tr(ΔW
 /// H ΔWᵀ)` over the linears of a site, over all tokens and at most 512 outputs of each; no scaling
 /// is a candidate too; value channels that feed output are scaled under grouped queries too.
-public struct AWQ: Hashable, Sendable, Codable {
+public struct AWQ: Step {
+  public static let name = "awq"
+
   /// Candidate ratios `r` are multiples of `1 / steps` in 0...1: every other one, then the
   /// neighbours of the best.
   public var steps = 20
 
   public init() {}
 
-  func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
-    layers: [LinearID: Plan.Layer],
-    scaleFormat: (Plan.Layer) -> FloatFormat, on compute: Compute
-  ) -> [StepReport] {
+  public init(_ fields: RecipeFields?) throws {
+    try fields?.allow(["steps"])
+    if let steps = try fields?.count("steps", in: 1...200) { self.steps = steps }
+  }
+
+  public var needs: StepNeeds { [.statistics, .moments] }
+  public var effects: StepEffects { .scalesNorms }
+
+  public func apply(
+    to block: inout WorkingBlock, _ context: inout StepContext
+  ) throws(QuantizeError) -> [StepReport] {
+    let compute = context.compute
     var reports: [StepReport] = []
     var chosen: [(SiteShape, [Float])] = []
     for site in block.sites {
-      guard let statistics = seen[site.site], let moments = statistics.moments,
-        site.folds(into: layers), let layer = layers[site.ids[0]]
+      guard let statistics = block.seen[site.site], let moments = statistics.moments,
+        site.folds(into: block.layers), let layer = block.layers[site.ids[0]]
       else { continue }
       let loss = ScalingLoss(
-        block, site, statistics, moments, layer.scheme.weights, scaleFormat(layer), on: compute)
+        block, site, statistics, moments, layer.scheme.weights,
+        context.exporter.scaleFormat(of: layer), on: compute)
       let plain = loss.value([Float](repeating: 1, count: loss.factorCount), on: compute)
       var best: (factors: [Float], loss: Double, step: Int, isDuo: Bool)?
       func attempt(_ step: Int, _ isDuo: Bool) {
@@ -52,7 +62,7 @@ public struct AWQ: Hashable, Sendable, Codable {
             format: "ratio %.2f%@, loss %.3f of unscaled", Float(best.step) / Float(steps),
             best.isDuo ? " duo" : "", best.loss / plain)))
     }
-    for (site, factors) in chosen { block.fold(factors, into: site, &seen, on: compute) }
+    for (site, factors) in chosen { block.fold(factors, into: site) }
     return reports
   }
 }
@@ -75,12 +85,12 @@ struct ScalingLoss {
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
-    _ block: FloatBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
+    _ block: WorkingBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
     _ moments: GramMatrix,
     _ scheme: WeightScheme, _ scaleFormat: FloatFormat, on compute: Compute
   ) {
     factorIndex = site.factorIndex
-    let weights = site.ids.compactMap { block.weights[$0] }
+    let weights = site.ids.compactMap(block.weight)
     let rowLimit = min(Self.lossRows, max(16, Self.allLossRows / max(1, weights.count)))
     self.weights = weights.map { weight in
       let part = weight.spreadRows(rowLimit)

@@ -6,7 +6,9 @@ public import NibbleTensor
 ///
 /// Source: GPTQ, arXiv 2210.17323. Ours: the inputs are those of the quantized model, quantized as
 /// the layer quantizes them; a channel whose inputs are always zero keeps its weights.
-public struct GPTQ: Hashable, Sendable, Codable {
+public struct GPTQ: Step {
+  public static let name = "gptq"
+
   /// Added to diag(H), as a share of its mean.
   public var damping: Float = 0.01
   /// Whether columns are rounded by falling diag(H); groups and their scales do not change.
@@ -14,8 +16,57 @@ public struct GPTQ: Hashable, Sendable, Codable {
   public var search = ScaleSearch.shrink(steps: 20)
   /// Rounds of refinement of integer codes and their scales after GPTQ has chosen them.
   public var refinements = 0
+  /// Rounds against the source's outputs; nil: against those of the unrounded weight on the
+  /// quantized model's inputs.
+  public var alignment: Alignment?
 
   public init() {}
+
+  public init(_ fields: RecipeFields?) throws {
+    try fields?.allow(["damping", "activation_order", "search", "refinements", "align"])
+    if let count = try fields?.count("refinements", in: 0...20) { refinements = count }
+    if let damping = try fields?.number("damping", in: 0...10) { self.damping = damping }
+    if let order = try fields?.flag("activation_order") { activationOrder = order }
+    if let search = try ScaleSearch(fields) { self.search = search }
+    alignment = try fields?.node("align").flatMap(Alignment.init)
+  }
+
+  public var needs: StepNeeds { alignment == nil ? [.quantized] : [.quantized, .aligned] }
+  public var effects: StepEffects { .rounds }
+
+  public func memory(channels: Int) -> Int {
+    4 * (5 + (alignment == nil ? 0 : Alignment.squares)) * channels * channels
+  }
+
+  public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? {
+    for scheme in schemes {
+      switch scheme.weights.granularity {
+      case .channel, .group: continue
+      case .tensor, .block, .rowGroups:
+        return "gptq rounds row by row and cannot share scales between rows, as "
+          + "\(scheme.weights) does; use round"
+      }
+    }
+    if search == .clip { return "gptq does not search by clip; use shrink or extremes" }
+    return search.fault(schemes)
+  }
+
+  public func apply(
+    to block: inout WorkingBlock, _ context: inout StepContext
+  ) throws(QuantizeError) -> [StepReport] {
+    for site in block.seen.keys { block.seen[site]?.forgetMoments() }
+    let (exporter, compute) = (context.exporter, context.compute)
+    return context.roundInOrder(&block, aligning: alignment) { block, site, targets in
+      let feedback = feedback(targets.moments, on: compute)
+      for id in site.ids {
+        guard let layer = block.layers[id], let weight = block.weight(id) else { continue }
+        let matrix = round(
+          targets.target(of: weight, on: compute), feedback, scheme: layer.scheme.weights,
+          scaleFormat: exporter.scaleFormat(of: layer), on: compute)
+        block.round(id, to: matrix, from: weight)
+      }
+    }
+  }
 
   /// Computed from a site's moments, for all linears that read it.
   struct Feedback {
@@ -38,8 +89,8 @@ public struct GPTQ: Hashable, Sendable, Codable {
       damped: refinements > 0 ? Self.damped(moments, damping) : nil)
   }
 
-  func apply(
-    to weight: FloatRows, _ feedback: Feedback, scheme: WeightScheme, scaleFormat: FloatFormat,
+  func round(
+    _ weight: FloatRows, _ feedback: Feedback, scheme: WeightScheme, scaleFormat: FloatFormat,
     on compute: Compute
   ) -> QuantizedMatrix {
     let matrix = QuantizedMatrix(

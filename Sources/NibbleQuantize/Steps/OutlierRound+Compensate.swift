@@ -21,11 +21,11 @@ extension OutlierRound {
   /// All rows take one scale, because they have the same inputs: an error of one code then costs
   /// the same everywhere, and large values get more bits. A row whose largest value would need a
   /// code above 127 takes a coarser scale. The scale is the finest that meets the size.
-  func apply(
-    to weight: FloatRows, factor: Factor, scaleFormat: FloatFormat, on compute: Compute
+  func round(
+    _ weight: FloatRows, factor: Factor, scaleFormat: FloatFormat, on compute: Compute
   ) -> (QuantizedMatrix, outliers: Int) {
     let grid = FractalGrid(outputs: weight.rows, inputs: weight.columns)
-    let (reference, outliers) = apply(to: weight, scaleFormat: scaleFormat, on: compute)
+    let (reference, outliers) = round(weight, scaleFormat: scaleFormat, on: compute)
     func size(_ matrix: QuantizedMatrix) -> Int {
       CompressedCodes(compressing: matrix.codes, grid: grid, on: compute).data.count
     }

@@ -3,15 +3,57 @@ import NibbleModel
 public import NibbleTensor
 
 /// Rounds each weight to the nearest code of its scheme.
-public struct Round: Hashable, Sendable, Codable {
+public struct Round: Step {
+  public static let name = "round"
+
   /// How scales are chosen. Anything but `extremes` needs calibration.
   public var search: ScaleSearch
 
   public init(search: ScaleSearch = .extremes) { self.search = search }
 
+  public init(_ fields: RecipeFields?) throws {
+    try fields?.allow(["search"])
+    search = try ScaleSearch(fields) ?? .extremes
+  }
+
+  public var effects: StepEffects { .rounds }
+
+  public var needs: StepNeeds {
+    switch search {
+    case .extremes: []
+    case .shrink: [.statistics]
+    case .clip: [.statistics, .moments]
+    }
+  }
+
+  public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? {
+    if search == .clip, schemes.contains(where: { $0.weights.format == .e4m3 }) {
+      return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
+    }
+    return search.fault(schemes)
+  }
+
+  public func apply(
+    to block: inout WorkingBlock, _ context: inout StepContext
+  ) throws(QuantizeError) -> [StepReport] {
+    for (id, layer) in block.layers {
+      guard let weight = block.weight(id) else { continue }
+      do {
+        let matrix = try round(
+          weight, seen: layer.site.flatMap { block.seen[$0] }, scheme: layer.scheme.weights,
+          scaleFormat: context.exporter.scaleFormat(of: layer),
+          sharedPeak: layer.fused(among: block.layers.values).compactMap(\.linear).compactMap {
+            block.weight($0)?.matrix.peak(on: context.compute)
+          }.max() ?? 0, on: context.compute)
+        block.round(id, to: matrix, from: weight)
+      } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
+    }
+    return []
+  }
+
   /// Rounds straight from the checkpoint: no data, and a few rows in memory at a time.
-  func apply(
-    to layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, sharedPeak: Float,
+  func round(
+    _ layer: Plan.Layer, of checkpoint: Checkpoint, scaleFormat: FloatFormat, sharedPeak: Float,
     on compute: Compute
   ) throws(QuantizeError) -> QuantizedMatrix {
     let name = layer.tensor
@@ -25,8 +67,8 @@ public struct Round: Hashable, Sendable, Codable {
   }
 
   /// Rounds a weight that other steps changed.
-  func apply(
-    to weight: FloatRows, seen: ActivationStatistics?, scheme: WeightScheme,
+  private func round(
+    _ weight: FloatRows, seen: ActivationStatistics?, scheme: WeightScheme,
     scaleFormat: FloatFormat, sharedPeak: Float, on compute: Compute
   ) throws(NonFinite) -> QuantizedMatrix {
     guard !scheme.granularity.sharesRows else {
@@ -38,5 +80,37 @@ public struct Round: Hashable, Sendable, Codable {
       nearest: weight,
       to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
       importance: seen?.meanSquare.map(Float.init), moments: seen?.moments, on: compute)
+  }
+}
+
+extension ScaleSearch {
+  init?(_ fields: RecipeFields?) throws {
+    switch try fields?.text("search") {
+    case nil: return nil
+    case "extremes": self = .extremes
+    case "shrink": self = .shrink(steps: 20)
+    case "clip": self = .clip
+    case let other?: throw RecipeFault("search is \(other); use extremes, shrink or clip")
+    }
+  }
+
+  /// The reason why scales of these schemes cannot be searched; nil when they can.
+  func fault(_ schemes: [LinearScheme]) -> String? {
+    guard self != .extremes,
+      let scheme = schemes.first(where: { $0.weights.granularity.sharesRows })
+    else { return nil }
+    return "a searched scale belongs to one row, and \(scheme.weights) shares scales between rows"
+  }
+}
+
+extension Plan.Layer {
+  /// Layers that an engine fuses into one, such as query, key and value. If each has one FP8 scale,
+  /// the engine would merge the scales by rounding the codes again, so these layers share a scale
+  /// here.
+  func fused(among layers: some Sequence<Plan.Layer>) -> [Plan.Layer] {
+    guard scheme.weights.format == .e4m3, scheme.weights.granularity == .tensor, let site else {
+      return []
+    }
+    return layers.filter { $0.scheme == scheme && $0.site == site && $0.module == module }
   }
 }

@@ -8,7 +8,9 @@ import NibbleTensor
 /// Leaves the block's function unchanged but for the norm's rounding. Source: SmoothQuant, arXiv
 /// 2211.10438, eq. 4. Ours: `α` is searched per site; the output and down projections are smoothed
 /// too, through value and up; a channel whose inputs are always zero keeps s = 1.
-public struct Smooth: Hashable, Sendable, Codable {
+public struct Smooth: Step {
+  public static let name = "smooth"
+
   /// Share of the quantization difficulty that moves into the weights, 0...1; nil: searched.
   public var strength: Float?
   /// Whether only activations after norms are smoothed, not the inputs of output and down
@@ -31,6 +33,24 @@ public struct Smooth: Hashable, Sendable, Codable {
     self.biasesNorms = biasesNorms
   }
 
+  public init(_ fields: RecipeFields?) throws {
+    try fields?.allow(["strength", "norms_only", "shift", "norm_bias"])
+    self.init(
+      strength: try fields?.number("strength", in: 0...1),
+      normsOnly: try fields?.flag("norms_only") ?? false,
+      shifts: try fields?.flag("shift") ?? false,
+      biasesNorms: try fields?.flag("norm_bias") ?? false)
+  }
+
+  public var needs: StepNeeds { [.statistics] }
+
+  public var effects: StepEffects {
+    var effects: StepEffects = [.scalesNorms]
+    if shifts { effects.insert(.shiftsNorms) }
+    if shifts || biasesNorms { effects.insert(.biasesNorms) }
+    return effects
+  }
+
   /// msmodelslim's `m1`: SmoothQuant with strength 0.5, after norms only.
   public static let m1 = Smooth(strength: 0.5, normsOnly: true, biasesNorms: true)
   /// In place of msmodelslim's `m2`, which smooths after norms with its own search: ours searches
@@ -39,18 +59,16 @@ public struct Smooth: Hashable, Sendable, Codable {
   /// msmodelslim's `m4`: strength 0.9, through value and up too.
   public static let m4 = Smooth(strength: 0.9, biasesNorms: true)
 
-  func apply(
-    to block: inout FloatBlock, seen: inout [Site: ActivationStatistics],
-    layers: [LinearID: Plan.Layer],
-    on compute: Compute
-  ) -> [StepReport] {
+  public func apply(
+    to block: inout WorkingBlock, _ context: inout StepContext
+  ) throws(QuantizeError) -> [StepReport] {
     // Factors are all computed from the source's weights: a fold at one site changes the rows of
     // another.
-    let choices = block.sites.compactMap { choice(at: $0, of: block, seen, layers, on: compute) }
+    let choices = block.sites.compactMap { choice(at: $0, of: block, on: context.compute) }
     for choice in choices {
-      let factors = block.fold(choice.factors, into: choice.site, &seen, on: compute)
+      let factors = block.fold(choice.factors, into: choice.site)
       if let centers = choice.centers {
-        block.shift(by: zip(centers, factors).map(/), at: choice.site, &seen, on: compute)
+        block.shift(by: zip(centers, factors).map(/), at: choice.site)
       }
     }
     return choices.map { choice in
@@ -65,10 +83,10 @@ public struct Smooth: Hashable, Sendable, Codable {
 
   /// The shift and exponents with the least noise; nil when a site stays unchanged.
   private func choice(
-    at site: SiteShape, of block: FloatBlock, _ seen: [Site: ActivationStatistics],
-    _ layers: [LinearID: Plan.Layer], on compute: Compute
+    at site: SiteShape, of block: WorkingBlock, on compute: Compute
   ) -> Choice? {
-    guard site.followsNorm || !normsOnly, let statistics = seen[site.site],
+    let layers = block.layers
+    guard site.followsNorm || !normsOnly, let statistics = block.seen[site.site],
       site.folds(into: layers), let scheme = layers[site.ids[0]]?.scheme
     else { return nil }
     let isSparse = layers.values.contains(where: \.isSparse)

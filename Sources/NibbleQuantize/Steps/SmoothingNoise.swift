@@ -21,7 +21,7 @@ struct SmoothingNoise {
   var factorCount: Int { (factorIndex.max() ?? -1) + 1 }
 
   init(
-    _ block: FloatBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
+    _ block: WorkingBlock, _ site: SiteShape, _ statistics: ActivationStatistics,
     _ scheme: LinearScheme,
     sparse: SparseStep? = nil, on compute: Compute
   ) {
@@ -32,7 +32,7 @@ struct SmoothingNoise {
     peaks = columns.peaks
     sample = statistics.sample
     meanSquare = statistics.meanSquare
-    weights = site.ids.compactMap { block.weights[$0] }
+    weights = site.ids.compactMap(block.weight)
     var energies = [Double](repeating: 0, count: statistics.channels)
     var weightPeaks = [Float](repeating: 0, count: statistics.channels)
     for weight in weights {

@@ -1,69 +1,77 @@
-import NibbleTensor
+public import NibbleTensor
 
-/// One change applied to one block. A recipe is a list of steps; the last one rounds.
-public enum Step: Hashable, Sendable, Codable {
-  case smooth(Smooth)
-  case awq(AWQ)
-  case round(Round)
-  case gptq(GPTQ)
-  case outlierRound(OutlierRound)
+/// One idea applied to one block while it is quantized. A recipe is a list of steps; the last one
+/// rounds.
+public protocol Step: Codable, Hashable, Sendable {
+  /// Its key in recipe files.
+  static var name: String { get }
 
-  /// Calibration data that a step needs.
-  struct Needs: OptionSet {
-    let rawValue: Int
+  /// - Parameter fields: the step's settings in a recipe file; nil when it has none there.
+  /// - Throws: an error that names the field and its allowed values.
+  init(_ fields: RecipeFields?) throws
 
-    /// Statistics of the source's activations.
-    static let statistics = Needs(rawValue: 1)
-    /// Second moments of the source's activations.
-    static let moments = Needs(rawValue: 2)
-    /// Activations of the quantized model, linear by linear.
-    static let quantized = Needs(rawValue: 4)
-    /// All data that the source's states provide.
-    static let sourceStates: Needs = [.statistics, .moments]
+  /// The calibration data it uses.
+  var needs: StepNeeds { get }
+  /// What it does to a block that other steps must know.
+  var effects: StepEffects { get }
+  /// The reason why it cannot follow earlier steps or round to some schemes; nil when it can.
+  func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String?
+  /// Memory in bytes while it works on a site of so many channels, besides the weights and what it
+  /// `needs`.
+  func memory(channels: Int) -> Int
+  /// Changes the block, or rounds its weights.
+  func apply(
+    to block: inout WorkingBlock, _ context: inout StepContext
+  ) throws(QuantizeError) -> [StepReport]
+}
 
-    /// Number of models that the calibration windows run through.
-    var streams: Int {
-      (isDisjoint(with: .sourceStates) ? 0 : 1) + (contains(.quantized) ? 1 : 0)
-    }
+extension Step {
+  public var needs: StepNeeds { [] }
+  public var effects: StepEffects { [] }
+  public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? { nil }
+  public func memory(channels: Int) -> Int { 0 }
+  var rounds: Bool { effects.contains(.rounds) }
+}
+
+/// Calibration data that a step uses.
+public struct StepNeeds: OptionSet, Sendable {
+  public let rawValue: Int
+
+  public init(rawValue: Int) { self.rawValue = rawValue }
+
+  /// Statistics of the source's activations.
+  public static let statistics = StepNeeds(rawValue: 1)
+  /// Second moments of the source's activations.
+  public static let moments = StepNeeds(rawValue: 2)
+  /// Activations of the quantized model, site by site.
+  public static let quantized = StepNeeds(rawValue: 4)
+  /// Activations of the source, site by site, beside those of the quantized model.
+  public static let aligned = StepNeeds(rawValue: 8)
+  /// What a statistics file can provide.
+  static let stored: StepNeeds = [.statistics, .moments]
+  /// All data that the source's states provide.
+  static let sourceStates: StepNeeds = [.statistics, .moments, .aligned]
+
+  /// Number of models that the calibration windows run through.
+  var streams: Int {
+    (isDisjoint(with: .sourceStates) ? 0 : 1) + (contains(.quantized) ? 1 : 0)
   }
+}
 
-  /// Whether the step turns weights into codes.
-  var rounds: Bool {
-    switch self {
-    case .smooth, .awq: false
-    case .round, .gptq, .outlierRound: true
-    }
-  }
+/// What a step does to a block that other steps must know.
+public struct StepEffects: OptionSet, Sendable {
+  public let rawValue: Int
 
-  /// Whether the step divides the outputs of norms.
-  var scalesNorms: Bool {
-    switch self {
-    case .smooth, .awq: true
-    case .round, .gptq, .outlierRound: false
-    }
-  }
+  public init(rawValue: Int) { self.rawValue = rawValue }
 
-  /// Whether the step searches for scales instead of taking the extremes.
-  var searches: Bool {
-    switch self {
-    case .smooth, .awq, .outlierRound: false
-    case .round(let round): round.search != .extremes
-    case .gptq(let gptq): gptq.search != .extremes
-    }
-  }
-
-  var needs: Needs {
-    switch self {
-    case .smooth: [.statistics]
-    case .awq: [.statistics, .moments]
-    case .round(let round):
-      switch round.search {
-      case .extremes: []
-      case .shrink: [.statistics]
-      case .clip: [.statistics, .moments]
-      }
-    case .gptq: [.quantized]
-    case .outlierRound(let round): round.compensates ? [.quantized] : []
-    }
-  }
+  /// Turns weights into codes.
+  public static let rounds = StepEffects(rawValue: 1)
+  /// Divides the outputs of norms.
+  public static let scalesNorms = StepEffects(rawValue: 2)
+  /// Subtracts centers from the outputs of norms.
+  public static let shiftsNorms = StepEffects(rawValue: 4)
+  /// Norms are written with a bias.
+  public static let biasesNorms = StepEffects(rawValue: 8)
+  /// The codes are chosen so that they compress.
+  public static let compresses = StepEffects(rawValue: 16)
 }

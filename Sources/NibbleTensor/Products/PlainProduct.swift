@@ -72,6 +72,19 @@ enum PlainProduct {
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 
+  /// `y[m, n] += a[t, m]ᵀ · b[t, n]` on the calling thread; rows of `aStride`, `bStride` floats, y as b.
+  static func accumulate(
+    turned a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
+    into y: UnsafeMutablePointer<Float>, _ m: Int, _ n: Int, _ t: Int
+  ) {
+    OpenMP.useOneThread()
+    let status = unsafe dnnl_sgemm(
+      CChar(bitPattern: UInt8(ascii: "T")), CChar(bitPattern: UInt8(ascii: "N")), dnnl_dim_t(m),
+      dnnl_dim_t(n), dnnl_dim_t(t), 1, a, dnnl_dim_t(aStride), b, dnnl_dim_t(bStride), 1, y,
+      dnnl_dim_t(bStride))
+    precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
+  }
+
   private static func roundToBFloat(_ values: UnsafeMutablePointer<Float>, _ count: Int) {
     unsafe withUnsafeTemporaryAllocation(of: UInt16.self, capacity: 1024) { halves in
       for start in stride(from: 0, to: count, by: 1024) {

@@ -59,6 +59,64 @@ public struct UpperFactor: Sendable {
     return true
   }
 
+  /// Solves `X H = B`, row by row: replaces B `[n, k]` by X.
+  ///
+  /// `X R Rᵀ = B` in two triangular solutions, blocks of columns at a time: first `Z Rᵀ = B` from
+  /// the last column, then `X R = Z` from the first.
+  public func solve(_ rows: inout FloatRows, on compute: Compute) {
+    let k = size
+    precondition(rows.columns == k, "a factor of \(k) for \(rows.columns) columns")
+    let count = rows.rows
+    unsafe rows.values.withUnsafeMutableBufferPointer { b in
+      unsafe values.withUnsafeBufferPointer { r in
+        compute.ranges(of: count, grain: 64) { part, _ in
+          unsafe Self.solve(b.baseAddress! + part.lowerBound * k, part.count, r.baseAddress!, k)
+        }
+      }
+    }
+  }
+
+  private static func solve(
+    _ b: UnsafeMutablePointer<Float>, _ rows: Int, _ r: UnsafePointer<Float>, _ k: Int
+  ) {
+    let starts = Array(stride(from: 0, to: k, by: blockSize))
+    for start in starts.reversed() {
+      let end = min(k, start + blockSize)
+      for row in 0..<rows {
+        let line = unsafe b + row * k
+        for j in (start..<end).reversed() {
+          let sum = unsafe nibble_dot_f32(line + j + 1, r + j * k + j + 1, end - j - 1)
+          unsafe line[j] = (line[j] - sum) / r[j * k + j]
+        }
+      }
+      // Columns before the block: `B - Z_block · R[0..<start, block]ᵀ`.
+      if start > 0 {
+        unsafe subtractProduct(b + start, r + start, b, rows, start, end - start, k)
+      }
+    }
+    for start in starts {
+      let end = min(k, start + blockSize)
+      for row in 0..<rows {
+        let line = unsafe b + row * k
+        for j in start..<end {
+          let x = unsafe line[j] / r[j * k + j]
+          unsafe line[j] = x
+          unsafe nibble_add_scaled(line + j + 1, r + j * k + j + 1, -x, end - j - 1)
+        }
+      }
+      // Columns after the block: `Z - X_block · R[block, end...]`.
+      if end < k {
+        OpenMP.useOneThread()
+        let plain = CChar(bitPattern: UInt8(ascii: "N"))
+        let stride = dnnl_dim_t(k)
+        let status = unsafe dnnl_sgemm(
+          plain, plain, dnnl_dim_t(rows), dnnl_dim_t(k - end), dnnl_dim_t(end - start), -1,
+          b + start, stride, r + start * k + end, stride, 1, b + end, stride)
+        precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
+      }
+    }
+  }
+
   /// `c[m, n] -= a[m, l] · b[n, l]ᵀ`, all with rows of `stride` floats.
   private static func subtractProduct(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>,

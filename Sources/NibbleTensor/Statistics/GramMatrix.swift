@@ -46,6 +46,13 @@ public struct GramMatrix: Sendable {
     return divided
   }
 
+  /// Adds the moments of other tokens, both complete.
+  public mutating func add(_ other: Self) {
+    precondition(other.channels == channels, "\(other.channels) channels, not \(channels)")
+    for index in values.indices { values[index] += other.values[index] }
+    tokens += other.tokens
+  }
+
   /// G as a weight, for products `x · G`.
   public var weight: Weight {
     .float(

@@ -30,32 +30,70 @@ extension SiteShape {
   }
 }
 
-/// A block's float parameters while steps change them, before they are rounded.
-struct FloatBlock {
+/// A block while it is quantized: it starts as floats and ends as codes.
+///
+/// Its float weights are not copied. What steps do to a weight is recorded, and `weight(_:)` makes
+/// the changed weight from the source's when it is asked for.
+public struct WorkingBlock {
   let index: Int
-  /// `[n, k]` of each linear.
-  private(set) var weights: [LinearID: FloatRows]
-  /// Norms, biases and other vectors in their current state. The weights in it are the source's.
+  let compute: Compute
+  /// The linears that are quantized.
+  var layers: [LinearID: Plan.Layer]
+  /// Statistics of the source's activations, as the changes so far make them.
+  var seen: [Site: ActivationStatistics] = [:]
+  /// Norms, biases and other vectors in their current state; weights are the source's until they
+  /// are rounded.
   private(set) var parameters: Block
-  /// Storage format of each vector, by tensor name within the block.
-  private let formats: [String: FloatFormat]
+  /// Number of calibration tokens that reached each site.
+  var tokens: [Site: Int] = [:]
+  /// How each linear rounds its inputs; nil inputs stay float. Known before weights are rounded.
+  var inputs: [LinearID: InputRounding] = [:]
+  /// The linears that were rounded, and how well.
+  private(set) var rounded: [LinearID: Rounded] = [:]
   /// Divisor of each channel of value, `[keyHeads · d]`; nil when there is none.
   private(set) var valueFactors: [Float]?
+
+  /// What rounding made of a linear.
+  struct Rounded {
+    let matrix: QuantizedMatrix
+    /// Power of the weight over that of its rounding errors.
+    let signalToNoise: Double
+    /// Number of codes outside the narrow range; nil for rules without outliers.
+    let outliers: Int?
+  }
+
+  private enum WeightChange {
+    case columns([Float])
+    case rows([Float])
+    case storage(FloatFormat)
+  }
+
+  private enum ActivationChange {
+    case division([Float])
+    case subtraction([Float])
+  }
+
+  private let source: Block
+  private var weightChanges: [LinearID: [WeightChange]] = [:]
+  private var activationChanges: [Site: [ActivationChange]] = [:]
+  /// Storage format of each vector, by tensor name within the block.
+  private let formats: [String: FloatFormat]
   /// Vectors that differ from the source's, by tensor name within the block.
   private var changed: Set<String> = []
 
   var shape: BlockShape { parameters.shape }
   var sites: [SiteShape] { shape.sites }
 
-  init(_ source: Block, _ index: Int, in checkpoint: Checkpoint, on compute: Compute) {
+  init(
+    _ source: Block, _ index: Int, in checkpoint: Checkpoint,
+    layers: [LinearID: Plan.Layer] = [:], on compute: Compute
+  ) {
     self.index = index
+    self.compute = compute
+    self.layers = layers
+    self.source = source
     parameters = source
     let shape = source.shape
-    // Stacked experts stay as they are in any recipe.
-    let stacked = Set(shape.linears.filter { $0.stack != nil }.map(\.id))
-    weights = source.linears.filter { !stacked.contains($0.key) }.mapValues {
-      FloatRows($0.weight, on: compute)
-    }
     let names =
       shape.norms.flatMap { [$0.path + ".weight", $0.path + ".bias"] }
       + shape.linears.map { $0.id.rawValue + ".bias" }
@@ -66,10 +104,44 @@ struct FloatBlock {
       })
   }
 
-  /// The block in its current state, to run.
-  var runnable: Block {
+  /// The float weight `[n, k]` of a linear in its current state. Nil for stacked experts, which
+  /// stay as they are.
+  func weight(_ id: LinearID) -> FloatRows? {
+    guard let linear = source.linears[id], shape.linear(id)?.stack == nil else { return nil }
+    var weight = FloatRows(linear.weight, on: compute)
+    for change in weightChanges[id] ?? [] {
+      switch change {
+      case .columns(let factors): weight.scaleColumns(by: factors, on: compute)
+      case .rows(let factors): weight.scaleRows(by: factors)
+      case .storage(let format): weight.values = weight.values.map { format.round($0) }
+      }
+    }
+    return weight
+  }
+
+  /// An activation of the source at a site, `[t, k]`, as the changes so far make it.
+  func changed(_ activation: [Float], at site: SiteShape) -> [Float] {
+    guard let changes = activationChanges[site.site], !activation.isEmpty else {
+      return activation
+    }
+    var rows = FloatRows(activation, columns: site.width)
+    for change in changes {
+      switch change {
+      case .division(let factors): rows.scaleColumns(by: factors.map { 1 / $0 }, on: compute)
+      case .subtraction(let centers): rows.subtract(centers)
+      }
+    }
+    return rows.values
+  }
+
+  /// The block in its current state, to run: codes where weights were rounded, floats elsewhere.
+  ///
+  /// - Parameter ids: linears that do not run before they are rounded.
+  func runnable(leaving ids: Set<LinearID> = []) -> Block {
     var block = parameters
-    for (id, weight) in weights { block.linears[id]?.weight = .float(weight.matrix) }
+    for id in source.linears.keys where rounded[id] == nil && !ids.contains(id) {
+      if let weight = weight(id) { block.linears[id]?.weight = .float(weight.matrix) }
+    }
     return block
   }
 
@@ -78,6 +150,18 @@ struct FloatBlock {
   /// The norm of a full module path.
   func norm(at path: String) -> Norm? {
     parameters.norms.values.first { shape.path(of: $0.shape) == path }
+  }
+
+  /// Replaces a weight by its codes.
+  ///
+  /// - Parameter weight: the float weight that the codes stand for.
+  mutating func round(
+    _ id: LinearID, to matrix: QuantizedMatrix, from weight: FloatRows, outliers: Int? = nil
+  ) {
+    rounded[id] = Rounded(
+      matrix: matrix, signalToNoise: matrix.signalToNoise(against: weight, on: compute),
+      outliers: outliers)
+    parameters.linears[id]?.weight = .quantized(matrix, inputs: inputs[id])
   }
 
   /// The changed vectors in their storage format, by full name. Biases that norms gained are not
@@ -93,13 +177,17 @@ struct FloatBlock {
         if let norm = parameters.norms[path] {
           isBias ? norm.bias : norm.storedWeight
         } else {
-          isBias ? parameters.linears[id]?.bias : weights[id]?.values
+          isBias ? parameters.linears[id]?.bias : weight(id)?.values
         }
       if let values { tensors["\(shape.path).\(name)"] = Bytes(format.encode(values.span)) }
     }
     return tensors
   }
+}
 
+// MARK: - Folds
+
+extension WorkingBlock {
   /// Divides a site's activation by `factors` and multiplies the columns of its linears. The
   /// block's function does not change.
   ///
@@ -107,18 +195,14 @@ struct FloatBlock {
   /// storage format; the rows of value, exact because the attention weights of a head sum to one;
   /// or the rows of up, in which the gated unit is linear. A factor that the format of the norm or
   /// the bias cannot express becomes 1. Columns of linears that stay float are multiplied too, and
-  /// rounded to their storage format.
+  /// rounded to their storage format. The site's statistics are divided.
   ///
-  /// - Parameters:
-  ///   - factors: above zero, one per value in the site's `factorIndex`.
-  ///   - seen: statistics of the block's activations; the site's are divided too.
+  /// - Parameter factors: above zero, one per value in the site's `factorIndex`.
   /// - Returns: the divisor of each channel of the site.
   @discardableResult
-  mutating func fold(
-    _ factors: [Float], into site: SiteShape, _ seen: inout [Site: ActivationStatistics],
-    on compute: Compute
-  ) -> [Float] {
-    precondition(site.ids.allSatisfy { weights[$0] != nil }, "\(site.site) is not all here")
+  mutating func fold(_ factors: [Float], into site: SiteShape) -> [Float] {
+    precondition(
+      site.linears.allSatisfy { $0.stack == nil }, "\(site.site) has linears that stay as they are")
     var factors = factors
     switch site.feeder {
     case .norm(let norm): foldNorm(norm, &factors)
@@ -130,39 +214,35 @@ struct FloatBlock {
     case .none(let reason): preconditionFailure("\(site.site) takes no factors: \(reason)")
     }
     let perChannel = site.factorIndex.map { factors[$0] }
-    for id in site.ids { weights[id]?.scaleColumns(by: perChannel, on: compute) }
-    for linear in site.floats { scaleFloat(linear, by: perChannel, on: compute) }
+    for id in site.ids { weightChanges[id, default: []].append(.columns(perChannel)) }
+    for linear in site.floats where linear.stack == nil { scaleFloat(linear, by: perChannel) }
+    activationChanges[site.site, default: []].append(.division(perChannel))
     seen[site.site]?.divide(by: perChannel, on: compute)
     return perChannel
   }
 
   /// Multiplies the columns of a linear that stays float.
-  private mutating func scaleFloat(
-    _ linear: LinearShape, by factors: [Float], on compute: Compute
-  ) {
-    guard var weight = weights[linear.id] else { return }
-    weight.scaleColumns(by: factors, on: compute)
+  private mutating func scaleFloat(_ linear: LinearShape, by factors: [Float]) {
     let name = linear.id.rawValue + ".weight"
-    let format = formats[name] ?? .f32
-    weight.values = weight.values.map { format.round($0) }
-    weights[linear.id] = weight
-    parameters.linears[linear.id]?.weight = .float(weight.matrix)
-    changed.insert(name)
+    weightChanges[linear.id, default: []] += [
+      .columns(factors), .storage(formats[name] ?? .f32),
+    ]
+    if let weight = weight(linear.id) {
+      parameters.linears[linear.id]?.weight = .float(weight.matrix)
+      changed.insert(name)
+    }
   }
 
   /// Subtracts `centers` from the activation that a norm produces, through a bias of the norm, and
   /// adds the difference to the biases of its linears. The block's function does not change.
   ///
-  /// The bias is rounded to the norm's storage format, and the rounded value is what is subtracted.
+  /// The bias is rounded to the norm's storage format, and the rounded value is what is subtracted,
+  /// from the site's statistics too.
   ///
   /// - Parameters:
   ///   - centers: one per channel.
   ///   - site: one that follows a norm.
-  ///   - seen: statistics of the block's activations; the site's are shifted too.
-  mutating func shift(
-    by centers: [Float], at site: SiteShape, _ seen: inout [Site: ActivationStatistics],
-    on compute: Compute
-  ) {
+  mutating func shift(by centers: [Float], at site: SiteShape) {
     guard case .norm(let norm) = site.feeder else {
       preconditionFailure("\(site.site) follows no norm")
     }
@@ -176,12 +256,13 @@ struct FloatBlock {
     parameters.norms[norm.path]?.bias = new
     if norm.hasBias { changed.insert(norm.path + ".bias") }
     for id in site.ids + site.floats.map(\.id) {
-      guard let weight = weights[id] else { continue }
+      guard let weight = weight(id) else { continue }
       let given = weight.times(moved)
       let bias = parameters.linears[id]?.bias
       parameters.linears[id]?.bias = bias.map { zip($0, given).map(+) } ?? given
       if bias != nil { changed.insert(id.rawValue + ".bias") }
     }
+    activationChanges[site.site, default: []].append(.subtraction(moved))
     seen[site.site] = seen[site.site]?.shifted(by: moved, on: compute)
   }
 
@@ -228,8 +309,8 @@ struct FloatBlock {
       parameters.linears[id]?.bias = bias
       changed.insert(name)
     }
-    var inverse = [Float](repeating: 1, count: weights[id]?.rows ?? 0)
+    var inverse = [Float](repeating: 1, count: source.linears[id]?.weight.rows ?? 0)
     for (index, row) in rows.enumerated() { inverse[row] = 1 / factors[index] }
-    weights[id]?.scaleRows(by: inverse)
+    weightChanges[id, default: []].append(.rows(inverse))
   }
 }
