@@ -89,8 +89,8 @@ struct ModelSlim {
       let range = InputRange(
         scale: try tool.floats(path + ".input_scale")[0],
         zero: Int32(try tool.floats(path + ".input_offset")[0]))
-      let (matrix, _) = OutlierRound(rule: rule).apply(
-        to: try ModelSlim.weight(path), scaleFormat: .f32, on: oneThread)
+      let (matrix, _) = OutlierRound(rule: rule).round(
+        try ModelSlim.weight(path), scaleFormat: .f32, on: oneThread)
       var layer = layer(
         LinearScheme(weights: Self.channel, activations: .staticAsymmetric), matrix.rows,
         matrix.columns, at: path)
