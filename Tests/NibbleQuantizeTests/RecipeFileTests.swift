@@ -44,13 +44,14 @@ import TinyModel
       steps:
         - smooth: {strength: 0.25, norms_only: true, shift: true, norm_bias: true}
         - awq: {steps: 7}
-        - gptq: {damping: 0.5, activation_order: false, search: extremes}
+        - gptq: {damping: 0.5, activation_order: false, search: extremes, align: {damping: 0.05, residual: false}}
       max_kl: 0.375
       quantize_head: true
       kv_cache: {format: int8, ranks: 2}
       """)
     var gptq = GPTQ()
     (gptq.damping, gptq.activationOrder, gptq.search) = (0.5, false, .extremes)
+    gptq.alignment = Alignment(damping: 0.05, usesResidual: false)
     var awq = AWQ()
     awq.steps = 7
     var expected = Recipe(
@@ -158,6 +159,9 @@ import TinyModel
     ("steps: [{awq: {steps: 99999999999999999999}}]", "steps"),
     ("steps: [{gptq: {damping: -1}}]", "damping"), ("steps: [{gptq: {damping: 1e300}}]", "damping"),
     ("steps: [{gptq: {activation_order: 2}}]", "activation_order"),
+    ("steps: [{gptq: {align: 3}}]", "align"), ("steps: [{gptq: {align: {damping: 0}}}]", "damping"),
+    ("steps: [{gptq: {align: {lambda: 1}}}]", "lambda"),
+    ("steps: [{outlier_round: {deviations: 3, align: true}}]", "align"),
     ("exceptions: {}", "exceptions"), ("exceptions: [a]", "exception"),
     ("exceptions: [{keep: float}]", "layers"),
     ("exceptions: [{layers: [a], keep: float}]", "layers"),

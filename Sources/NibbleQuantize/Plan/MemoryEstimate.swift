@@ -22,7 +22,7 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
   public var weights: Int
   /// Intermediate results of one window, its KV cache, and scratch memory of products.
   public var activations: Int
-  /// Data of the calibrated steps for one block: its weights as floats, second moments and their
+  /// Data of the calibrated steps for one block: a site's weights as floats, second moments and their
   /// factorizations, and kept activations.
   public var steps: Int
   /// Hidden states of the source stream and of the quantized stream.
@@ -97,10 +97,15 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     _ blocks: [Plan.Unit], _ decoder: DecoderShape, _ calibration: [Int], _ recipe: Recipe
   ) -> Int {
     let needs = recipe.needs
-    // Two float copies of the block, and scratch for the matrix being quantized.
-    let values = blocks.map { $0.layers.reduce(0) { $0 + $1.inputs * $1.outputs } }.max() ?? 0
+    // The linears of one site as floats, and scratch for the matrix being quantized.
+    let site =
+      blocks.map { unit in
+        Dictionary(grouping: unit.layers, by: \.site).values.map { layers in
+          layers.reduce(0) { $0 + $1.inputs * $1.outputs }
+        }.max() ?? 0
+      }.max() ?? 0
     let largest = blocks.flatMap(\.layers).map { $0.inputs * $0.outputs }.max() ?? 0
-    var bytes = 4 * (2 * values + 4 * largest)
+    var bytes = 4 * (site + 4 * largest)
     let sites = decoder.blocks.map(\.sites).max { $0.count < $1.count } ?? []
     let widths = sites.map(\.width)
     // Tokens kept in the statistics of each expert.

@@ -16,7 +16,7 @@ extension Recipe {
   ///   - {layers: "*.0.*", keep: float}
   /// steps:
   ///   - awq: {steps: 20}
-  ///   - gptq: {damping: 0.01, search: shrink}
+  ///   - gptq: {damping: 0.01, search: shrink, align: true}   # or {damping: 0.2, residual: false}
   /// kv_cache: fp8                                          # or {format: int8, ranks: 2}
   /// expert_tokens: all                                     # or routed, the default
   /// max_kl: 0.3
