@@ -15,12 +15,15 @@ Arrays are base64 of little-endian numbers, row-major: `f16`, `f32`, `f64` or `i
 `value = (code - zero) * scale`, with code in -2^(bits-1)...2^(bits-1)-1. K is 64 inputs, N 24 outputs, T 200 tokens.
 
 inputs.json     weight f16 [24, 64]; inputs f16 [200, 64], the float model's; quantized_inputs f16 [200, 64], those of a
-                model quantized up to here; wide_weight f16 [6, 144] and wide_inputs f16 [100, 144].
+                model quantized up to here; wide_weight f16 [6, 144] and wide_inputs f16 [90, 144].
 smooth.json     cases: [{reference, strength, mirrored, factors: [64]}]. Query, key and value are eight rows of the weight
                 each; the split changes nothing. `mirrored`: the tokens are the inputs and their negatives, without which
                 llm-compressor's ranges differ from magnitudes.
 awq.json        cases: [{reference, bits, symmetric, group (0: channel), candidates: [{ratio, duo, factors f32 [64],
                 loss}], chosen f32 [64]}]. Loss: mean squared error of the outputs of query, key and value, concatenated.
+                clip: {codes i8, scales f32 [24, 4], zeros i8, clipped (share of groups), gap}: AutoAWQ's clip search on the
+                weight and rounding to int4, asymmetric, in groups of 16. gap: how far the second best candidate of any
+                group is behind, relative.
 gptq.json       order, wide_order: columns by falling diag(H). cases: [{name, reference, input ("inputs", "wide" or "dead":
                 channel 9 of the inputs is 0), bits, symmetric, group, ordered, searched (whether AutoGPTQ's grid search is
                 on), damping, compares ("codes" or "loss"), codes i8 (empty for "loss"), scales f32, zeros i8 (empty when
@@ -51,6 +54,7 @@ import base64
 import importlib.util
 import json
 import logging
+import math
 import pathlib
 import sys
 import types
@@ -104,7 +108,7 @@ def make_inputs():
     drift = np.eye(K) + 0.01 * random.standard_normal((K, K))
     quantized = ((np.round(x.astype(f64) / step) * step / size) @ drift * size).astype(np.float16)
     wide_weight = random.standard_normal((6, 144)).astype(np.float16)
-    wide = activations(random, 100, 144, {3: 10, 101: 25})
+    wide = activations(random, 90, 144, {3: 10, 101: 25})
     return dict(weight=weight, inputs=x, quantized_inputs=quantized, wide_weight=wide_weight, wide_inputs=wide)
 
 
@@ -317,6 +321,42 @@ def llm_compressor_awq(data, bits, symmetric, group, duo):
     originals = {linear: linear.weight.clone() for linear in block.attention.linears}
     chosen = modifier._compute_best_scale(mapping, [block.attention(x)], originals)
     return [dict(ratio=r, duo=d, factors=b64(s, "<f4"), loss=l) for r, d, s, l in seen], b64(chosen, "<f4")
+
+
+def auto_awq_clip(data):
+    """AutoAWQ's clip search, on the weight repeated to 64 rows as it wants them, then clamping and rounding."""
+    from awq.quantize.quantizer import AwqQuantizer
+
+    quantizer = AwqQuantizer.__new__(AwqQuantizer)
+    quantizer.group_size, quantizer.w_bit, quantizer.zero_point = GROUP, 4, True
+    weight = torch.tensor(np.resize(data["weight"].astype(f32), (64, K)))
+    x = torch.tensor(data["inputs"].astype(f32))
+    largest = quantizer._compute_best_clip(weight, x)
+    groups = weight.reshape(64, K // GROUP, GROUP)
+    clipped = torch.clamp(groups, -largest, largest).reshape(64, K)
+    rounded, scales, zeros = quantizer.pseudo_quantize_tensor(clipped)
+    scales, zeros, rounded, largest = (part.numpy()[:N] for part in (scales, zeros, rounded, largest))
+    codes = np.round(rounded / np.repeat(scales, GROUP, 1)) + np.repeat(zeros, GROUP, 1) - 8
+    # How much worse the next candidate is. Grids in float: a range that is clipped at both ends has its zero point on the edge
+    # between two codes.
+    h, w, gap = moments(data["inputs"]), data["weight"].astype(f32), math.inf
+    for row in range(N):
+        for g in range(K // GROUP):
+            part = slice(g * GROUP, (g + 1) * GROUP)
+            values, errors, bounds = w[row, part], [], []
+            for step in range(10):
+                bound = np.abs(values).max() * f32(1 - step / 20)
+                cut = np.clip(values, -bound, bound)
+                s = (cut.max() - cut.min()) / f32(15)
+                z = -np.round(cut.min() / s)
+                d = ((np.clip(np.round(cut / s) + z, 0, 15) - z) * s).astype(f64) - values
+                errors.append(float(d @ h[part, part] @ d))
+                bounds.append(bound)
+            assert bounds[np.argmin(errors)] == largest[row, g, 0]
+            first, second = sorted(errors)[:2]
+            gap = min(gap, 1 - first / second)
+    return dict(codes=b64(codes, np.int8), scales=b64(scales, "<f4"), zeros=b64(zeros - 8, np.int8), gap=gap,
+                clipped=float((largest.squeeze(-1) < np.abs(groups.numpy()[:N]).max(-1)).mean()))
 
 
 def awq(data):
@@ -718,7 +758,8 @@ def main(gptqmodel, folder):
     data = make_inputs()
     write("inputs", made_by=made_by(), **{name: b64(values, "<f2") for name, values in data.items()})
     write("smooth", made_by=made_by("llmcompressor", "nvidia-modelopt"), cases=smooth(data))
-    write("awq", made_by=made_by("autoawq", "llmcompressor", "compressed-tensors"), cases=awq(data))
+    write("awq", made_by=made_by("autoawq", "llmcompressor", "compressed-tensors"), clip=auto_awq_clip(data),
+          cases=awq(data))
     write("gptq", made_by=made_by("auto-gptq", "llmcompressor", "compressed-tensors"), **gptq(data))
     write("histogram", made_by=made_by(), cases=histogram())
     GPTAQ = gptaq(gptqmodel)

@@ -47,6 +47,12 @@ enum ReferenceFixture {
       var description: String { "\(reference), \(scheme), duo \(candidates.last?.duo ?? false)" }
       var best: Candidate { candidates.min { $0.loss < $1.loss }! }
     }
+    struct Clip: Decodable {
+      var codes: Data
+      var scales: Data
+      var zeros: Data
+    }
+    var clip: Clip
     var cases: [Case]
   }
 

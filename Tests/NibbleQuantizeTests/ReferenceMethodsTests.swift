@@ -89,6 +89,50 @@ import TinyModel
     }
   }
 
+  @Test func clippedGroupsAreThoseOfTheReference() throws {
+    let clip = try ReferenceFixture.load("awq", as: ReferenceFixture.AWQ.self).clip
+    let (codes, scales, zeros) = (clip.codes.signed, clip.scales.floats, clip.zeros.signed)
+    let (k, span) = (64, 16)
+    let weight = FloatRows(Self.inputs.weight.halves, columns: k)
+    let x = Self.inputs.inputs.halves
+    let matrix = QuantizedMatrix(
+      nearest: weight,
+      to: WeightRounding(
+        scheme: .reference(bits: 4, symmetric: false, group: span), scaleFormat: .f32,
+        search: .clip),
+      moments: moments(x, channels: k), on: compute)
+    let ours = matrix.signedCodes
+    try #require(codes.count == ours.count && scales.count == matrix.scales.count)
+    var same = 0
+    for group in scales.indices {
+      let (row, first) = (group * span / k, group * span % k)
+      let values = group * span..<(group + 1) * span
+      if matrix.scales[group] == scales[group], matrix.zeroPoints[group] == zeros[group],
+        ours[values] == codes[values]
+      {
+        same += 1
+        continue
+      }
+      // Ours does not clamp the weight before rounding it: where a range is clipped at both ends
+      // and its zero point falls to one side, one more code is in reach, and the loss is smaller.
+      func loss(_ code: (Int) -> Float) -> Double {
+        (0..<x.count / k).reduce(0.0) { sum, token in
+          let error = (0..<span).reduce(0.0) { sum, i in
+            let w = weight.values[row * k + first + i]
+            return sum + Double(code(i) - w) * Double(x[token * k + first + i])
+          }
+          return sum + error * error
+        }
+      }
+      let theirs = loss {
+        Float(Int(codes[values.lowerBound + $0]) - Int(zeros[group])) * scales[group]
+      }
+      let decoded = matrix.decoded()
+      #expect(loss { decoded[values.lowerBound + $0] } < theirs, "group \(group)")
+    }
+    #expect(same >= 90, "\(same) of 96")
+  }
+
   // MARK: GPTQ
 
   private static let gptq = try! ReferenceFixture.load("gptq", as: ReferenceFixture.GPTQ.self)
