@@ -156,8 +156,8 @@ import TinyModel
   private func rounded(
     _ weight: FloatRows, _ x: [Float], _ scheme: WeightScheme, _ gptq: GPTQ
   ) -> QuantizedMatrix {
-    gptq.apply(
-      to: weight, gptq.feedback(moments(x, channels: weight.columns), on: compute),
+    gptq.round(
+      weight, gptq.feedback(moments(x, channels: weight.columns), on: compute),
       scheme: scheme, scaleFormat: .f32, on: compute)
   }
 
@@ -241,6 +241,24 @@ import TinyModel
   // MARK: Rounding toward another target
 
   private static let align = try! ReferenceFixture.load("align", as: ReferenceFixture.Align.self)
+
+  @Test(arguments: [0, 1])
+  func theTargetIsThatOfDoublePrecision(_ index: Int) {
+    let damped = Self.align.twoStreams.byDamping[index]
+    let weight = FloatRows(Self.inputs.weight.halves, columns: 64)
+    var sums = AlignedMoments(channels: 64, states: nil)
+    sums.add(
+      Self.inputs.quantizedInputs.halves, source: Self.inputs.inputs.halves, states: nil,
+      on: compute)
+    sums.finish(on: compute)
+    let targets = SiteTargets(
+      Alignment(damping: damped.damping), fit: sums, check: nil, weights: [weight], on: compute)
+    let wanted = damped.wanted.floats
+    let scale = wanted.reduce(0) { max($0, abs($1)) }
+    for (ours, theirs) in zip(targets.target(of: weight, on: compute).values, wanted) {
+      #expect(abs(ours - theirs) <= 1e-5 * scale)
+    }
+  }
 
   /// GPTQ of a weight and of `W*`, whose codes numpy found in double.
   @Test(arguments: [0, 1])
@@ -377,13 +395,12 @@ private struct ReferenceSite {
 
   /// The factors that the step chooses, read from the columns that it multiplied.
   func chosenByAWQ() throws -> [Float] {
-    var seen: [Site: ActivationStatistics] = [.attention: statistics]
     var block = bench.block
-    _ = AWQ().apply(
-      to: &block, seen: &seen, layers: bench.layers(foldingOnly: .attention),
-      scaleFormat: { _ in .f32 }, on: compute)
-    let old = try #require(bench.block.weights[.query])
-    let new = try #require(block.weights[.query])
+    _ = try bench.apply(
+      AWQ(), to: &block, seen: [.attention: statistics],
+      layers: bench.layers(foldingOnly: .attention))
+    let old = try #require(bench.block.weight(.query))
+    let new = try #require(block.weight(.query))
     return (0..<old.columns).map { column in
       let row = (0..<old.rows).max {
         abs(old.values[$0 * old.columns + column]) < abs(old.values[$1 * old.columns + column])
