@@ -21,7 +21,8 @@ import NibbleTensor
       """,
     version: NibbleVersion.current,
     subcommands: [
-      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, CalibrateCommand.self,
+      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, FormatsCommand.self,
+      CalibrateCommand.self,
       Quantize.self, CompressCommand.self, CheckCommand.self, ReportCommand.self, Eval.self,
       Run.self, Chat.self, BenchCommand.self,
       Tokenize.self, LogitsCommand.self,

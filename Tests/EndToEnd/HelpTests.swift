@@ -3,7 +3,8 @@ import Testing
 
 @Suite struct HelpTests {
   static let commands = [
-    "pull", "inspect", "plan", "sensitivity", "calibrate", "quantize", "compress", "check",
+    "pull", "inspect", "plan", "sensitivity", "formats", "calibrate", "quantize", "compress",
+    "check",
     "report", "eval", "run", "chat", "bench", "tokenize", "logits",
   ]
 

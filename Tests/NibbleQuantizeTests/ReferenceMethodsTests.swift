@@ -75,17 +75,9 @@ import TinyModel
       let loss = try site.scalingLoss()
       let ours = loss.value(try site.chosenByAWQ(), on: site.compute) / outputs
       let theirs = loss.value(c.best.factors.floats, on: site.compute) / outputs
-      // Our first pass takes every other ratio and the second the neighbours of the best, with or
-      // without weights in its factors as that one: AutoAWQ's 0.45 with weights is not among them.
-      let misses = c.reference == "AutoAWQ" && c.best.duo
       // Ties of symmetric codes, and ratios of another grid: 0.6 percent for int8.
       let tolerance = c.symmetric ? 1.02 : 1.0001
-      withKnownIssue {
-        #expect(ours <= theirs * tolerance, "\(ours), \(theirs)")
-      } when: {
-        misses
-      }
-      #expect(ours <= theirs * 1.1)
+      #expect(ours <= theirs * tolerance, "\(ours), \(theirs)")
     }
   }
 

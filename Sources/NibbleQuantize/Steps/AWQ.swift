@@ -12,8 +12,7 @@ import NibbleTensor
 public struct AWQ: Step {
   public static let name = "awq"
 
-  /// Candidate ratios `r` are multiples of `1 / steps` in 0...1: every other one, then the
-  /// neighbours of the best.
+  /// Candidate ratios `r` are the multiples of `1 / steps` in 0...1.
   public var steps = 20
 
   public init() {}
@@ -41,17 +40,12 @@ public struct AWQ: Step {
         context.exporter.scaleFormat(of: layer), on: compute)
       let plain = loss.value([Float](repeating: 1, count: loss.factorCount), on: compute)
       var best: (factors: [Float], loss: Double, step: Int, isDuo: Bool)?
-      func attempt(_ step: Int, _ isDuo: Bool) {
-        guard (0...steps).contains(step), isDuo || step > 0 else { return }
-        let factors = loss.factors(ratio: Float(step) / Float(steps), isDuo: isDuo)
-        let value = loss.value(factors, on: compute)
-        if value < best?.loss ?? plain { best = (factors, value, step, isDuo) }
-      }
-      for step in stride(from: 0, through: steps, by: 2) {
-        for isDuo in [false, true] { attempt(step, isDuo) }
-      }
-      if let found = best {
-        for step in [found.step - 1, found.step + 1] { attempt(step, found.isDuo) }
+      for step in 0...steps {
+        for isDuo in [false, true] where isDuo || step > 0 {
+          let factors = loss.factors(ratio: Float(step) / Float(steps), isDuo: isDuo)
+          let value = loss.value(factors, on: compute)
+          if value < best?.loss ?? plain { best = (factors, value, step, isDuo) }
+        }
       }
       guard let best else { continue }
       chosen.append((site, best.factors))
