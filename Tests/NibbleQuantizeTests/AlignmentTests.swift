@@ -72,18 +72,19 @@ import TinyModel
     let weight = FloatRows(values(n * k, seed: 3), columns: k)
     let x = values(tokens * k, seed: 4)
     let mix = values(k * k, seed: 5)
-    let source = (0..<tokens).flatMap { t in
-      (0..<k).map { i in
-        x[t * k + i] + (0..<k).reduce(Float(0)) { $0 + 0.1 * mix[i * k + $1] * x[t * k + $1] }
+    /// `Σ_i a[row, i] · x[t, i]` for all tokens and rows.
+    func product(_ a: [Float], _ rows: Int) -> [Float] {
+      var y = [Float](repeating: 0, count: tokens * rows)
+      for t in 0..<tokens {
+        for row in 0..<rows {
+          for i in 0..<k { y[t * rows + row] += a[row * k + i] * x[t * k + i] }
+        }
       }
+      return y
     }
-    let pull = values(n * k, seed: 6)
+    let source = zip(x, product(values(k * k, seed: 5), k)).map { $0 + 0.1 * $1 }
     // An error of the states that the inputs explain.
-    let states = (0..<tokens).flatMap { t in
-      (0..<n).map { row in
-        (0..<k).reduce(Float(0)) { $0 + 0.1 * pull[row * k + $1] * x[t * k + $1] }
-      }
-    }
+    let states = product(values(n * k, seed: 6), n).map { 0.1 * $0 }
     let all = sums(x, source: source, states: hasStates ? states : nil, channels: k)
     let targets = SiteTargets(
       Alignment(damping: 1e-4), fit: all, check: all, weights: [weight], on: compute)
@@ -92,13 +93,15 @@ import TinyModel
     for t in 0..<tokens {
       for row in 0..<n {
         func output(_ weight: FloatRows, _ x: [Float]) -> Double {
-          (0..<k).reduce(0.0) {
-            $0 + Double(weight.values[row * k + $1]) * Double(x[t * k + $1])
-          }
+          var sum = 0.0
+          for i in 0..<k { sum += Double(weight.values[row * k + i]) * Double(x[t * k + i]) }
+          return sum
         }
-        let wanted = output(weight, source) + (hasStates ? Double(states[t * n + row]) : 0)
-        error += (output(target, x) - wanted) * (output(target, x) - wanted)
-        before += (output(weight, x) - wanted) * (output(weight, x) - wanted)
+        let missing = hasStates ? Double(states[t * n + row]) : 0
+        let wanted = output(weight, source) + missing
+        let (after, old) = (output(target, x) - wanted, output(weight, x) - wanted)
+        error += after * after
+        before += old * old
         signal += wanted * wanted
       }
     }
@@ -174,7 +177,7 @@ import TinyModel
         }
         let report = try setting.run(
           folder + "/source", to: folder + "/\(divergence.count)")
-        divergence.append(try #require(report.verdict).divergence)
+        divergence.append(try #require(report.verdict).kl)
       }
       #expect(divergence[1] < divergence[0], "\(divergence)")
     }

@@ -21,8 +21,8 @@ import Testing
   ])
   func whatIsNoOutlierStaysWithinSeven(rule: OutlierRule) {
     let weight = Self.weight(31, 127)
-    let (matrix, outliers) = OutlierRound(rule: rule).apply(
-      to: weight, scaleFormat: .f32, on: Self.compute)
+    let (matrix, outliers) = OutlierRound(rule: rule).round(
+      weight, scaleFormat: .f32, on: Self.compute)
     let codes = matrix.codes.array.map { Int8(bitPattern: $0) }
     #expect(codes.count { abs(Int($0)) > 7 } <= outliers)
     #expect(outliers < codes.count / 4)
@@ -37,8 +37,8 @@ import Testing
     var values = [Float](repeating: 0.25, count: 33)
     values += [Float](repeating: 0, count: 33)
     values += [0.5] + [Float](repeating: 0, count: 32)
-    let (matrix, _) = OutlierRound(rule: .rowDeviation(3)).apply(
-      to: FloatRows(values, columns: 33), scaleFormat: .f32, on: Self.compute)
+    let (matrix, _) = OutlierRound(rule: .rowDeviation(3)).round(
+      FloatRows(values, columns: 33), scaleFormat: .f32, on: Self.compute)
     let back = FloatRows(.quantized(matrix, inputs: nil), on: Self.compute).values
     for (found, expected) in zip(back, values) { #expect(abs(found - expected) < 1e-6) }
     #expect(matrix.scales.allSatisfy { $0 > 0 })
@@ -54,10 +54,10 @@ import Testing
     moments.add(x, on: Self.compute)
     moments.finish(on: Self.compute)
     var round = OutlierRound(rule: .rowDeviation(3))
-    let (plain, _) = round.apply(to: weight, scaleFormat: .f32, on: Self.compute)
+    let (plain, _) = round.round(weight, scaleFormat: .f32, on: Self.compute)
     round.compensates = true
-    let (better, _) = round.apply(
-      to: weight, factor: OutlierRound.Factor(moments, on: Self.compute), scaleFormat: .f32,
+    let (better, _) = round.round(
+      weight, factor: OutlierRound.Factor(moments, on: Self.compute), scaleFormat: .f32,
       on: Self.compute)
     func size(_ matrix: QuantizedMatrix) -> Int {
       CompressedCodes(

@@ -29,10 +29,10 @@ public struct Minifloat: Hashable, Sendable, Codable {
       (2...7).contains(exponentBits + mantissaBits), (-64...64).contains(bias ?? 0),
       ends != .infinity || exponentBits >= 2
     else { throw InvalidMinifloat(exponentBits: exponentBits, mantissaBits: mantissaBits) }
-    self.init(exponentBits, mantissaBits, bias, ends)
+    self.init(exponentBits, mantissaBits, ends, bias: bias)
   }
 
-  private init(_ exponentBits: Int, _ mantissaBits: Int, _ bias: Int? = nil, _ ends: Ends) {
+  private init(_ exponentBits: Int, _ mantissaBits: Int, _ ends: Ends, bias: Int? = nil) {
     self.exponentBits = exponentBits
     self.mantissaBits = mantissaBits
     self.bias = bias ?? 1 << (exponentBits - 1) - 1
