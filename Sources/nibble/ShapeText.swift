@@ -63,6 +63,11 @@ struct ShapeText {
     case .attention(let attention):
       lines = ["  attention: \(text(attention))"]
       lines += (attention.inputs + [attention.output]).map { "    " + text($0) }
+    case .mixer(let mixer):
+      lines = ["  gated delta net: \(text(mixer))"]
+      lines += [mixer.mixed, mixer.gate, mixer.strength, mixer.step, mixer.output].map {
+        "    " + text($0)
+      }
     case .feedForward(let unit):
       lines = ["  feed-forward: \(text(unit))"]
       lines += (unit.inputs + [unit.down]).map { "    " + text($0) }
@@ -103,7 +108,15 @@ struct ShapeText {
     if let norm = shape.queryNorm { text += ", norm of queries \(Self.text(norm.norm))" }
     if let norm = shape.keyNorm { text += ", of keys \(Self.text(norm.norm))" }
     if let sinks = shape.sinks { text += ", sinks \(sinks)" }
+    if shape.inputs.contains(where: { $0.part(.outputGate) != nil }) { text += ", output gate" }
     return text
+  }
+
+  private static func text(_ shape: MixerShape) -> String {
+    let net = shape.core
+    return "\(net.keyHeads) heads of \(net.keySize) for queries and keys, \(net.valueHeads) of "
+      + "\(net.valueSize) for values, convolution over \(net.kernel) tokens, norm "
+      + text(shape.norm)
   }
 
   private static func text(_ unit: FeedForwardShape) -> String {

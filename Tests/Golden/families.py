@@ -596,6 +596,37 @@ def qwen3_5():
     yield plain("longer than a chunk", "qwen3_5_text", **sizes) | one | {"tokens": LONG + LONG[::-1]}
     moe = {k: v for k, v in sizes.items() if k != "intermediate_size"} | dict(num_hidden_layers=2)
     yield plain("experts", "qwen3_5_moe_text", full_attention_interval=2, **experts, **moe) | one
+
+    # As published: the experts of a block are in two tensors.
+    def stack(shapes):
+        stacked = {}
+        for name, shape in shapes.items():
+            if match := re.match(r"(.*\.experts)\.(\d+)\.(\w+)_proj\.weight$", name):
+                path, expert, role = match.groups()
+                if expert == "0" and role != "up":
+                    rows = shape[0] * (2 if role == "gate" else 1)
+                    tensor = path + (".gate_up_proj" if role == "gate" else ".down_proj")
+                    stacked[tensor] = [experts["num_experts"], rows, shape[1]]
+            else:
+                stacked[name] = shape
+        return stacked
+
+    seeing = dict(image_token_id=1, video_token_id=2, vision_start_token_id=3, vision_end_token_id=4,
+                  transformers_version="4.57.0.dev0")
+    vision = dict(depth=1, hidden_size=8, intermediate_size=12, num_heads=2, out_hidden_size=24,
+                  num_position_embeddings=4, patch_size=2, spatial_merge_size=1)
+    mixed = dict(
+        model_type="qwen3_5_moe", architectures=["Qwen3_5MoeForConditionalGeneration"], tie_word_embeddings=False,
+        text_config=moe | experts | dict(
+            model_type="qwen3_5_moe_text", dtype="float32", full_attention_interval=2, attn_output_gate=True,
+            layer_types=["linear_attention", "full_attention"], mamba_ssm_dtype="float32", mlp_only_layers=[],
+            mtp_num_hidden_layers=1, rms_norm_eps=1e-6, rope_parameters={
+                "mrope_interleaved": True, "mrope_section": [1, 1, 0], "rope_type": "default",
+                "rope_theta": 10000000, "partial_rotary_factor": 0.25}),
+        vision_config=vision | dict(model_type="qwen3_5_moe"), **seeing)
+    yield {"name": "published wrapper with experts", "verbatim": True, "config": mixed,
+           "auto": AutoModelForImageTextToText, "pack": stack, "more": {"mtp.fc.weight": [24, 48]},
+           "idle": r"^(model\.visual|mtp)\."} | one
     # Inside its wrapper, beside the part that sees and the block that drafts.
     text = sizes | dict(
         model_type="qwen3_5_text", dtype="float32", full_attention_interval=2, num_hidden_layers=2,
@@ -604,11 +635,8 @@ def qwen3_5():
         rope_parameters={"mrope_interleaved": True, "mrope_section": [1, 1, 0], "rope_type": "default",
                          "rope_theta": 10000000, "partial_rotary_factor": 0.25})
     wrapper = dict(
-        model_type="qwen3_5", architectures=["Qwen3_5ForConditionalGeneration"], image_token_id=1, video_token_id=2,
-        vision_start_token_id=3, vision_end_token_id=4, tie_word_embeddings=True, transformers_version="4.57.0.dev0",
-        text_config=text,
-        vision_config=dict(model_type="qwen3_5", depth=1, hidden_size=8, intermediate_size=12, num_heads=2,
-                           out_hidden_size=24, num_position_embeddings=4, patch_size=2, spatial_merge_size=1))
+        model_type="qwen3_5", architectures=["Qwen3_5ForConditionalGeneration"], tie_word_embeddings=True,
+        text_config=text, vision_config=vision | dict(model_type="qwen3_5"), **seeing)
     yield {"name": "published wrapper", "verbatim": True, "config": wrapper, "auto": AutoModelForImageTextToText,
            "more": {"mtp.fc.weight": [24, 48], "mtp.norm.weight": [24]}, "idle": r"^(model\.visual|mtp)\."} | one
 

@@ -174,8 +174,8 @@ package struct StoredNames: Sendable {
     }
     if let shape = block.attention {
       names.formUnion(each(shape.path, attention))
-      if let sinks = shape.sinks { names.insert(sinks) }
     }
+    names.formUnion(block.parameters.map(\.name))
     return names
   }
 

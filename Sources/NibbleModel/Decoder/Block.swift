@@ -20,7 +20,7 @@ public struct Block: Sendable {
   }
 
   public let shape: BlockShape
-  /// Norms over `hidden` channels, by their path below the block.
+  /// Norms over `hidden` channels and that of a mixer, by their path below the block.
   public var norms: [String: Norm] = [:]
   public var linears: [LinearID: Linear] = [:]
   /// Norms of queries and keys: one per head, one for all heads, or none.
@@ -28,6 +28,8 @@ public struct Block: Sendable {
   let keyNorms: [Norm]
   /// `[heads]`: logits of the attention sinks; nil for none.
   let sinks: [Float]?
+  /// What a mixer has besides its linears and its norm, which is in `norms`.
+  let net: DeltaNet.Parameters?
 
   /// Reads a block, checking stored shapes against `shape`.
   public init(_ shape: BlockShape, from source: some WeightSource) throws(ModelError) {
@@ -59,6 +61,30 @@ public struct Block: Sendable {
     } else {
       sinks = nil
     }
+    if let mixer = shape.mixer {
+      norms[mixer.norm.path] = try source.norm(mixer.norm, at: shape.path(of: mixer.norm))
+      net = try Self.net(mixer, of: shape, from: source)
+    } else {
+      net = nil
+    }
+  }
+
+  private static func net(
+    _ mixer: MixerShape, of block: BlockShape, from source: some WeightSource
+  ) throws(ModelError) -> DeltaNet.Parameters {
+    func vector(_ name: String) throws(ModelError) -> [Float] {
+      let name = "\(block.path).\(name)"
+      guard let values = try source.vector(name, count: mixer.core.valueHeads) else {
+        throw .missingTensor(name, path: "the checkpoint")
+      }
+      return values
+    }
+    return DeltaNet.Parameters(
+      mixer.core,
+      convolution: try source.matrix(
+        "\(block.path).\(mixer.convolution)", rows: mixer.core.channels,
+        columns: mixer.core.kernel),
+      logRates: try vector(mixer.logRates), stepBias: try vector(mixer.stepBias))
   }
 
   private static func norms(

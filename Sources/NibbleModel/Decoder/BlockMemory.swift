@@ -19,6 +19,14 @@ struct BlockMemory {
   /// The router's logits, `[t, experts]`.
   var scores: [Float] = []
   var expert = UnitMemory()
+  /// The gate of attention or of a mixer, `[t, channels of the result]`.
+  var outputGate: [Float] = []
+  /// Queries, keys and values of a mixer, before and after its convolution.
+  var mixed: [Float] = []
+  var convolved: [Float] = []
+  /// What weighs and decays a mixer's state, `[t, valueHeads]`.
+  var strengths: [Float] = []
+  var steps: [Float] = []
   /// KV cache of one whole sequence, which no later token reads.
   private var store: KeyValueStore?
 
@@ -34,7 +42,17 @@ struct BlockMemory {
       Self.fit(&keys, tokens * attention.core.keyWidth)
       Self.fit(&values, tokens * attention.core.keyWidth)
       Self.fit(&attended, tokens * attention.core.queryWidth)
-      if attention.inputs.count == 1 { fusedWidth = attention.inputs[0].outputs }
+      if attention.isGated { Self.fit(&outputGate, tokens * attention.core.queryWidth) }
+      fusedWidth =
+        attention.inputs.filter { $0.parts.count > 1 }.map(\.outputs).max() ?? 0
+    }
+    if let net = shape.mixer?.core {
+      Self.fit(&mixed, tokens * net.channels)
+      Self.fit(&convolved, tokens * net.channels)
+      Self.fit(&strengths, tokens * net.valueHeads)
+      Self.fit(&steps, tokens * net.valueHeads)
+      Self.fit(&outputGate, tokens * net.valueWidth)
+      Self.fit(&attended, tokens * net.valueWidth)
     }
     if let feedForward = shape.feedForward {
       Self.fit(&gate, tokens * feedForward.width)

@@ -25,10 +25,9 @@ public struct ForwardPass: Sendable {
   ///
   /// - Parameters:
   ///   - states: `[t, hidden]`: tokens of one sequence from `position` on; overwritten.
-  ///   - store: KV cache with the tokens before `position`; receives those of `states`.
+  ///   - store: KV cache or state of the tokens before `position`; receives those of `states`.
   public mutating func run(
-    _ block: Block, on states: inout [Float], from position: Int,
-    keeping store: KeyValueStore
+    _ block: Block, on states: inout [Float], from position: Int, keeping store: BlockStore
   ) {
     run(block, on: &states, from: position, keeping: store, as: .states) { _, _ in }
   }
@@ -42,7 +41,7 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], isLast: Bool = false,
     watch: (Site, _ activation: [Float]) -> Void
   ) {
-    let store = sequenceStore(of: block, tokens: states.count / shape.hidden)
+    let store = sequenceStore(of: block.shape, tokens: states.count / shape.hidden)
     run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
 
@@ -52,7 +51,7 @@ public struct ForwardPass: Sendable {
 
   private mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
-    keeping store: KeyValueStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
+    keeping store: BlockStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
   ) {
     memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
     let branches = block.shape.branches
@@ -69,6 +68,11 @@ public struct ForwardPass: Sendable {
         watch(.attention, memory.normed)
         watch(.output, memory.attended)
         arithmetic.apply(block, attention.output, memory.attended, into: &memory.result)
+      case .mixer(let mixer):
+        mix(block, mixer, from: position, keeping: store)
+        watch(.attention, memory.normed)
+        watch(.output, memory.attended)
+        arithmetic.apply(block, mixer.output, memory.attended, into: &memory.result)
       case .feedForward(let unit):
         if !isRead { watch(.feedForward, memory.normed) }
         if purpose != .states
@@ -134,7 +138,10 @@ public struct ForwardPass: Sendable {
     guard site.place != .input else { return memory.normed }
     switch branch.body {
     case .attention(let attention):
-      attend(block, attention, from: 0, keeping: sequenceStore(of: block, tokens: tokens))
+      attend(block, attention, from: 0, keeping: sequenceStore(of: block.shape, tokens: tokens))
+      return memory.attended
+    case .mixer(let mixer):
+      mix(block, mixer, from: 0, keeping: sequenceStore(of: block.shape, tokens: tokens))
       return memory.attended
     case .feedForward(let unit):
       gate(block, unit)
@@ -168,22 +175,28 @@ public struct ForwardPass: Sendable {
     end(branch, of: block, &states)
   }
 
-  private mutating func sequenceStore(of block: Block, tokens: Int) -> KeyValueStore {
-    guard let attention = block.shape.attention else {
-      preconditionFailure("\(block.shape.path) has no attention")
+  /// A store for a whole sequence, which the next sequence overwrites.
+  public mutating func sequenceStore(of block: BlockShape, tokens: Int) -> BlockStore {
+    if let attention = block.attention {
+      return .keysAndValues(memory.sequenceStore(tokens: tokens, attention.core))
     }
-    return memory.sequenceStore(tokens: tokens, attention.core)
+    guard let mixer = block.mixer else {
+      preconditionFailure("\(block.path) has neither attention nor a mixer")
+    }
+    return .state(DeltaNetState(mixer.core))
   }
 
   /// Computes query, key, value and attention of `memory.normed`, into `memory.attended`.
   private mutating func attend(
-    _ block: Block, _ attention: AttentionShape, from position: Int,
-    keeping store: KeyValueStore
+    _ block: Block, _ attention: AttentionShape, from position: Int, keeping store: BlockStore
   ) {
+    guard case .keysAndValues(let store) = store else {
+      preconditionFailure("\(block.shape.path) needs a KV cache")
+    }
     let run = arithmetic
     run.project(
       block, attention, memory.normed, intoQueries: &memory.queries, keys: &memory.keys,
-      values: &memory.values, fused: &memory.fused)
+      values: &memory.values, gate: &memory.outputGate, fused: &memory.fused)
     run.norm(&memory.queries, by: block.queryNorms)
     run.norm(&memory.keys, by: block.keyNorms)
     run.rotate(&memory.queries, attention, heads: attention.core.heads, from: position)
@@ -191,6 +204,26 @@ public struct ForwardPass: Sendable {
     run.attend(
       block, attention, store, from: position, memory.queries, keys: memory.keys,
       values: memory.values, into: &memory.attended)
+    if attention.isGated { run.applyGate(&memory.outputGate, to: &memory.attended) }
+  }
+
+  /// Runs a mixer on `memory.normed`, into `memory.attended`: the input of its output projection.
+  private mutating func mix(
+    _ block: Block, _ mixer: MixerShape, from position: Int, keeping store: BlockStore
+  ) {
+    guard case .state(let state) = store else {
+      preconditionFailure("\(block.shape.path) needs a state")
+    }
+    if position == 0 { state.clear() }
+    let run = arithmetic
+    run.apply(block, mixer.mixed, memory.normed, into: &memory.mixed)
+    run.apply(block, mixer.gate, memory.normed, into: &memory.outputGate)
+    run.apply(block, mixer.strength, memory.normed, into: &memory.strengths)
+    run.apply(block, mixer.step, memory.normed, into: &memory.steps)
+    run.recur(
+      block, mixer, state, mixed: memory.mixed, convolved: &memory.convolved,
+      strengths: memory.strengths, steps: memory.steps, into: &memory.attended)
+    run.finish(&memory.outputGate, norm: norm(mixer.norm, of: block), &memory.attended)
   }
 
   /// Computes the input of down from `memory.normed`, into `memory.gate`.

@@ -29,7 +29,8 @@ public struct AttentionShape: Hashable, Sendable {
   /// Module path below the block, such as `self_attn`.
   public var path: String
   public var core: Attention
-  /// The query, key and value projections, or the one linear that fuses them.
+  /// The query, key and value projections, or the one linear that fuses them. A part with the role
+  /// ``Role/outputGate`` makes the result `attention · sigmoid(gate)`.
   public var inputs: [LinearShape]
   public var output: LinearShape
   /// Nil without rotary embedding.
@@ -49,4 +50,7 @@ public struct AttentionShape: Hashable, Sendable {
     self.output = output
     self.rotary = rotary
   }
+
+  /// Whether a gate multiplies the result before the output projection.
+  var isGated: Bool { inputs.contains { $0.part(.outputGate) != nil } }
 }

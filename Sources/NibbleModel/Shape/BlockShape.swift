@@ -1,3 +1,5 @@
+import NibbleTensor
+
 /// One transformer layer: branches that read the residual stream and add to it.
 public struct BlockShape: Hashable, Sendable {
   public enum Residual: Hashable, Sendable {
@@ -13,6 +15,7 @@ public struct BlockShape: Hashable, Sendable {
       case attention(AttentionShape)
       case feedForward(FeedForwardShape)
       case experts(ExpertsShape)
+      case mixer(MixerShape)
     }
 
     /// Norm of the branch's input. Two parallel branches with the same norm share one activation.
@@ -66,6 +69,11 @@ public struct BlockShape: Hashable, Sendable {
     return nil
   }
 
+  public var mixer: MixerShape? {
+    for case .mixer(let shape) in branches.lazy.map(\.body) { return shape }
+    return nil
+  }
+
   /// All linears, in the order in which the block computes them.
   public var linears: [LinearShape] {
     branches.flatMap { branch in
@@ -73,6 +81,7 @@ public struct BlockShape: Hashable, Sendable {
       case .attention(let shape): shape.inputs + [shape.output]
       case .feedForward(let shape): shape.linears
       case .experts(let shape): shape.linears
+      case .mixer(let shape): shape.linears
       }
     }
   }
@@ -101,6 +110,32 @@ public struct BlockShape: Hashable, Sendable {
     for norm in branches.flatMap({ [$0.before, $0.after, $0.closing] }).compactMap(\.self)
     where !norms.contains(norm) { norms.append(norm) }
     return norms
+  }
+
+  /// A tensor of a block that is neither a linear nor a norm over `hidden` channels.
+  package struct Parameter: Hashable, Sendable {
+    /// Below the block.
+    package var name: String
+    package var shape: [Int]
+  }
+
+  /// The parameters that stay float in every recipe, besides linears, norms over `hidden` channels
+  /// and norms of queries and keys.
+  package var parameters: [Parameter] {
+    var found: [Parameter] = []
+    if let attention, let sinks = attention.sinks {
+      found.append(Parameter(name: sinks, shape: [attention.core.heads]))
+    }
+    if let mixer {
+      let net = mixer.core
+      found += [
+        Parameter(name: mixer.convolution, shape: [net.channels, 1, net.kernel]),
+        Parameter(name: mixer.logRates, shape: [net.valueHeads]),
+        Parameter(name: mixer.stepBias, shape: [net.valueHeads]),
+        Parameter(name: mixer.norm.path + ".weight", shape: [net.valueSize]),
+      ]
+    }
+    return found
   }
 
   /// Norms of queries and keys.

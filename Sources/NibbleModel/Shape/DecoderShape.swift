@@ -17,7 +17,7 @@ public struct DecoderShape: Hashable, Sendable {
   public var head: HeadShape
   /// Token ids that end generation.
   public var endOfText: [Int]
-  /// Prefixes of the tensor names of other modalities.
+  /// Prefixes of the tensor names of other modalities, and of blocks that draft tokens.
   public var towers: [String] = []
 
   /// Splits a tensor name into its block's number and its name below the block. Outside the blocks
@@ -45,6 +45,9 @@ public struct DecoderShape: Hashable, Sendable {
     guard let block = place.block, block < blocks.count else { return false }
     return blocks[block].headNorms.contains { $0.norm.path == place.name }
   }
+
+  /// Whether a block keeps a state that cannot go back to an earlier token.
+  public var isRecurrent: Bool { blocks.contains { $0.mixer != nil } }
 
   /// The attention of each block that has one.
   public var attentions: [AttentionShape] { blocks.compactMap(\.attention) }

@@ -6,9 +6,9 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
 
   public init(rawValue: String) { self.rawValue = rawValue }
 
-  /// Input of the query, key and value projections.
+  /// Input of the query, key and value projections, or of a mixer.
   public static let attention = Site(rawValue: "attention")
-  /// Input of the output projection: attention's result, all heads.
+  /// Input of the output projection: the result of attention or of a mixer, all heads.
   public static let output = Site(rawValue: "output")
   /// Input of the gate and up projections.
   public static let feedForward = Site(rawValue: "feedForward")
@@ -93,6 +93,12 @@ extension BlockShape {
           SiteShape(
             site: .output, width: shape.output.inputs, linears: [shape.output],
             feeder: valueFeeder(shape), branch: index, place: .end))
+      case .mixer(let shape):
+        add(.attention, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
+        sites.append(
+          SiteShape(
+            site: .output, width: shape.output.inputs, linears: [shape.output],
+            feeder: .none("all heads share the weight of its norm"), branch: index, place: .end))
       case .feedForward(let shape):
         add(.feedForward, shape.inputs, of: branch, index, to: &sites)
         sites.append(down(.down, shape, index, .end))
@@ -166,6 +172,9 @@ extension BlockShape {
 
   private func upFeeder(_ shape: FeedForwardShape) -> SiteShape.Feeder {
     guard shape.clamp == nil else { return .none("its unit clamps large values") }
+    guard shape.down.stack == nil else {
+      return .none("experts in one tensor stay as they are stored")
+    }
     guard shape.isGated || shape.activation == .relu else {
       return .none("\(shape.activation.rawValue) is not linear in its argument")
     }

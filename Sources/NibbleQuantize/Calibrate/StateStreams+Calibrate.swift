@@ -78,7 +78,7 @@ extension StateStreams {
         let activation = pass.activation(at: site, of: block, quantized[index])
         if site.site == .output { watchKeysAndValues(of: block) }
         if activation.isEmpty { continue }
-        let rounding = inputs[site.ids[0]]
+        let rounding = site.ids.lazy.compactMap { inputs[$0] }.first
         moments.add(
           rounding?.rounded(activation, columns: channels, on: compute) ?? activation, on: compute)
         if moves, site.place == .end, keptBytes < Self.keptBytes {
@@ -107,10 +107,10 @@ extension StateStreams {
 
   /// Adds the keys and values of the window that was processed last.
   private mutating func watchKeysAndValues(of block: Block) {
+    guard let attention = block.shape.attention else { return }
     let (keys, values) = pass.keysAndValues
     keyValues.add(
-      keys: keys, values: values, width: block.shape.attention?.core.keyWidth ?? 0,
-      on: pass.compute)
+      keys: keys, values: values, width: attention.core.keyWidth, on: pass.compute)
   }
 
   /// Largest size in bytes of activations that are kept instead of computed twice.

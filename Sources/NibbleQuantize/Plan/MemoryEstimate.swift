@@ -56,8 +56,9 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
       logits = 0
       return
     }
-    let attention =
-      decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0
+    let attention = max(
+      decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0,
+      decoder.blocks.compactMap(\.mixer).map { $0.core.channels + $0.core.valueWidth }.max() ?? 0)
     let width = 5 * decoder.hidden + 2 * decoder.intermediate + 2 * attention
     // Scratch: tiles with rows of three weights and two activations, up to 6 bytes per value.
     let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)

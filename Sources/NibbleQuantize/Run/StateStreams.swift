@@ -68,14 +68,14 @@ struct StateStreams {
     }
     for index in range {
       let capacity = windows[index].count
-      guard let attention = block.shape.attention?.core else { continue }
-      let store = KeyValueStore(attention, capacity: capacity)
+      let store = pass.sequenceStore(of: block.shape, tokens: capacity)
       pass.run(block, on: &source[index], from: 0, keeping: store)
-      let otherStore =
-        cache.map {
+      var otherStore = store
+      if let cache, let attention = block.shape.attention?.core {
+        otherStore = .keysAndValues(
           KeyValueStore(
-            attention, capacity: capacity, format: $0.format.cache, calibrated: $0)
-        } ?? store
+            attention, capacity: capacity, format: cache.format.cache, calibrated: cache))
+      }
       pass.run(other, on: &quantized[index], from: 0, keeping: otherStore)
       let (left, right) = (quantized[index], source[index])
       let energy = errorEnergy(of: left.span, against: right.span)
