@@ -20,6 +20,9 @@ struct ShapeText {
     }
     if let projection = ends.projection { text += ", projection \(projection)" }
     if let norm = ends.norm { text += ", norm \(Self.text(norm))" }
+    if let inputs = ends.blockInputs {
+      text += ", inputs of blocks \(inputs.path) [\(inputs.rows), \(inputs.blocks * inputs.width)]"
+    }
     return text
   }
 
@@ -44,6 +47,7 @@ struct ShapeText {
         "\(numbers) (\(shape.blockPrefix)N), branches \(first.residual == .parallel ? "in parallel" : "in order")"
       )
       for branch in first.branches { lines += Self.lines(branch) }
+      if let factor = first.factor { lines.append("  states times \(factor)") }
       // The sites of expert 0 represent those of all experts.
       lines += first.sites.filter { $0.expert ?? 0 == 0 }.map { "  " + Self.text($0) }
       start = end
@@ -68,6 +72,9 @@ struct ShapeText {
       lines += [mixer.mixed, mixer.gate, mixer.strength, mixer.step, mixer.output].map {
         "    " + text($0)
       }
+    case .blockInput(let input):
+      lines = ["  input of its own: \(input.activation.rawValue), \(input.columns.count) channels"]
+      lines += [input.gate, input.output].map { "    " + text($0) }
     case .feedForward(let unit):
       lines = ["  feed-forward: \(text(unit))"]
       lines += (unit.inputs + [unit.down]).map { "    " + text($0) }
@@ -88,10 +95,12 @@ struct ShapeText {
       }
     }
     for (name, norm) in [
-      ("before", branch.before), ("after", branch.after), ("on the sum", branch.closing),
+      ("before", branch.before), ("of the result", branch.inner), ("after", branch.after),
+      ("on the sum", branch.closing),
     ] {
       if let norm { lines.append("    norm \(name): \(text(norm))") }
     }
+    if branch.joinsNext { lines.append("    joins the next branch, which reads the same states") }
     if branch.scale != 1 { lines.append("    result times \(branch.scale)") }
     return lines
   }
@@ -107,6 +116,9 @@ struct ShapeText {
     }
     if let norm = shape.queryNorm { text += ", norm of queries \(Self.text(norm.norm))" }
     if let norm = shape.keyNorm { text += ", of keys \(Self.text(norm.norm))" }
+    if let norm = shape.valueNorm { text += ", of values \(Self.text(norm.norm))" }
+    if shape.valuesAreKeys { text += ", values are keys" }
+    if let block = shape.sharesCacheOf { text += ", keys and values of block \(block)" }
     if let sinks = shape.sinks { text += ", sinks \(sinks)" }
     if shape.inputs.contains(where: { $0.part(.outputGate) != nil }) { text += ", output gate" }
     return text

@@ -584,6 +584,29 @@ def gemma4():
                         "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}},
                     tie_word_embeddings=True, top_k_experts=2, transformers_version="5.5.0", use_bidirectional_attention=None,
                     use_cache=True, use_double_wide_mlp=False, vocab_size_per_layer_input=48, **two) | router | last[2]
+    # Inside its wrapper, with projections that the blocks of shared caches do not use.
+    text = six | shared | dict(
+        model_type="gemma4_text", num_hidden_layers=4, layer_types=alternating * 2, dtype="float32", rms_norm_eps=1e-6,
+        attention_k_eq_v=False, enable_moe_block=False, num_experts=None, top_k_experts=None, moe_intermediate_size=None,
+        num_global_key_value_heads=None, tie_word_embeddings=True, use_bidirectional_attention=None,
+        rope_parameters={
+            "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional"},
+            "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}})
+    wrapper = dict(
+        model_type="gemma4", architectures=["Gemma4ForConditionalGeneration"], audio_config=None, boi_token_id=1,
+        eoi_token_id=2, image_token_id=3, video_token_id=4, eos_token_id=[1, 106], tie_word_embeddings=True,
+        transformers_version="5.5.0", text_config=text,
+        vision_config=dict(model_type="gemma4_vision", hidden_size=8, intermediate_size=12, num_hidden_layers=1,
+                           num_attention_heads=2, num_key_value_heads=2, head_dim=4, patch_size=2,
+                           position_embedding_size=8, pooling_kernel_size=1))
+    more = {}
+    for block, size in ((2, 8), (3, 16)):
+        path = f"model.language_model.layers.{block}.self_attn."
+        more |= {path + "k_proj.weight": [2 * size, 24], path + "v_proj.weight": [2 * size, 24],
+                 path + "k_norm.weight": [size]}
+    yield {"name": "published wrapper", "verbatim": True, "config": wrapper, "auto": AutoModelForImageTextToText,
+           "more": more,
+           "idle": r"^model\.(vision_tower|embed_vision)\.|\.[23]\.self_attn\.(k_|v_)|layers\.3\.layer_scalar$"}
 
 
 def qwen3_5():

@@ -182,6 +182,21 @@ struct BlockArithmetic: Sendable {
     multiply(&y, by: gate)
   }
 
+  /// `gate = act(gate x) · input`, for a block's own input.
+  func gate(
+    _ block: Block, _ shape: BlockInputShape, _ x: [Float], input: [Float],
+    into gate: inout [Float]
+  ) {
+    apply(block, shape.gate, x, into: &gate)
+    activate(&gate, shape.activation)
+    multiply(&gate, by: input)
+  }
+
+  private func activate(_ x: inout [Float], _ activation: Activation) {
+    var out = x.mutableSpan
+    compute.activate(&out, activation)
+  }
+
   private func multiply(_ y: inout [Float], by x: [Float]) {
     var out = y.mutableSpan
     compute.multiply(&out, by: x.span)
@@ -233,11 +248,16 @@ struct BlockArithmetic: Sendable {
     table.rotate(&out, heads: heads, headSize: shape.core.headSize, from: position, on: compute)
   }
 
-  func attend(
-    _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
-    _ queries: [Float], keys: [Float], values: [Float], into y: inout [Float]
+  func store(
+    keys: [Float], values: [Float], in store: KeyValueStore, at position: Int
   ) {
     store.store(keys: keys.span, values: values.span, at: position, on: compute)
+  }
+
+  func attend(
+    _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
+    _ queries: [Float], into y: inout [Float]
+  ) {
     var out = y.mutableSpan
     shape.core.attend(
       queries.span, store, from: position, sinks: block.sinks, into: &out, on: compute)

@@ -4,6 +4,8 @@ public import NibbleTensor
 public enum BlockStore: Sendable {
   /// The keys and values of attention.
   case keysAndValues(KeyValueStore)
+  /// The keys and values of an earlier block, which has stored those of the same tokens.
+  case shared(KeyValueStore)
   /// The state of a mixer.
   case state(DeltaNetState)
 }
@@ -29,7 +31,13 @@ public struct KeyValueCache: ~Copyable, Sendable {
     var layers: [BlockStore] = []
     var attentions = 0
     for block in shape.blocks {
-      if let attention = block.attention {
+      if let source = block.attention?.sharesCacheOf {
+        guard case .keysAndValues(let store) = layers[source] else {
+          preconditionFailure("\(block.path) shares the cache of block \(source)")
+        }
+        layers.append(.shared(store))
+        attentions += 1
+      } else if let attention = block.attention {
         layers.append(
           .keysAndValues(
             KeyValueStore(
@@ -52,7 +60,12 @@ public struct KeyValueCache: ~Copyable, Sendable {
 
   /// Bytes per token: its keys and values in all blocks, and its rows of the rotary tables.
   static func bytesPerToken(_ shape: DecoderShape, format: CacheFormat) -> Int {
-    shape.attentions.reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1.core) }
+    caches(shape).reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1) }
+  }
+
+  /// The attention of each block with a cache of its own.
+  private static func caches(_ shape: DecoderShape) -> [Attention] {
+    shape.attentions.filter { $0.sharesCacheOf == nil }.map(\.core)
   }
 
   private static func rotaryBytes(_ shape: DecoderShape) -> Int {
@@ -63,8 +76,8 @@ public struct KeyValueCache: ~Copyable, Sendable {
 
   /// Number of tokens that fit in `bytes`, in whole pages.
   static func tokens(in bytes: Int, _ shape: DecoderShape, format: CacheFormat) -> Int {
-    let page = shape.attentions.reduce(KeyValueStore.page * rotaryBytes(shape)) {
-      $0 + format.bytesPerPage($1.core)
+    let page = caches(shape).reduce(KeyValueStore.page * rotaryBytes(shape)) {
+      $0 + format.bytesPerPage($1)
     }
     return max(0, bytes - stateBytes(shape)) / max(1, page) * KeyValueStore.page
   }

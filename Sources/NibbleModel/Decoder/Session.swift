@@ -85,6 +85,7 @@ public struct Session: ~Copyable {
         blocks[index], on: &states, from: cache.count, keeping: cache.layers[index])
     }
     cache.count += tokens.count
+    states.removeLast(tokens.count * decoder.shape.carriedWidth)
     return states
   }
 }

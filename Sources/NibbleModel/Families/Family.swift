@@ -32,7 +32,8 @@ public struct Family: Sendable {
   }
 
   public static let all: [Family] = [
-    llama, opt, qwen2, qwen3, qwen35, qwen35MoE, gemma2, gemma3, internLM, internLM2, internLM3,
+    llama, opt, qwen2, qwen3, qwen35, qwen35MoE, gemma2, gemma3, gemma4, internLM, internLM2,
+    internLM3,
     phi3,
     mixtral, qwen2MoE, qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere,
     stableLM,

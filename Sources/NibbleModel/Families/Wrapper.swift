@@ -18,6 +18,11 @@ struct Wrapper: Sendable {
       modelType: "gemma3", prefix: "language_model.",
       towers: ["vision_tower.", "multi_modal_projector."]),
     Wrapper(
+      modelType: "gemma4", plain: "model.", prefix: "model.language_model.",
+      towers: [
+        "model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
+      ]),
+    Wrapper(
       modelType: "qwen3_5", plain: "model.", prefix: "model.language_model.",
       towers: ["model.visual."]),
     Wrapper(
@@ -56,6 +61,11 @@ extension DecoderShape {
     move(&shape.embedding.projection)
     if shape.embedding.positions != nil { move(&shape.embedding.positions!.path) }
     if shape.embedding.norm != nil { move(&shape.embedding.norm!.path) }
+    if shape.embedding.blockInputs != nil {
+      move(&shape.embedding.blockInputs!.path)
+      move(&shape.embedding.blockInputs!.projection)
+      move(&shape.embedding.blockInputs!.norm.path)
+    }
     move(&shape.blockPrefix)
     for index in shape.blocks.indices { move(&shape.blocks[index].path) }
     if shape.finalNorm != nil { move(&shape.finalNorm!.path) }

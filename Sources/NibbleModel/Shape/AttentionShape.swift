@@ -37,6 +37,15 @@ public struct AttentionShape: Hashable, Sendable {
   public var rotary: RotaryShape?
   public var queryNorm: HeadNorm?
   public var keyNorm: HeadNorm?
+  public var valueNorm: HeadNorm?
+  /// Whether values are the keys before their norm and rotation, so that no linear computes them.
+  public var valuesAreKeys = false
+  /// Index of the earlier block whose keys and values this one reads instead of its own; nil for
+  /// none. ``inputs`` then has only the query projection.
+  public var sharesCacheOf: Int?
+  /// The columns of this block's keys, then values, among the carried values. Set if later blocks
+  /// share them, and in those blocks.
+  public var carried: Range<Int>?
   /// Name of the tensor of attention sinks, `[heads]`, below the block; nil for none.
   public var sinks: String?
 

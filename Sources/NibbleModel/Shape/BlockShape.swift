@@ -9,28 +9,35 @@ public struct BlockShape: Hashable, Sendable {
     case parallel
   }
 
-  /// `x = closing(x + scale · after(body(before(x))))`. Each norm may be missing.
+  /// `x = closing(x + scale · after(inner(body(before(x)))))`. Each norm may be missing.
   public struct Branch: Hashable, Sendable {
     public enum Body: Hashable, Sendable {
       case attention(AttentionShape)
       case feedForward(FeedForwardShape)
       case experts(ExpertsShape)
       case mixer(MixerShape)
+      case blockInput(BlockInputShape)
     }
 
     /// Norm of the branch's input. Two parallel branches with the same norm share one activation.
     public var before: NormShape?
     public var body: Body
+    /// Norm of the body's result, before that of the previous branch joins it.
+    public var inner: NormShape?
+    /// Whether the result joins that of the next branch, which reads the same states.
+    public var joinsNext: Bool
     public var after: NormShape?
     public var closing: NormShape?
     public var scale: Float
 
     public init(
-      before: NormShape?, _ body: Body, after: NormShape? = nil, closing: NormShape? = nil,
-      scale: Float = 1
+      before: NormShape?, _ body: Body, inner: NormShape? = nil, joinsNext: Bool = false,
+      after: NormShape? = nil, closing: NormShape? = nil, scale: Float = 1
     ) {
       self.before = before
       self.body = body
+      self.inner = inner
+      self.joinsNext = joinsNext
       self.after = after
       self.closing = closing
       self.scale = scale
@@ -43,6 +50,11 @@ public struct BlockShape: Hashable, Sendable {
   public var branches: [Branch]
   /// Whether a branch adds its result to its normed input instead of the residual stream (BLOOM).
   public var addsToNormed = false
+  /// Name of a tensor `[1]` below the block that multiplies the states behind the last branch; nil
+  /// for none.
+  public var factor: String?
+  /// Tensors below the block that may be stored and are not read.
+  public var unread: [String] = []
 
   public init(_ path: String, _ residual: Residual = .sequential, _ branches: [Branch]) {
     self.path = path
@@ -74,6 +86,11 @@ public struct BlockShape: Hashable, Sendable {
     return nil
   }
 
+  public var blockInput: BlockInputShape? {
+    for case .blockInput(let shape) in branches.lazy.map(\.body) { return shape }
+    return nil
+  }
+
   /// All linears, in the order in which the block computes them.
   public var linears: [LinearShape] {
     branches.flatMap { branch in
@@ -82,6 +99,7 @@ public struct BlockShape: Hashable, Sendable {
       case .feedForward(let shape): shape.linears
       case .experts(let shape): shape.linears
       case .mixer(let shape): shape.linears
+      case .blockInput(let shape): shape.linears
       }
     }
   }
@@ -107,7 +125,7 @@ public struct BlockShape: Hashable, Sendable {
   /// Norms over `hidden` channels, each once, in the order of the forward pass.
   public var norms: [NormShape] {
     var norms: [NormShape] = []
-    for norm in branches.flatMap({ [$0.before, $0.after, $0.closing] }).compactMap(\.self)
+    for norm in branches.flatMap({ [$0.before, $0.inner, $0.after, $0.closing] }).compactMap(\.self)
     where !norms.contains(norm) { norms.append(norm) }
     return norms
   }
@@ -126,6 +144,15 @@ public struct BlockShape: Hashable, Sendable {
     if let attention, let sinks = attention.sinks {
       found.append(Parameter(name: sinks, shape: [attention.core.heads]))
     }
+    if let factor { found.append(Parameter(name: factor, shape: [1])) }
+    if let experts {
+      if let input = experts.routerInput {
+        found.append(Parameter(name: input.factors, shape: [experts.router.inputs]))
+      }
+      if let factors = experts.shareFactors {
+        found.append(Parameter(name: factors, shape: [experts.units.count]))
+      }
+    }
     if let mixer {
       let net = mixer.core
       found += [
@@ -140,6 +167,6 @@ public struct BlockShape: Hashable, Sendable {
 
   /// Norms of queries and keys.
   public var headNorms: [AttentionShape.HeadNorm] {
-    [attention?.queryNorm, attention?.keyNorm].compactMap(\.self)
+    [attention?.queryNorm, attention?.keyNorm, attention?.valueNorm].compactMap(\.self)
   }
 }

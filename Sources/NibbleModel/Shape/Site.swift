@@ -17,6 +17,13 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
   /// Input of the shared expert's down.
   public static let sharedDown = Site(rawValue: "shared.down")
 
+  /// Input of the gate and up projections of experts that stand beside a feed-forward unit.
+  public static let mixture = Site(rawValue: "mixture")
+  /// Input of the gate of a block's own inputs.
+  public static let blockInput = Site(rawValue: "blockInput")
+  /// Input of the output projection of a block's own inputs.
+  public static let blockInputOutput = Site(rawValue: "blockInput.output")
+
   /// Inputs of down of all experts, reported together.
   public static let expertsDown = Site(rawValue: "experts.down")
   /// Inputs of all linears of all experts, for results reported of a whole block's experts.
@@ -59,6 +66,8 @@ public struct SiteShape: Hashable, Sendable {
     case input
     /// Its linear's output is the branch's result.
     case end
+    /// Its linear's output joins the result of the next branch.
+    case joined
     /// Input of an expert's down, for the tokens that the router sends there. `isLast` if no other
     /// site of the branch follows.
     case expert(Int, isLast: Bool)
@@ -69,7 +78,7 @@ public struct SiteShape: Hashable, Sendable {
   /// Whether the branch's result is known after the site's linears.
   public var endsBranch: Bool {
     switch place {
-    case .input: false
+    case .input, .joined: false
     case .end, .shared: true
     case .expert(_, let isLast): isLast
     }
@@ -101,9 +110,15 @@ extension BlockShape {
             feeder: .none("all heads share the weight of its norm"), branch: index, place: .end))
       case .feedForward(let shape):
         add(.feedForward, shape.inputs, of: branch, index, to: &sites)
-        sites.append(down(.down, shape, index, .end))
+        sites.append(down(.down, shape, index, branch.joinsNext ? .joined : .end))
+      case .blockInput(let shape):
+        add(.blockInput, [shape.gate], of: branch, index, to: &sites)
+        sites.append(
+          SiteShape(
+            site: .blockInputOutput, width: shape.output.inputs, linears: [shape.output],
+            feeder: .none("there is no linear before it"), branch: index, place: .end))
       case .experts(let shape):
-        add(.feedForward, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
+        add(expertsInput, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
         for (expert, unit) in shape.units.enumerated() {
           let isLast = expert == shape.units.count - 1 && shape.shared == nil
           sites.append(
@@ -116,6 +131,9 @@ extension BlockShape {
     }
     return sites
   }
+
+  /// The site of the input of experts.
+  var expertsInput: Site { feedForward == nil ? .feedForward : .mixture }
 
   public func site(_ site: Site) -> SiteShape? { sites.first { $0.site == site } }
 
@@ -160,6 +178,8 @@ extension BlockShape {
   }
 
   private func valueFeeder(_ shape: AttentionShape) -> SiteShape.Feeder {
+    if shape.sharesCacheOf != nil { return .none("another block computes the values") }
+    if shape.valueNorm != nil { return .none("a norm follows the values") }
     for linear in shape.inputs {
       if let part = linear.part(.value) {
         return .rows(

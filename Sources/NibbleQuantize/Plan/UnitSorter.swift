@@ -187,7 +187,10 @@ struct UnitSorter {
           Plan.KeptFloat(
             path: path,
             reason: isHead ? "the head stays float unless asked" : "embeddings stay float",
-            isLinear: [decoder?.embedding.projection, decoder?.head.projection].contains(path)))
+            isLinear: [
+              decoder?.embedding.projection, decoder?.head.projection,
+              decoder?.embedding.blockInputs?.projection,
+            ].contains(path)))
         return nil
       }
     } else if let decoder, decoder.isHeadNorm(path) {

@@ -35,7 +35,7 @@ struct StateStreams {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
     sampleBound = TokenSample.bound(of: calibration, capacity: ActivationRecord.sampled)
-    let sizes = windows.map { $0.count * config.hidden }
+    let sizes = windows.map { $0.count * config.stateWidth }
     func followed(_ isFollowed: Bool) -> [Int] {
       isFollowed || needs.isEmpty
         ? sizes : sizes.enumerated().map { $0.offset < calibration.count ? 0 : $0.element }
@@ -78,7 +78,10 @@ struct StateStreams {
       }
       pass.run(other, on: &quantized[index], from: 0, keeping: otherStore)
       let (left, right) = (quantized[index], source[index])
-      let energy = errorEnergy(of: left.span, against: right.span)
+      // Without the carried values.
+      let count = capacity * pass.shape.hidden
+      let energy = errorEnergy(
+        of: left.span.extracting(first: count), against: right.span.extracting(first: count))
       error += energy.error
       signal += energy.signal
     }
