@@ -58,6 +58,12 @@ struct ShapeText {
   private static func withoutPath(_ block: BlockShape) -> BlockShape {
     var block = block
     block.path = ""
+    // Each block has columns of its own.
+    for index in block.branches.indices {
+      guard case .blockInput(var input) = block.branches[index].body else { continue }
+      input.columns = 0..<input.columns.count
+      block.branches[index].body = .blockInput(input)
+    }
     return block
   }
 
