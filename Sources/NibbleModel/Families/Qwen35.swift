@@ -41,7 +41,9 @@ extension Family {
     let rotary = try fields.rotary(headSize: core.headSize, context: context, share: 0.25)
     // The sections divide the channels among the axes of images. Positions of text are the same on
     // all axes.
-    for key in ["mrope_section", "mrope_interleaved"] { fields.pass("rope_parameters.\(key)") }
+    for object in ConfigKeys.rotaryObjects {
+      for key in ["mrope_section", "mrope_interleaved"] { fields.pass("\(object).\(key)") }
+    }
     guard try fields.flag("attn_output_gate", default: true) else {
       throw fields.bad("attn_output_gate", "is false; blocks of Qwen3.5 have a gate")
     }
@@ -79,8 +81,9 @@ extension Family {
   }
 
   private static func qwen35Net(_ fields: ConfigFields) throws(ModelError) -> DeltaNet {
+    // The state of a head has as many values as the product of its two sizes.
     func size(_ name: String, default value: Int) throws(ModelError) -> Int {
-      try fields.optionalSize(name, atMost: 65_536) ?? value
+      try fields.optionalSize(name, atMost: 4096) ?? value
     }
     let net = DeltaNet(
       keyHeads: try size("linear_num_key_heads", default: 16),
