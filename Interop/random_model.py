@@ -2,7 +2,8 @@
 
     random_model.py FAMILY FOLDER [FAMILY FOLDER ...]
 
-FAMILY is opt, internlm2, qwen3, gemma3, mixtral, qwen3_moe or gpt_oss. Widths are multiples of 128 and heads have 64 channels,
+FAMILY is opt, internlm2, qwen3, gemma3, mixtral, qwen3_moe, gpt_oss, qwen3_5, qwen3_5_moe, gemma4 or gemma4_moe.
+Widths are multiples of 128 and heads have 64 channels,
 which every engine's kernels take. Every parameter gets seeded noise: norms that are ones and biases
 that are zeros would hide mistakes. There is no tokenizer; the checks use token ids.
 """
@@ -10,14 +11,15 @@ that are zeros would hide mistakes. There is no tokenizer; the checks use token 
 import argparse
 import json
 import os
+import re
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM, Gemma3TextConfig, GptOssConfig, LlamaConfig, MixtralConfig, OPTConfig, Qwen3Config,
-    Qwen3MoeConfig,
+    AutoModelForCausalLM, Gemma3TextConfig, Gemma4TextConfig, GptOssConfig, LlamaConfig, MixtralConfig, OPTConfig,
+    Qwen3_5MoeTextConfig, Qwen3_5TextConfig, Qwen3Config, Qwen3MoeConfig,
 )
 
 TOKENS = {"vocab_size": 1024, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -72,9 +74,50 @@ def gpt_oss():
     )
 
 
+NET = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
+    "full_attention_interval": 2, "num_hidden_layers": 4,
+}
+
+
+def qwen3_5():
+    return Qwen3_5TextConfig(**SIZES, **NET)
+
+
+def qwen3_5_moe():
+    sizes = {key: value for key, value in SIZES.items() if key != "intermediate_size"}
+    return Qwen3_5MoeTextConfig(
+        **sizes, **NET, moe_intermediate_size=128, shared_expert_intermediate_size=128, num_experts=8,
+        num_experts_per_tok=2,
+    )
+
+
+GEMMA4 = {
+    "global_head_dim": 128, "sliding_window": 32, "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
+
+
+def gemma4():
+    """Inputs per block, and the last two blocks with the caches of the first two."""
+    return Gemma4TextConfig(
+        **SIZES, **GEMMA4, hidden_size_per_layer_input=128, vocab_size_per_layer_input=1024, num_kv_shared_layers=2,
+        use_double_wide_mlp=True,
+    )
+
+
+def gemma4_moe():
+    """Values that are keys, and experts beside the plain unit."""
+    return Gemma4TextConfig(
+        **SIZES, **GEMMA4, hidden_size_per_layer_input=0, attention_k_eq_v=True, num_global_key_value_heads=1,
+        enable_moe_block=True, num_experts=8, top_k_experts=2, moe_intermediate_size=128, final_logit_softcapping=30.0,
+    )
+
+
 FAMILIES = {
     "opt": opt, "internlm2": internlm2, "qwen3": qwen3, "gemma3": gemma3, "mixtral": mixtral,
-    "qwen3_moe": qwen3_moe, "gpt_oss": gpt_oss,
+    "qwen3_moe": qwen3_moe, "gpt_oss": gpt_oss, "qwen3_5": qwen3_5, "qwen3_5_moe": qwen3_5_moe, "gemma4": gemma4,
+    "gemma4_moe": gemma4_moe,
 }
 
 
@@ -83,8 +126,9 @@ def fill(model):
     to every vector."""
     generator = torch.Generator().manual_seed(1)
     # Gemma multiplies its embeddings by 16. Larger ones would drown what the blocks add, and every
-    # token would predict itself.
-    embedding = 1 if model.config.model_type == "gemma3_text" else 2
+    # token would predict itself. Larger logits differ by more than the checks allow.
+    smaller = {"gemma3_text": 1, "gemma4_text": 0.5, "qwen3_5_text": 1, "qwen3_5_moe_text": 0.5}
+    embedding = smaller.get(model.config.model_type, 2)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
@@ -93,6 +137,9 @@ def fill(model):
             else:
                 scale = embedding if "embed" in name or "lm_head" in name else 1
                 parameter.copy_(scale * noise / parameter.shape[1] ** 0.5)
+        for name, factor in sorted(model.named_buffers()):
+            if name.endswith("layer_scalar"):
+                factor += 0.3 * torch.randn(factor.shape, generator=generator)
 
 
 def as_internlm2(model, folder):
@@ -134,6 +181,25 @@ def as_internlm2(model, folder):
         json.dump(made, file, indent=2)
 
 
+def stack_experts(folder):
+    """The published layout of Qwen3.5-MoE: all experts of a block in two tensors."""
+    path = os.path.join(folder, "model.safetensors")
+    tensors, experts = {}, {}
+    for name, tensor in load_file(path).items():
+        if match := re.match(r"(.*\.experts)\.(\d+)\.(\w+_proj)\.weight$", name):
+            module, expert, role = match.groups()
+            experts.setdefault(module, {}).setdefault(role, {})[int(expert)] = tensor
+        else:
+            tensors[name] = tensor
+    for module, roles in experts.items():
+        order = sorted(roles["down_proj"])
+        tensors[module + ".down_proj"] = torch.stack([roles["down_proj"][e] for e in order])
+        tensors[module + ".gate_up_proj"] = torch.stack(
+            [torch.cat([roles["gate_proj"][e], roles["up_proj"][e]]) for e in order]
+        )
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pairs", nargs="+", metavar="FAMILY FOLDER")
@@ -150,6 +216,8 @@ def main():
             as_internlm2(model, folder)
         else:
             model.save_pretrained(folder)
+        if family == "qwen3_5_moe":
+            stack_experts(folder)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,23 @@ struct Inspect: ParsableCommand {
       + "\(first.shared == nil ? "" : " and one for all")\n"
   }
 
+  /// The heads of attention, and the blocks without it or without a KV cache of their own.
+  private static func attention(_ shape: DecoderShape) -> String {
+    let attentions = shape.attentions
+    guard let first = attentions.first?.core else { return "none" }
+    var sizes: [Int] = []
+    for size in attentions.map(\.core.headSize) where !sizes.contains(size) { sizes.append(size) }
+    var text =
+      "\(first.heads) heads of \(sizes.map(String.init).joined(separator: " or ")), "
+      + "\(first.keyHeads) for keys and values"
+    if attentions.count < shape.blocks.count {
+      text += ", in \(attentions.count) blocks; a gated delta net in the others"
+    }
+    let sharing = attentions.count { $0.sharesCacheOf != nil }
+    if sharing > 0 { text += "; \(sharing) blocks read the keys and values of others" }
+    return text
+  }
+
   func run() throws {
     let checkpoint = try Checkpoint(path: model)
     let parameters = checkpoint.tensors.reduce(0) { $0 + $1.elementCount }
@@ -62,12 +79,11 @@ struct Inspect: ParsableCommand {
       return Terminal.print(object)
     }
     if let shape {
-      let attention = shape.attentions.first?.core
       Terminal.print(
         """
         family       \(shape.family)
         blocks       \(shape.blocks.count), hidden \(shape.hidden), intermediate \(shape.intermediate)
-        \(Self.experts(shape))attention    \(attention?.heads ?? 0) heads of \(attention?.headSize ?? 0), \(attention?.keyHeads ?? 0) for keys and values
+        \(Self.experts(shape))attention    \(Self.attention(shape))
         vocabulary   \(shape.vocabulary)\(shape.head.isTied ? ", head tied to the embedding" : "")
         context      \(shape.context) tokens
         """)

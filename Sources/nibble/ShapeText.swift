@@ -20,6 +20,9 @@ struct ShapeText {
     }
     if let projection = ends.projection { text += ", projection \(projection)" }
     if let norm = ends.norm { text += ", norm \(Self.text(norm))" }
+    if let inputs = ends.blockInputs {
+      text += ", inputs of blocks \(inputs.path) [\(inputs.rows), \(inputs.blocks * inputs.width)]"
+    }
     return text
   }
 
@@ -44,6 +47,7 @@ struct ShapeText {
         "\(numbers) (\(shape.blockPrefix)N), branches \(first.residual == .parallel ? "in parallel" : "in order")"
       )
       for branch in first.branches { lines += Self.lines(branch) }
+      if let factor = first.factor { lines.append("  states times \(factor)") }
       // The sites of expert 0 represent those of all experts.
       lines += first.sites.filter { $0.expert ?? 0 == 0 }.map { "  " + Self.text($0) }
       start = end
@@ -54,6 +58,12 @@ struct ShapeText {
   private static func withoutPath(_ block: BlockShape) -> BlockShape {
     var block = block
     block.path = ""
+    // Each block has columns of its own.
+    for index in block.branches.indices {
+      guard case .blockInput(var input) = block.branches[index].body else { continue }
+      input.columns = 0..<input.columns.count
+      block.branches[index].body = .blockInput(input)
+    }
     return block
   }
 
@@ -63,6 +73,14 @@ struct ShapeText {
     case .attention(let attention):
       lines = ["  attention: \(text(attention))"]
       lines += (attention.inputs + [attention.output]).map { "    " + text($0) }
+    case .mixer(let mixer):
+      lines = ["  gated delta net: \(text(mixer))"]
+      lines += [mixer.mixed, mixer.gate, mixer.strength, mixer.step, mixer.output].map {
+        "    " + text($0)
+      }
+    case .blockInput(let input):
+      lines = ["  input of its own: \(input.activation.rawValue), \(input.columns.count) channels"]
+      lines += [input.gate, input.output].map { "    " + text($0) }
     case .feedForward(let unit):
       lines = ["  feed-forward: \(text(unit))"]
       lines += (unit.inputs + [unit.down]).map { "    " + text($0) }
@@ -83,10 +101,12 @@ struct ShapeText {
       }
     }
     for (name, norm) in [
-      ("before", branch.before), ("after", branch.after), ("on the sum", branch.closing),
+      ("before", branch.before), ("of the result", branch.inner), ("after", branch.after),
+      ("on the sum", branch.closing),
     ] {
       if let norm { lines.append("    norm \(name): \(text(norm))") }
     }
+    if branch.joinsNext { lines.append("    joins the next branch, which reads the same states") }
     if branch.scale != 1 { lines.append("    result times \(branch.scale)") }
     return lines
   }
@@ -102,8 +122,19 @@ struct ShapeText {
     }
     if let norm = shape.queryNorm { text += ", norm of queries \(Self.text(norm.norm))" }
     if let norm = shape.keyNorm { text += ", of keys \(Self.text(norm.norm))" }
+    if let norm = shape.valueNorm { text += ", of values \(Self.text(norm.norm))" }
+    if shape.valuesAreKeys { text += ", values are keys" }
+    if let block = shape.sharesCacheOf { text += ", keys and values of block \(block)" }
     if let sinks = shape.sinks { text += ", sinks \(sinks)" }
+    if shape.inputs.contains(where: { $0.part(.outputGate) != nil }) { text += ", output gate" }
     return text
+  }
+
+  private static func text(_ shape: MixerShape) -> String {
+    let net = shape.core
+    return "\(net.keyHeads) heads of \(net.keySize) for queries and keys, \(net.valueHeads) of "
+      + "\(net.valueSize) for values, convolution over \(net.kernel) tokens, norm "
+      + text(shape.norm)
   }
 
   private static func text(_ unit: FeedForwardShape) -> String {

@@ -584,6 +584,29 @@ def gemma4():
                         "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}},
                     tie_word_embeddings=True, top_k_experts=2, transformers_version="5.5.0", use_bidirectional_attention=None,
                     use_cache=True, use_double_wide_mlp=False, vocab_size_per_layer_input=48, **two) | router | last[2]
+    # Inside its wrapper, with projections that the blocks of shared caches do not use.
+    text = six | shared | dict(
+        model_type="gemma4_text", num_hidden_layers=4, layer_types=alternating * 2, dtype="float32", rms_norm_eps=1e-6,
+        attention_k_eq_v=False, enable_moe_block=False, num_experts=None, top_k_experts=None, moe_intermediate_size=None,
+        num_global_key_value_heads=None, tie_word_embeddings=True, use_bidirectional_attention=None,
+        rope_parameters={
+            "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional"},
+            "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}})
+    wrapper = dict(
+        model_type="gemma4", architectures=["Gemma4ForConditionalGeneration"], audio_config=None, boi_token_id=1,
+        eoi_token_id=2, image_token_id=3, video_token_id=4, eos_token_id=[1, 106], tie_word_embeddings=True,
+        transformers_version="5.5.0", text_config=text,
+        vision_config=dict(model_type="gemma4_vision", hidden_size=8, intermediate_size=12, num_hidden_layers=1,
+                           num_attention_heads=2, num_key_value_heads=2, head_dim=4, patch_size=2,
+                           position_embedding_size=8, pooling_kernel_size=1))
+    more = {}
+    for block, size in ((2, 8), (3, 16)):
+        path = f"model.language_model.layers.{block}.self_attn."
+        more |= {path + "k_proj.weight": [2 * size, 24], path + "v_proj.weight": [2 * size, 24],
+                 path + "k_norm.weight": [size]}
+    yield {"name": "published wrapper", "verbatim": True, "config": wrapper, "auto": AutoModelForImageTextToText,
+           "more": more,
+           "idle": r"^model\.(vision_tower|embed_vision)\.|\.[23]\.self_attn\.(k_|v_)|layers\.3\.layer_scalar$"}
 
 
 def qwen3_5():
@@ -596,6 +619,37 @@ def qwen3_5():
     yield plain("longer than a chunk", "qwen3_5_text", **sizes) | one | {"tokens": LONG + LONG[::-1]}
     moe = {k: v for k, v in sizes.items() if k != "intermediate_size"} | dict(num_hidden_layers=2)
     yield plain("experts", "qwen3_5_moe_text", full_attention_interval=2, **experts, **moe) | one
+
+    # As published: the experts of a block are in two tensors.
+    def stack(shapes):
+        stacked = {}
+        for name, shape in shapes.items():
+            if match := re.match(r"(.*\.experts)\.(\d+)\.(\w+)_proj\.weight$", name):
+                path, expert, role = match.groups()
+                if expert == "0" and role != "up":
+                    rows = shape[0] * (2 if role == "gate" else 1)
+                    tensor = path + (".gate_up_proj" if role == "gate" else ".down_proj")
+                    stacked[tensor] = [experts["num_experts"], rows, shape[1]]
+            else:
+                stacked[name] = shape
+        return stacked
+
+    seeing = dict(image_token_id=1, video_token_id=2, vision_start_token_id=3, vision_end_token_id=4,
+                  transformers_version="4.57.0.dev0")
+    vision = dict(depth=1, hidden_size=8, intermediate_size=12, num_heads=2, out_hidden_size=24,
+                  num_position_embeddings=4, patch_size=2, spatial_merge_size=1)
+    mixed = dict(
+        model_type="qwen3_5_moe", architectures=["Qwen3_5MoeForConditionalGeneration"], tie_word_embeddings=False,
+        text_config=moe | experts | dict(
+            model_type="qwen3_5_moe_text", dtype="float32", full_attention_interval=2, attn_output_gate=True,
+            layer_types=["linear_attention", "full_attention"], mamba_ssm_dtype="float32", mlp_only_layers=[],
+            mtp_num_hidden_layers=1, rms_norm_eps=1e-6, rope_parameters={
+                "mrope_interleaved": True, "mrope_section": [1, 1, 0], "rope_type": "default",
+                "rope_theta": 10000000, "partial_rotary_factor": 0.25}),
+        vision_config=vision | dict(model_type="qwen3_5_moe"), **seeing)
+    yield {"name": "published wrapper with experts", "verbatim": True, "config": mixed,
+           "auto": AutoModelForImageTextToText, "pack": stack, "more": {"mtp.fc.weight": [24, 48]},
+           "idle": r"^(model\.visual|mtp)\."} | one
     # Inside its wrapper, beside the part that sees and the block that drafts.
     text = sizes | dict(
         model_type="qwen3_5_text", dtype="float32", full_attention_interval=2, num_hidden_layers=2,
@@ -604,11 +658,8 @@ def qwen3_5():
         rope_parameters={"mrope_interleaved": True, "mrope_section": [1, 1, 0], "rope_type": "default",
                          "rope_theta": 10000000, "partial_rotary_factor": 0.25})
     wrapper = dict(
-        model_type="qwen3_5", architectures=["Qwen3_5ForConditionalGeneration"], image_token_id=1, video_token_id=2,
-        vision_start_token_id=3, vision_end_token_id=4, tie_word_embeddings=True, transformers_version="4.57.0.dev0",
-        text_config=text,
-        vision_config=dict(model_type="qwen3_5", depth=1, hidden_size=8, intermediate_size=12, num_heads=2,
-                           out_hidden_size=24, num_position_embeddings=4, patch_size=2, spatial_merge_size=1))
+        model_type="qwen3_5", architectures=["Qwen3_5ForConditionalGeneration"], tie_word_embeddings=True,
+        text_config=text, vision_config=vision | dict(model_type="qwen3_5"), **seeing)
     yield {"name": "published wrapper", "verbatim": True, "config": wrapper, "auto": AutoModelForImageTextToText,
            "more": {"mtp.fc.weight": [24, 48], "mtp.norm.weight": [24]}, "idle": r"^(model\.visual|mtp)\."} | one
 

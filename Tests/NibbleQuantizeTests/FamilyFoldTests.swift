@@ -13,7 +13,7 @@ import TinyModel
   private static let families = FamilyFixture.models(of: [
     "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
     "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
-    "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss",
+    "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "qwen3_5", "gemma4",
   ]).filter { $0.config["quantization_config"] == nil }
 
   private let compute = Compute(threads: 1, precision: .f32)

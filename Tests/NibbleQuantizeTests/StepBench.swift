@@ -110,8 +110,8 @@ struct StepBench {
     var pass = try ForwardPass(config, positions: 64, on: compute)
     return states.flatMap { window in
       var states = window
-      pass.run(
-        block, on: &states, from: 0, keeping: KeyValueStore(config.attention, capacity: 24))
+      let store = pass.sequenceStore(of: block.shape, tokens: 24)
+      pass.run(block, on: &states, from: 0, keeping: store)
       return zip(states, window).map { $0 - $1 }
     }
   }

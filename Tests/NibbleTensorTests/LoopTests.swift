@@ -201,6 +201,13 @@ import Testing
         unsafe k.rotate($0 + 3 * n, w, x, n / 2)
       }
     }
+    unsafe expectSameBits("delta_step") { k in
+      unsafe floats(4 * n) { out in
+        // A state of three rows.
+        for row in 0..<3 { unsafe (out + row * n).update(from: row == 1 ? w : x, count: n) }
+        unsafe k.delta_step(out, w, x, x, 0.7, 0.3, out + 3 * n, min(3, n), n)
+      }
+    }
     unsafe expectSameBits("log_sum_exp, kl, argmax") { k in
       unsafe [
         k.log_sum_exp(x, n), k.kl(x, w, k.log_sum_exp(x, n), k.log_sum_exp(w, n), n),

@@ -238,6 +238,14 @@ void nibble_scale(float *y, float factor, size_t count);
 void nibble_add_scaled(float *y, const float *x, float factor, size_t count);
 /// Rotates pairs (i, i + half) of one head: cosine and sine are [half].
 void nibble_rotate(float *head, const float *cosine, const float *sine, size_t half);
+/// One token of one head of a gated delta net: S = decay S; S += key (strength (value - S^T key))^T;
+/// y = S^T query. Columns of S are independent of each other.
+///   state        [keys, values]  S, row-major, updated
+///   query, key   [keys]          read
+///   value        [values]        read
+///   y            [values]        overwritten
+void nibble_delta_step(float *state, const float *query, const float *key, const float *value,
+                       float decay, float strength, float *y, size_t keys, size_t values);
 /// x[i] = exp(x[i] - max x) / sum; in place. Values of -infinity become 0; count > 0.
 void nibble_softmax(float *x, size_t count);
 /// log(sum exp(x[i])), in double over lanes; the row's maximum is subtracted first.

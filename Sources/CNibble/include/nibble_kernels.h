@@ -81,6 +81,9 @@
     count))                                                                                        \
   X(void, rotate, (float *head, const float *cosine, const float *sine, size_t half), (head,       \
     cosine, sine, half))                                                                           \
+  X(void, delta_step, (float *state, const float *query, const float *key, const float *value,     \
+    float decay, float strength, float *y, size_t keys, size_t values), (state, query, key, value, \
+    decay, strength, y, keys, values))                                                             \
   X(void, softmax, (float *x, size_t count), (x, count))                                           \
   X(double, log_sum_exp, (const float *x, size_t count), (x, count))                               \
   X(double, kl, (const float *a, const float *b, double a_sum, double b_sum, size_t count), (a,    \

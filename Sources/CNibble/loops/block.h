@@ -73,6 +73,34 @@ static void rotate(float *head, const float *cosine, const float *sine, size_t h
   }
 }
 
+static inline __attribute__((always_inline)) void delta_columns(
+    float *state, const float *query, const float *key, const float *value, float decay,
+    float strength, float *y, size_t keys, size_t values, size_t count) {
+  float delta[LANES] = {0}, sum[LANES] = {0};
+  for (size_t k = 0; k < keys; k++)
+    for (size_t l = 0; l < count; l++) {
+      const float s = decay * state[k * values + l];
+      state[k * values + l] = s;
+      delta[l] += s * key[k];
+    }
+  for (size_t l = 0; l < count; l++) delta[l] = strength * (value[l] - delta[l]);
+  for (size_t k = 0; k < keys; k++)
+    for (size_t l = 0; l < count; l++) {
+      const float s = state[k * values + l] + key[k] * delta[l];
+      state[k * values + l] = s;
+      sum[l] += s * query[k];
+    }
+  for (size_t l = 0; l < count; l++) y[l] = sum[l];
+}
+
+static void delta_step(float *state, const float *query, const float *key, const float *value,
+                       float decay, float strength, float *y, size_t keys, size_t values) {
+  size_t i = 0;
+  for (; i + LANES <= values; i += LANES)
+    delta_columns(state + i, query, key, value + i, decay, strength, y + i, keys, values, LANES);
+  delta_columns(state + i, query, key, value + i, decay, strength, y + i, keys, values, values - i);
+}
+
 static inline __attribute__((always_inline)) float maximum(const float *x, size_t count) {
   float lane[LANES];
   for (int l = 0; l < LANES; l++) lane[l] = x[0];

@@ -96,8 +96,11 @@ extension CompressedTensors {
 
   public func refusals(_ plan: Plan) -> [Refusal] { [] }
 
-  /// Seen with transformers 5.23: KL 0.0098 from the source.
-  public var familiesWithFloatExperts: Set<String> { ["gpt_oss"] }
+  /// Seen with transformers 5.23: KL 0.0098 from the source for gpt-oss; the others give Nibble's
+  /// log-probabilities (Interop/run).
+  public var familiesWithFloatExperts: Set<String> {
+    ["gpt_oss", "qwen3_5_moe_text", "qwen3_5_moe", "gemma4_text", "gemma4"]
+  }
 
   /// Layers that vLLM 0.32 cannot load or has no kernel for; one note per scheme.
   public func notes(_ plan: Plan) -> [String] {

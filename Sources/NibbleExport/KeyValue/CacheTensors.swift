@@ -25,13 +25,14 @@ enum CacheTensors {
     ]
   }
 
-  /// The scales of every block. A missing one is an error, since an engine would use 1.
+  /// The scales of every block with attention. A missing one is an error, since an engine would use 1.
   static func read(
     _ format: KeyValueFormat, of checkpoint: Checkpoint, _ config: DecoderShape
   ) throws(ModelError) -> [KeyValueScales] {
     var blocks: [KeyValueScales] = []
     for block in config.blocks {
-      let shape = shape(format, keyHeads: block.attention?.core.keyHeads ?? 0)
+      guard let attention = block.attention else { continue }
+      let shape = shape(format, keyHeads: attention.core.keyHeads)
       let path = block.attentionPath
       let keys = try checkpoint.scales(path + ".k_scale", shape)
       let values = try checkpoint.scales(path + ".v_scale", shape)

@@ -35,6 +35,10 @@ public struct BenchRound {
     // One untimed step: products of one token allocate their own memory.
     _ = try session.append([token])
     session.truncate(to: settings.context)
+    // A recurrent decoder has removed the context too.
+    if session.count < settings.context {
+      _ = try session.states(after: settings.tokens(settings.context, vocabulary: vocabulary))
+    }
     let decode = try clock.measure {
       for _ in 0..<settings.decodeTokens {
         token = try likeliest(after: [token], &session)

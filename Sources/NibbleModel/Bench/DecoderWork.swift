@@ -25,6 +25,8 @@ public struct DecoderWork: Hashable, Sendable {
     blockOperations = linears.reduce(0) {
       $0 + 2 * $1.use * Double($1.weight.rows) * Double($1.weight.columns)
     }
+    let mixers = decoder.shape.blocks.compactMap(\.mixer)
+    blockOperations += mixers.reduce(0) { $0 + 2 * Double($1.core.operations) }
     headOperations = 2 * Double(decoder.head.rows) * Double(decoder.head.columns)
     attentionOperations =
       4 * Double(attentions.reduce(0) { $0 + $1.queryWidth })

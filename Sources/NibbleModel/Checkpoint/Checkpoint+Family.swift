@@ -174,8 +174,8 @@ package struct StoredNames: Sendable {
     }
     if let shape = block.attention {
       names.formUnion(each(shape.path, attention))
-      if let sinks = shape.sinks { names.insert(sinks) }
     }
+    names.formUnion(block.parameters.map(\.name) + block.unread)
     return names
   }
 
@@ -188,6 +188,10 @@ package struct StoredNames: Sendable {
     for path in [
       decoder.embedding.positions?.path, decoder.embedding.projection, decoder.head.projection,
     ].compactMap(\.self) { names.insert(path + ".weight") }
+    if let inputs = decoder.embedding.blockInputs {
+      names.formUnion([inputs.path + ".weight", inputs.projection + ".weight"])
+      names.formUnion(each(inputs.norm.path, norm(inputs.norm)))
+    }
     // A head has no bias here. A bias stored beside a tied embedding is not read.
     names.formUnion(each(decoder.head.path, linear.subtracting(["bias"])))
     return names

@@ -52,9 +52,12 @@ extension Checkpoint {
     }
   }
 
-  /// A float matrix by its tensor name. Throws if its shape is another.
+  /// A float matrix by its tensor name. Throws if its shape is another; that of a convolution of one
+  /// channel each, `[rows, 1, columns]`, counts as a matrix.
   public func matrix(_ name: String, rows: Int, columns: Int) throws(ModelError) -> FloatMatrix {
-    let tensor = try float(name, shape: [rows, columns])
+    let isConvolution = tensor(name)?.shape == [rows, 1, columns]
+    let tensor = try float(
+      name, shape: isConvolution ? [rows, 1, columns] : [rows, columns])
     return FloatMatrix(
       format: tensor.format, rows: rows, columns: columns, bytes: try bytes(of: name))
   }

@@ -20,14 +20,23 @@ public struct Block: Sendable {
   }
 
   public let shape: BlockShape
-  /// Norms over `hidden` channels, by their path below the block.
+  /// Norms over `hidden` channels and that of a mixer, by their path below the block.
   public var norms: [String: Norm] = [:]
   public var linears: [LinearID: Linear] = [:]
   /// Norms of queries and keys: one per head, one for all heads, or none.
   let queryNorms: [Norm]
   let keyNorms: [Norm]
+  let valueNorms: [Norm]
   /// `[heads]`: logits of the attention sinks; nil for none.
   let sinks: [Float]?
+  /// What a mixer has besides its linears and its norm, which is in `norms`.
+  let net: DeltaNet.Parameters?
+  /// Multiplies the states behind the last branch.
+  let factor: Float
+  /// Norm of the router's input; nil if it reads that of the experts.
+  let routerNorm: Norm?
+  /// `[experts]`: factors of the routing weights; nil for none.
+  let shareFactors: [Float]?
 
   /// Reads a block, checking stored shapes against `shape`.
   public init(_ shape: BlockShape, from source: some WeightSource) throws(ModelError) {
@@ -53,12 +62,59 @@ public struct Block: Sendable {
       attention?.queryNorm, heads: attention?.core.heads ?? 0, of: shape, from: source)
     keyNorms = try Self.norms(
       attention?.keyNorm, heads: attention?.core.keyHeads ?? 0, of: shape, from: source)
+    valueNorms = try Self.norms(
+      attention?.valueNorm, heads: attention?.core.keyHeads ?? 0, of: shape, from: source)
+    func vector(_ name: String, _ count: Int) throws(ModelError) -> [Float] {
+      let name = "\(shape.path).\(name)"
+      guard let values = try source.vector(name, count: count) else {
+        throw .missingTensor(name, path: "the checkpoint")
+      }
+      return values
+    }
+    if let name = shape.factor { factor = try vector(name, 1)[0] } else { factor = 1 }
+    if let experts = shape.experts, let input = experts.routerInput {
+      let width = experts.router.inputs
+      routerNorm = Norm(
+        NormShape(experts.router.id.rawValue, width: width, epsilon: input.epsilon),
+        weight: try vector(input.factors, width).map { $0 * input.scale })
+    } else {
+      routerNorm = nil
+    }
+    if let experts = shape.experts, let name = experts.shareFactors {
+      shareFactors = try vector(name, experts.units.count)
+    } else {
+      shareFactors = nil
+    }
     if let name = attention?.sinks, let heads = attention?.core.heads {
       sinks = try source.vector("\(shape.path).\(name)", count: heads)
       if sinks == nil { throw .missingTensor("\(shape.path).\(name)", path: "the checkpoint") }
     } else {
       sinks = nil
     }
+    if let mixer = shape.mixer {
+      norms[mixer.norm.path] = try source.norm(mixer.norm, at: shape.path(of: mixer.norm))
+      net = try Self.net(mixer, of: shape, from: source)
+    } else {
+      net = nil
+    }
+  }
+
+  private static func net(
+    _ mixer: MixerShape, of block: BlockShape, from source: some WeightSource
+  ) throws(ModelError) -> DeltaNet.Parameters {
+    func vector(_ name: String) throws(ModelError) -> [Float] {
+      let name = "\(block.path).\(name)"
+      guard let values = try source.vector(name, count: mixer.core.valueHeads) else {
+        throw .missingTensor(name, path: "the checkpoint")
+      }
+      return values
+    }
+    return DeltaNet.Parameters(
+      mixer.core,
+      convolution: try source.matrix(
+        "\(block.path).\(mixer.convolution)", rows: mixer.core.channels,
+        columns: mixer.core.kernel),
+      logRates: try vector(mixer.logRates), stepBias: try vector(mixer.stepBias))
   }
 
   private static func norms(

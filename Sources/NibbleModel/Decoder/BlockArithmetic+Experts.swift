@@ -11,7 +11,7 @@ struct ExpertPortion {
 }
 
 extension BlockArithmetic {
-  /// Routes each token of the input `[t, k]` to its experts.
+  /// Routes each token of the router's input `[t, k]` to its experts.
   ///
   /// - Parameter scores: receives the router's logits, `[t, experts]`.
   /// - Returns: the experts with at least one token, ascending.
@@ -25,7 +25,7 @@ extension BlockArithmetic {
       let row = Array(scores[token * experts..<(token + 1) * experts])
       for (expert, share) in Self.shares(row, shape) {
         portions[expert].rows.append(token)
-        portions[expert].shares.append(share)
+        portions[expert].shares.append(share * (block.shareFactors?[expert] ?? 1))
       }
     }
     return portions.filter { !$0.rows.isEmpty }

@@ -49,13 +49,25 @@ struct BlockArithmetic: Sendable {
   /// - Parameter fused: scratch for the outputs of a fused linear; `[t, outputs]` at its start.
   func project(
     _ block: Block, _ shape: AttentionShape, _ x: [Float], intoQueries queries: inout [Float],
-    keys: inout [Float], values: inout [Float], fused: inout [Float]
+    keys: inout [Float], values: inout [Float], gate: inout [Float], fused: inout [Float]
   ) {
-    guard shape.inputs.count == 3 else {
-      applyFused(block, shape.inputs[0], x, into: &fused)
-      take(.query, of: shape.inputs[0], fused, x, into: &queries)
-      take(.key, of: shape.inputs[0], fused, x, into: &keys)
-      take(.value, of: shape.inputs[0], fused, x, into: &values)
+    guard shape.inputs.count == 3, shape.inputs.allSatisfy({ $0.role != nil }) else {
+      for linear in shape.inputs {
+        let isFused = linear.role == nil
+        if isFused { applyFused(block, linear, x, into: &fused) }
+        func fill(_ role: Role, into y: inout [Float]) {
+          guard linear.part(role) != nil else { return }
+          if isFused {
+            take(role, of: linear, fused, x, into: &y)
+          } else {
+            apply(block, linear, x, into: &y)
+          }
+        }
+        fill(.query, into: &queries)
+        fill(.key, into: &keys)
+        fill(.value, into: &values)
+        fill(.outputGate, into: &gate)
+      }
       return
     }
     let linears = (
@@ -161,6 +173,60 @@ struct BlockArithmetic: Sendable {
     }
   }
 
+  /// Multiplies the result of attention by `sigmoid(gate)`.
+  ///
+  /// - Parameter gate: overwritten.
+  func applyGate(_ gate: inout [Float], to y: inout [Float]) {
+    var factors = gate.mutableSpan
+    compute.sigmoid(&factors)
+    multiply(&y, by: gate)
+  }
+
+  /// `gate = act(gate x) · input`, for a block's own input.
+  func gate(
+    _ block: Block, _ shape: BlockInputShape, _ x: [Float], input: [Float],
+    into gate: inout [Float]
+  ) {
+    apply(block, shape.gate, x, into: &gate)
+    activate(&gate, shape.activation)
+    multiply(&gate, by: input)
+  }
+
+  private func activate(_ x: inout [Float], _ activation: Activation) {
+    var out = x.mutableSpan
+    compute.activate(&out, activation)
+  }
+
+  private func multiply(_ y: inout [Float], by x: [Float]) {
+    var out = y.mutableSpan
+    compute.multiply(&out, by: x.span)
+  }
+
+  /// Convolution and recurrence of a mixer: its result `[t, valueWidth]` before norm and gate.
+  ///
+  /// - Parameter convolved: scratch, `[t, channels]`.
+  func recur(
+    _ block: Block, _ mixer: MixerShape, _ state: DeltaNetState, mixed: [Float],
+    convolved: inout [Float], strengths: [Float], steps: [Float], into y: inout [Float]
+  ) {
+    guard let net = block.net else { preconditionFailure("\(block.shape.path) has no mixer") }
+    var rows = convolved.mutableSpan
+    var out = y.mutableSpan
+    mixer.core.convolve(mixed.span, net, state, into: &rows, on: compute)
+    mixer.core.recur(
+      &rows, strengths: strengths.span, steps: steps.span, net, state, into: &out, on: compute)
+  }
+
+  /// `y = norm(y) · silu(gate)` for each head of a mixer's result.
+  ///
+  /// - Parameter gate: overwritten.
+  func finish(_ gate: inout [Float], norm: Norm, _ y: inout [Float]) {
+    self.norm(&y, by: [norm])
+    var factors = gate.mutableSpan
+    compute.activate(&factors, .silu)
+    multiply(&y, by: gate)
+  }
+
   func add(_ x: [Float], to states: inout [Float]) {
     var out = states.mutableSpan
     compute.add(x.span, to: &out)
@@ -182,11 +248,16 @@ struct BlockArithmetic: Sendable {
     table.rotate(&out, heads: heads, headSize: shape.core.headSize, from: position, on: compute)
   }
 
-  func attend(
-    _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
-    _ queries: [Float], keys: [Float], values: [Float], into y: inout [Float]
+  func store(
+    keys: [Float], values: [Float], in store: KeyValueStore, at position: Int
   ) {
     store.store(keys: keys.span, values: values.span, at: position, on: compute)
+  }
+
+  func attend(
+    _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
+    _ queries: [Float], into y: inout [Float]
+  ) {
     var out = y.mutableSpan
     shape.core.attend(
       queries.span, store, from: position, sinks: block.sinks, into: &out, on: compute)

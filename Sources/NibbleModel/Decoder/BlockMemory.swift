@@ -16,16 +16,30 @@ struct BlockMemory {
   var result: [Float] = []
   /// Output of a branch's `after` or `closing` norm.
   var ended: [Float] = []
+  /// Result of a branch that joins the next one.
+  var joined: [Float] = []
+  /// Input of a router with a norm of its own.
+  var routed: [Float] = []
+  /// The values that travel beside the hidden states.
+  var carried: [Float] = []
   /// The router's logits, `[t, experts]`.
   var scores: [Float] = []
   var expert = UnitMemory()
+  /// The gate of attention or of a mixer, `[t, channels of the result]`.
+  var outputGate: [Float] = []
+  /// Queries, keys and values of a mixer, before and after its convolution.
+  var mixed: [Float] = []
+  var convolved: [Float] = []
+  /// What weighs and decays a mixer's state, `[t, valueHeads]`.
+  var strengths: [Float] = []
+  var steps: [Float] = []
   /// KV cache of one whole sequence, which no later token reads.
   private var store: KeyValueStore?
 
   mutating func resize(tokens: Int, _ shape: BlockShape, hidden: Int) {
     Self.fit(&normed, tokens * hidden)
     Self.fit(&result, tokens * hidden)
-    if shape.branches.contains(where: { $0.after != nil || $0.closing != nil }) {
+    if shape.branches.contains(where: { $0.inner != nil || $0.after != nil || $0.closing != nil }) {
       Self.fit(&ended, tokens * hidden)
     }
     var fusedWidth = 0
@@ -34,7 +48,17 @@ struct BlockMemory {
       Self.fit(&keys, tokens * attention.core.keyWidth)
       Self.fit(&values, tokens * attention.core.keyWidth)
       Self.fit(&attended, tokens * attention.core.queryWidth)
-      if attention.inputs.count == 1 { fusedWidth = attention.inputs[0].outputs }
+      if attention.isGated { Self.fit(&outputGate, tokens * attention.core.queryWidth) }
+      fusedWidth =
+        attention.inputs.filter { $0.parts.count > 1 }.map(\.outputs).max() ?? 0
+    }
+    if let net = shape.mixer?.core {
+      Self.fit(&mixed, tokens * net.channels)
+      Self.fit(&convolved, tokens * net.channels)
+      Self.fit(&strengths, tokens * net.valueHeads)
+      Self.fit(&steps, tokens * net.valueHeads)
+      Self.fit(&outputGate, tokens * net.valueWidth)
+      Self.fit(&attended, tokens * net.valueWidth)
     }
     if let feedForward = shape.feedForward {
       Self.fit(&gate, tokens * feedForward.width)
@@ -43,10 +67,26 @@ struct BlockMemory {
         fusedWidth = max(fusedWidth, feedForward.inputs[0].outputs)
       }
     }
-    if let experts = shape.experts { Self.fit(&scores, tokens * experts.units.count) }
+    if let experts = shape.experts {
+      Self.fit(&scores, tokens * experts.units.count)
+      if experts.routerInput != nil { Self.fit(&routed, tokens * hidden) }
+    }
     if fused.count < tokens * fusedWidth {
       fused = [Float](repeating: 0, count: tokens * fusedWidth)
     }
+  }
+
+  /// Takes the carried values, behind the first `count` values of `states`, out of it.
+  mutating func takeCarried(_ states: inout [Float], behind count: Int) {
+    guard states.count > count else { return }
+    carried = Array(states[count...])
+    states.removeLast(states.count - count)
+  }
+
+  /// Appends what ``takeCarried(_:behind:)`` took.
+  mutating func returnCarried(to states: inout [Float]) {
+    states += carried
+    carried = []
   }
 
   fileprivate static func fit(_ values: inout [Float], _ count: Int) {
@@ -67,7 +107,7 @@ struct BlockMemory {
   }
 }
 
-/// Intermediate results of one expert, for the tokens routed to it.
+/// Intermediate results of one expert for the tokens routed to it, or of a block's own input.
 struct UnitMemory {
   var input: [Float] = []
   var gate: [Float] = []
@@ -84,5 +124,9 @@ struct UnitMemory {
       BlockMemory.fit(&fused, tokens * unit.inputs[0].outputs)
     }
     BlockMemory.fit(&result, tokens * unit.down.outputs)
+  }
+
+  mutating func resize(tokens: Int, _ shape: BlockInputShape) {
+    BlockMemory.fit(&gate, tokens * shape.gate.outputs)
   }
 }

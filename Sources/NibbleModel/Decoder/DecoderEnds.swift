@@ -8,6 +8,8 @@ public struct DecoderEnds: Sendable {
   private let positions: Weight?
   private let inputProjection: Weight?
   private let embeddingNorm: Norm?
+  /// The table, the projection and the norm of the blocks' own inputs.
+  private let blockInputs: (table: Weight, projection: Weight, norm: Norm)?
   public let finalNorm: Norm?
   let outputProjection: Weight?
   /// `[vocabulary, width]`
@@ -32,6 +34,16 @@ public struct DecoderEnds: Sendable {
     } else {
       outputProjection = nil
     }
+    if let inputs = ends.blockInputs {
+      let width = inputs.blocks * inputs.width
+      blockInputs = (
+        try source.weight(inputs.path, outputs: inputs.rows, inputs: width),
+        try source.weight(inputs.projection, outputs: width, inputs: shape.hidden),
+        try source.norm(inputs.norm, at: inputs.norm.path)
+      )
+    } else {
+      blockInputs = nil
+    }
     embeddingNorm = try Self.norm(ends.norm, from: source)
     finalNorm = try Self.norm(shape.finalNorm, from: source)
     head =
@@ -48,24 +60,11 @@ public struct DecoderEnds: Sendable {
   }
 
   /// Hidden states `[t, hidden]` of tokens at `position`, `position + 1`, ... before the first
-  /// block.
+  /// block, with room for the carried values behind them.
   public func states(
     of tokens: [Int], from position: Int = 0, on compute: Compute
   ) throws(ModelError) -> [Float] {
-    var states: [Float] = []
-    states.reserveCapacity(tokens.count * embedding.columns)
-    // Each row read from a mapped embedding leaves its whole page in memory, so pages are released.
-    for (index, token) in tokens.enumerated() {
-      guard token >= 0, token < embedding.rows else {
-        throw .tokenOutsideVocabulary(token, vocabulary: embedding.rows)
-      }
-      states += embedding.values(of: token..<token + 1)
-      if tokens.count <= 8 {
-        embedding.release(row: token)
-      } else if index % 64 == 63 || index == tokens.count - 1 {
-        embedding.release()
-      }
-    }
+    var states = try Self.rows(tokens, of: embedding)
     if shape.embedding.scale != 1 {
       var span = states.mutableSpan
       compute.scale(&span, by: shape.embedding.scale)
@@ -92,6 +91,56 @@ public struct DecoderEnds: Sendable {
       compute.norm(states, by: embeddingNorm, into: &normed)
       states = normed
     }
-    return states
+    guard shape.carriedWidth > 0 else { return states }
+    let inputs = try ownInputs(of: tokens, states, on: compute)
+    // Keys and values are written by the blocks that compute them.
+    let others = tokens.count * shape.carriedWidth - inputs.count
+    return states + inputs + [Float](repeating: 0, count: others)
+  }
+
+  /// The rows of some tokens. Each row read from a mapped embedding leaves its whole page in memory,
+  /// so pages are released.
+  private static func rows(_ tokens: [Int], of table: Weight) throws(ModelError) -> [Float] {
+    var rows: [Float] = []
+    rows.reserveCapacity(tokens.count * table.columns)
+    for (index, token) in tokens.enumerated() {
+      guard token >= 0, token < table.rows else {
+        throw .tokenOutsideVocabulary(token, vocabulary: table.rows)
+      }
+      rows += table.values(of: token..<token + 1)
+      if tokens.count <= 8 {
+        table.release(row: token)
+      } else if index % 64 == 63 || index == tokens.count - 1 {
+        table.release()
+      }
+    }
+    return rows
+  }
+
+  /// The blocks' own inputs: `[t, width]` per block.
+  private func ownInputs(
+    of tokens: [Int], _ states: [Float], on compute: Compute
+  ) throws(ModelError) -> [Float] {
+    guard let inputs = shape.embedding.blockInputs, let blockInputs else { return [] }
+    let width = inputs.blocks * inputs.width
+    let rows = try Self.rows(tokens, of: blockInputs.table)
+    var projected = [Float](repeating: 0, count: tokens.count * width)
+    var span = projected.mutableSpan
+    PreparedWeight(blockInputs.projection).multiply(states.span, into: &span, on: compute)
+    compute.scale(&span, by: 1 / Float(shape.hidden).squareRoot())
+    var normed = projected
+    compute.norm(projected, by: blockInputs.norm, into: &normed)
+    let (root, half) = (Float(inputs.width).squareRoot(), Float(0.5).squareRoot())
+    var result: [Float] = []
+    result.reserveCapacity(tokens.count * width)
+    for block in 0..<inputs.blocks {
+      for token in tokens.indices {
+        let first = token * width + block * inputs.width
+        for i in first..<first + inputs.width {
+          result.append((normed[i] + rows[i] * root) * half)
+        }
+      }
+    }
+    return result
   }
 }

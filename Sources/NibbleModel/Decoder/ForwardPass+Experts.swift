@@ -15,7 +15,7 @@ extension ForwardPass {
         watch(.down(expert: index), memory.expert.gate)
       }
     }
-    let portions = arithmetic.route(block, experts, memory.normed, scores: &memory.scores)
+    let portions = route(block, experts)
     arithmetic.clear(&memory.result)
     for portion in portions {
       let unit = experts.units[portion.expert]
@@ -49,7 +49,7 @@ extension ForwardPass {
       preconditionFailure("\(site.site) is not there")
     }
     if let expert = site.expert, !showsAllTokens {
-      let portions = arithmetic.route(block, experts, memory.normed, scores: &memory.scores)
+      let portions = route(block, experts)
       guard let portion = portions.first(where: { $0.expert == expert }) else { return [] }
       take(portion, unit)
     } else {
@@ -57,6 +57,12 @@ extension ForwardPass {
     }
     gate(block, unit)
     return memory.expert.gate
+  }
+
+  private mutating func route(_ block: Block, _ experts: ExpertsShape) -> [ExpertPortion] {
+    arithmetic.route(
+      block, experts, block.routerNorm == nil ? memory.normed : memory.routed,
+      scores: &memory.scores)
   }
 
   /// Copies the rows of `memory.normed` that are routed to an expert into `memory.expert.input`.

@@ -24,11 +24,11 @@ public struct ForwardPass: Sendable {
   /// Runs the branches of a block, `x = x + body(norm(x))` each, as its shape says.
   ///
   /// - Parameters:
-  ///   - states: `[t, hidden]`: tokens of one sequence from `position` on; overwritten.
-  ///   - store: KV cache with the tokens before `position`; receives those of `states`.
+  ///   - states: `[t, hidden]`: tokens of one sequence from `position` on; overwritten. Carried
+  ///     values follow them.
+  ///   - store: KV cache or state of the tokens before `position`; receives those of `states`.
   public mutating func run(
-    _ block: Block, on states: inout [Float], from position: Int,
-    keeping store: KeyValueStore
+    _ block: Block, on states: inout [Float], from position: Int, keeping store: BlockStore
   ) {
     run(block, on: &states, from: position, keeping: store, as: .states) { _, _ in }
   }
@@ -42,7 +42,7 @@ public struct ForwardPass: Sendable {
     _ block: Block, on states: inout [Float], isLast: Bool = false,
     watch: (Site, _ activation: [Float]) -> Void
   ) {
-    let store = sequenceStore(of: block, tokens: states.count / shape.hidden)
+    let store = sequenceStore(of: block.shape, tokens: states.count / shape.stateWidth)
     run(block, on: &states, from: 0, keeping: store, as: isLast ? .last : .watched, watch: watch)
   }
 
@@ -52,9 +52,10 @@ public struct ForwardPass: Sendable {
 
   private mutating func run(
     _ block: Block, on states: inout [Float], from position: Int,
-    keeping store: KeyValueStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
+    keeping store: BlockStore, as purpose: Purpose, watch: (Site, [Float]) -> Void
   ) {
-    memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
+    take(&states, block)
+    defer { memory.returnCarried(to: &states) }
     let branches = block.shape.branches
     let isParallel = block.shape.residual == .parallel
     if isParallel { memory.input = states }
@@ -69,6 +70,17 @@ public struct ForwardPass: Sendable {
         watch(.attention, memory.normed)
         watch(.output, memory.attended)
         arithmetic.apply(block, attention.output, memory.attended, into: &memory.result)
+      case .mixer(let mixer):
+        mix(block, mixer, from: position, keeping: store)
+        watch(.attention, memory.normed)
+        watch(.output, memory.attended)
+        arithmetic.apply(block, mixer.output, memory.attended, into: &memory.result)
+      case .blockInput(let input):
+        watch(.blockInput, memory.normed)
+        gate(block, input)
+        watch(.blockInputOutput, memory.expert.gate)
+        if purpose == .last, index == branches.count - 1 { return }
+        arithmetic.apply(block, input.output, memory.expert.gate, into: &memory.result)
       case .feedForward(let unit):
         if !isRead { watch(.feedForward, memory.normed) }
         if purpose != .states
@@ -80,12 +92,29 @@ public struct ForwardPass: Sendable {
           arithmetic.apply(block, unit.down, memory.gate, into: &memory.result)
         }
       case .experts(let experts):
-        if !isRead { watch(.feedForward, memory.normed) }
+        if !isRead { watch(block.shape.expertsInput, memory.normed) }
         mix(block, experts, as: purpose, watch: watch)
         if purpose == .last, index == branches.count - 1 { return }
       }
-      end(branch, of: block, &states)
+      end(index, of: block, &states)
     }
+  }
+
+  /// Splits the carried values from the hidden states, and fits the memory to the tokens.
+  private mutating func take(_ states: inout [Float], _ block: Block) {
+    let tokens = states.count / shape.stateWidth
+    memory.takeCarried(&states, behind: tokens * shape.hidden)
+    memory.resize(tokens: tokens, block.shape, hidden: shape.hidden)
+  }
+
+  /// Computes the input of the output projection of a block's own input, into `memory.expert.gate`.
+  private mutating func gate(_ block: Block, _ shape: BlockInputShape) {
+    let tokens = memory.normed.count / shape.gate.inputs
+    let input = memory.carried[
+      shape.columns.lowerBound * tokens..<shape.columns.upperBound * tokens]
+    memory.expert.resize(tokens: tokens, shape)
+    arithmetic.gate(
+      block, shape, memory.normed, input: Array(input), into: &memory.expert.gate)
   }
 
   /// Computes the input of a branch into `memory.normed`.
@@ -95,12 +124,26 @@ public struct ForwardPass: Sendable {
     } else {
       memory.normed = states
     }
+    if case .experts = branch.body, let norm = block.routerNorm {
+      arithmetic.norm(states, norm, into: &memory.routed)
+    }
   }
 
-  /// Adds the result of a branch, `memory.result`, to the hidden states.
-  private mutating func end(
-    _ branch: BlockShape.Branch, of block: Block, _ states: inout [Float]
-  ) {
+  /// Adds the result of a branch, `memory.result`, to the hidden states, or keeps it for the next
+  /// branch, which it joins.
+  private mutating func end(_ index: Int, of block: Block, _ states: inout [Float]) {
+    let branch = block.shape.branches[index]
+    if let norm = branch.inner {
+      arithmetic.norm(memory.result, self.norm(norm, of: block), into: &memory.ended)
+      swap(&memory.result, &memory.ended)
+    }
+    guard !branch.joinsNext else {
+      memory.joined = memory.result
+      return
+    }
+    if index > 0, block.shape.branches[index - 1].joinsNext {
+      arithmetic.add(memory.joined, to: &memory.result)
+    }
     if let norm = branch.after {
       arithmetic.norm(memory.result, self.norm(norm, of: block), into: &memory.ended)
       swap(&memory.result, &memory.ended)
@@ -110,6 +153,9 @@ public struct ForwardPass: Sendable {
     if let norm = branch.closing {
       arithmetic.norm(states, self.norm(norm, of: block), into: &memory.ended)
       swap(&states, &memory.ended)
+    }
+    if block.factor != 1, index == block.shape.branches.count - 1 {
+      arithmetic.scale(&states, by: block.factor)
     }
   }
 
@@ -123,23 +169,30 @@ public struct ForwardPass: Sendable {
   /// The activation `[t, k]` of a site, computed for a whole sequence.
   ///
   /// - Parameter states: `[t, hidden]`: the hidden states at the input of the site's branch, or of
-  ///   the block if its branches are parallel.
+  ///   the block if its branches are parallel. Carried values follow them.
   public mutating func activation(
     at site: SiteShape, of block: Block, _ states: [Float]
   ) -> [Float] {
-    let tokens = states.count / shape.hidden
-    memory.resize(tokens: tokens, block.shape, hidden: shape.hidden)
+    let tokens = states.count / shape.stateWidth
+    var states = states
+    take(&states, block)
     let branch = block.shape.branches[site.branch]
     read(branch, of: block, states)
     guard site.place != .input else { return memory.normed }
     switch branch.body {
     case .attention(let attention):
-      attend(block, attention, from: 0, keeping: sequenceStore(of: block, tokens: tokens))
+      attend(block, attention, from: 0, keeping: sequenceStore(of: block.shape, tokens: tokens))
+      return memory.attended
+    case .mixer(let mixer):
+      mix(block, mixer, from: 0, keeping: sequenceStore(of: block.shape, tokens: tokens))
       return memory.attended
     case .feedForward(let unit):
       gate(block, unit)
       return memory.gate
     case .experts(let experts): return activation(at: site, block, experts)
+    case .blockInput(let input):
+      gate(block, input)
+      return memory.expert.gate
     }
   }
 
@@ -155,8 +208,16 @@ public struct ForwardPass: Sendable {
     of site: SiteShape, _ block: Block, _ activation: [Float], on states: inout [Float]
   ) {
     precondition(site.endsBranch, "\(site.site) ends no branch")
-    memory.resize(tokens: states.count / shape.hidden, block.shape, hidden: shape.hidden)
+    take(&states, block)
+    defer { memory.returnCarried(to: &states) }
     let branch = block.shape.branches[site.branch]
+    runJoined(to: site, block, &states)
+    if case .attention(let attention) = branch.body, attention.carried != nil {
+      // Later blocks read its keys and values.
+      read(branch, of: block, states)
+      let tokens = states.count / shape.hidden
+      attend(block, attention, from: 0, keeping: sequenceStore(of: block.shape, tokens: tokens))
+    }
     let experts: ExpertsShape? = if case .experts(let shape) = branch.body { shape } else { nil }
     if block.shape.addsToNormed || experts != nil { read(branch, of: block, states) }
     if block.shape.addsToNormed { states = memory.normed }
@@ -165,32 +226,96 @@ public struct ForwardPass: Sendable {
     } else {
       arithmetic.apply(block, site.linears[0], activation, into: &memory.result)
     }
-    end(branch, of: block, &states)
+    end(site.branch, of: block, &states)
   }
 
-  private mutating func sequenceStore(of block: Block, tokens: Int) -> KeyValueStore {
-    guard let attention = block.shape.attention else {
-      preconditionFailure("\(block.shape.path) has no attention")
+  /// Runs the branch before a site's, if it joins that one.
+  private mutating func runJoined(to site: SiteShape, _ block: Block, _ states: inout [Float]) {
+    let index = site.branch - 1
+    guard index >= 0, block.shape.branches[index].joinsNext else { return }
+    let branch = block.shape.branches[index]
+    guard case .feedForward(let unit) = branch.body else {
+      preconditionFailure("only a feed-forward unit joins another branch")
     }
-    return memory.sequenceStore(tokens: tokens, attention.core)
+    read(branch, of: block, states)
+    if !arithmetic.feedForward(block, unit, memory.normed, into: &memory.result) {
+      gate(block, unit)
+      arithmetic.apply(block, unit.down, memory.gate, into: &memory.result)
+    }
+    end(index, of: block, &states)
+  }
+
+  /// A store for a whole sequence, which the next sequence overwrites.
+  public mutating func sequenceStore(of block: BlockShape, tokens: Int) -> BlockStore {
+    if let attention = block.attention {
+      return .keysAndValues(memory.sequenceStore(tokens: tokens, attention.core))
+    }
+    guard let mixer = block.mixer else {
+      preconditionFailure("\(block.path) has neither attention nor a mixer")
+    }
+    return .state(DeltaNetState(mixer.core))
   }
 
   /// Computes query, key, value and attention of `memory.normed`, into `memory.attended`.
   private mutating func attend(
-    _ block: Block, _ attention: AttentionShape, from position: Int,
-    keeping store: KeyValueStore
+    _ block: Block, _ attention: AttentionShape, from position: Int, keeping store: BlockStore
   ) {
     let run = arithmetic
     run.project(
       block, attention, memory.normed, intoQueries: &memory.queries, keys: &memory.keys,
-      values: &memory.values, fused: &memory.fused)
+      values: &memory.values, gate: &memory.outputGate, fused: &memory.fused)
     run.norm(&memory.queries, by: block.queryNorms)
-    run.norm(&memory.keys, by: block.keyNorms)
     run.rotate(&memory.queries, attention, heads: attention.core.heads, from: position)
-    run.rotate(&memory.keys, attention, heads: attention.core.keyHeads, from: position)
-    run.attend(
-      block, attention, store, from: position, memory.queries, keys: memory.keys,
-      values: memory.values, into: &memory.attended)
+    if attention.sharesCacheOf == nil {
+      if attention.valuesAreKeys { memory.values = memory.keys }
+      run.norm(&memory.keys, by: block.keyNorms)
+      run.norm(&memory.values, by: block.valueNorms)
+      run.rotate(&memory.keys, attention, heads: attention.core.keyHeads, from: position)
+    }
+    if let columns = attention.carried { carry(columns, isSource: attention.sharesCacheOf == nil) }
+    let kept: KeyValueStore
+    switch store {
+    case .shared(let store): kept = store
+    case .keysAndValues(let store):
+      kept = store
+      run.store(keys: memory.keys, values: memory.values, in: store, at: position)
+    case .state: preconditionFailure("\(block.shape.path) needs a KV cache")
+    }
+    run.attend(block, attention, kept, from: position, memory.queries, into: &memory.attended)
+    if attention.isGated { run.applyGate(&memory.outputGate, to: &memory.attended) }
+  }
+
+  /// Copies keys and values to the carried values, or back in a block that shares them.
+  private mutating func carry(_ columns: Range<Int>, isSource: Bool) {
+    let count = memory.keys.count
+    let tokens = 2 * count / columns.count
+    let (first, second) = (columns.lowerBound * tokens, columns.lowerBound * tokens + count)
+    if isSource {
+      memory.carried.replaceSubrange(first..<second, with: memory.keys)
+      memory.carried.replaceSubrange(second..<second + count, with: memory.values)
+    } else {
+      memory.keys = Array(memory.carried[first..<second])
+      memory.values = Array(memory.carried[second..<second + count])
+    }
+  }
+
+  /// Runs a mixer on `memory.normed`, into `memory.attended`: the input of its output projection.
+  private mutating func mix(
+    _ block: Block, _ mixer: MixerShape, from position: Int, keeping store: BlockStore
+  ) {
+    guard case .state(let state) = store else {
+      preconditionFailure("\(block.shape.path) needs a state")
+    }
+    if position == 0 { state.clear() }
+    let run = arithmetic
+    run.apply(block, mixer.mixed, memory.normed, into: &memory.mixed)
+    run.apply(block, mixer.gate, memory.normed, into: &memory.outputGate)
+    run.apply(block, mixer.strength, memory.normed, into: &memory.strengths)
+    run.apply(block, mixer.step, memory.normed, into: &memory.steps)
+    run.recur(
+      block, mixer, state, mixed: memory.mixed, convolved: &memory.convolved,
+      strengths: memory.strengths, steps: memory.steps, into: &memory.attended)
+    run.finish(&memory.outputGate, norm: norm(mixer.norm, of: block), &memory.attended)
   }
 
   /// Computes the input of down from `memory.normed`, into `memory.gate`.

@@ -1,30 +1,71 @@
 public import NibbleTensor
 
-/// The KV cache of every block. Not copyable, since its stores are reference types.
+/// What a block keeps of the tokens that it has seen.
+public enum BlockStore: Sendable {
+  /// The keys and values of attention.
+  case keysAndValues(KeyValueStore)
+  /// The keys and values of an earlier block, which has stored those of the same tokens.
+  case shared(KeyValueStore)
+  /// The state of a mixer.
+  case state(DeltaNetState)
+}
+
+/// The KV cache or the state of every block. Not copyable, since its stores are reference types.
 public struct KeyValueCache: ~Copyable, Sendable {
   public let format: CacheFormat
   public let capacity: Int
   /// Tokens stored, at most `capacity`.
   public internal(set) var count = 0
-  let layers: [KeyValueStore]
+  let layers: [BlockStore]
+  private let isRecurrent: Bool
 
-  /// - Parameter scales: static scales from calibration, one entry per block. Used only if measured
-  ///   for `format`. Otherwise each token has its own scales.
+  /// - Parameter scales: static scales from calibration, one entry per block with attention. Used only if
+  ///   measured for `format`. Otherwise each token has its own scales.
   public init(
     _ shape: DecoderShape, capacity: Int, format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil
   ) {
     self.capacity = capacity
     self.format = format
-    layers = shape.attentions.enumerated().map { index, attention in
-      KeyValueStore(
-        attention.core, capacity: capacity, format: format, calibrated: scales?[index])
+    isRecurrent = shape.isRecurrent
+    var layers: [BlockStore] = []
+    var attentions = 0
+    for block in shape.blocks {
+      if let source = block.attention?.sharesCacheOf {
+        guard case .keysAndValues(let store) = layers[source] else {
+          preconditionFailure("\(block.path) shares the cache of block \(source)")
+        }
+        layers.append(.shared(store))
+        attentions += 1
+      } else if let attention = block.attention {
+        layers.append(
+          .keysAndValues(
+            KeyValueStore(
+              attention.core, capacity: capacity, format: format,
+              calibrated: scales?[attentions])))
+        attentions += 1
+      } else if let mixer = block.mixer {
+        layers.append(.state(DeltaNetState(mixer.core)))
+      } else {
+        preconditionFailure("\(block.path) has neither attention nor a mixer")
+      }
     }
+    self.layers = layers
+  }
+
+  /// Bytes of the states of mixers, for any number of tokens.
+  static func stateBytes(_ shape: DecoderShape) -> Int {
+    shape.blocks.compactMap(\.mixer).reduce(0) { $0 + DeltaNetState.bytes($1.core) }
   }
 
   /// Bytes per token: its keys and values in all blocks, and its rows of the rotary tables.
   static func bytesPerToken(_ shape: DecoderShape, format: CacheFormat) -> Int {
-    shape.attentions.reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1.core) }
+    caches(shape).reduce(rotaryBytes(shape)) { $0 + format.bytesPerToken($1) }
+  }
+
+  /// The attention of each block with a cache of its own.
+  private static func caches(_ shape: DecoderShape) -> [Attention] {
+    shape.attentions.filter { $0.sharesCacheOf == nil }.map(\.core)
   }
 
   private static func rotaryBytes(_ shape: DecoderShape) -> Int {
@@ -35,16 +76,17 @@ public struct KeyValueCache: ~Copyable, Sendable {
 
   /// Number of tokens that fit in `bytes`, in whole pages.
   static func tokens(in bytes: Int, _ shape: DecoderShape, format: CacheFormat) -> Int {
-    let page = shape.attentions.reduce(KeyValueStore.page * rotaryBytes(shape)) {
-      $0 + format.bytesPerPage($1.core)
+    let page = caches(shape).reduce(KeyValueStore.page * rotaryBytes(shape)) {
+      $0 + format.bytesPerPage($1)
     }
-    return max(0, bytes) / max(1, page) * KeyValueStore.page
+    return max(0, bytes - stateBytes(shape)) / max(1, page) * KeyValueStore.page
   }
 
-  /// Removes the tokens from `count` on.
+  /// Removes the tokens from `count` on. With a mixer, whose state cannot go back, it removes all
+  /// tokens instead, unless there is nothing to remove.
   public mutating func truncate(to count: Int) {
     precondition(count <= self.count, "\(count) of \(self.count) tokens")
-    self.count = count
+    self.count = isRecurrent && count < self.count ? 0 : count
   }
 }
 

@@ -14,7 +14,7 @@ public struct Session: ~Copyable {
   /// - Parameters:
   ///   - capacity: the largest number of tokens in the conversation.
   ///   - format: the number format of the KV cache.
-  ///   - scales: static scales of the KV cache from calibration, one entry per block.
+  ///   - scales: static scales of the KV cache from calibration, one entry per block with attention.
   public init(
     _ decoder: Decoder, capacity: Int, keeping format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil, on compute: Compute
@@ -33,7 +33,8 @@ public struct Session: ~Copyable {
   public var count: Int { cache.count }
   public var capacity: Int { cache.capacity }
 
-  /// Removes the tokens from `count` on.
+  /// Removes the tokens from `count` on. A decoder with recurrent blocks cannot go back to an earlier
+  /// token: then all tokens are removed, and `count` is 0.
   public mutating func truncate(to count: Int) { cache.truncate(to: count) }
 
   /// Appends tokens and returns the logits `[vocabulary]` after the last one.
@@ -84,6 +85,7 @@ public struct Session: ~Copyable {
         blocks[index], on: &states, from: cache.count, keeping: cache.layers[index])
     }
     cache.count += tokens.count
+    states.removeLast(tokens.count * decoder.shape.carriedWidth)
     return states
   }
 }

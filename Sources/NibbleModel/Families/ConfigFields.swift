@@ -29,6 +29,9 @@ public final class ConfigFields {
     return value
   }
 
+  /// Whether the checkpoint stores a tensor.
+  public func stores(_ tensor: String) -> Bool { holds(tensor) }
+
   /// Marks a key as read that has no effect in this family.
   public func pass(_ field: String) { read.insert(field) }
 
@@ -132,15 +135,19 @@ public final class ConfigFields {
   }
 
   /// `layer_types`: one name per block; nil if it is missing.
-  public func layerTypes(blocks: Int) throws(ModelError) -> [String]? {
+  ///
+  /// - Parameter known: the names that the family has.
+  public func layerTypes(
+    blocks: Int, known: [String] = ["full_attention", "sliding_attention"]
+  ) throws(ModelError) -> [String]? {
     guard let value = self["layer_types"] else { return nil }
     guard let types = value.array?.compactMap(\.string), types.count == blocks else {
       throw bad("layer_types", "is not a list of \(blocks) names")
     }
-    for type in types where type != "full_attention" && type != "sliding_attention" {
+    for type in types where !known.contains(type) {
       throw bad(
         "layer_types",
-        "names \"\(shown(type))\"; full_attention and sliding_attention are supported")
+        "names \"\(shown(type))\"; \(known.joined(separator: " and ")) are supported")
     }
     return types
   }

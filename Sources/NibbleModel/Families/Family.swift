@@ -32,7 +32,9 @@ public struct Family: Sendable {
   }
 
   public static let all: [Family] = [
-    llama, opt, qwen2, qwen3, gemma2, gemma3, internLM, internLM2, internLM3, phi3,
+    llama, opt, qwen2, qwen3, qwen35, qwen35MoE, gemma2, gemma3, gemma4, internLM, internLM2,
+    internLM3,
+    phi3,
     mixtral, qwen2MoE, qwen3MoE, gptOSS, gpt2, gptNeoX, bloom, smolLM3, olmo2, granite, glm, cohere,
     stableLM,
   ]
@@ -66,8 +68,9 @@ extension DecoderShape {
     let (wrapper, whole) = (Wrapper.of(json), json)
     let json = Wrapper.text(of: json)
     let family = try Family.of(json, path: path, among: families)
-    let prefix = wrapper?.prefix ?? ""
-    let fields = ConfigFields(json: json, path: path, family: family.name) { holds(prefix + $0) }
+    let fields = ConfigFields(json: json, path: path, family: family.name) {
+      holds(wrapper?.path(of: $0) ?? $0)
+    }
     self = try family.shape(fields)
     if let wrapper { self = wrapped(in: wrapper) }
     endOfText = try fields.integers("eos_token_id")

@@ -128,6 +128,49 @@ extension ExpertsShape {
   }
 }
 
+extension AttentionShape {
+  /// The same attention with an output gate: query's linear has twice as many outputs, per head the
+  /// query and then the gate.
+  public var gated: AttentionShape {
+    var shape = self
+    let (query, d) = (inputs[0], core.headSize)
+    func rows(_ first: Int) -> [Range<Int>] {
+      (0..<core.heads).map { head in
+        let start = (2 * head + first) * d
+        return start..<start + d
+      }
+    }
+    shape.inputs[0] = LinearShape(
+      query.id.rawValue, outputs: 2 * core.queryWidth, inputs: query.inputs,
+      bias: query.bias == .required,
+      parts: [LinearShape.Part(.query, rows(0)), LinearShape.Part(.outputGate, rows(1))])
+    return shape
+  }
+}
+
+extension ExpertsShape {
+  /// A mixture of gated experts in two stacked tensors: `PATH.gate_up_proj` `[experts, 2 width,
+  /// hidden]`, gate rows first, and `PATH.down_proj` `[experts, hidden, width]`.
+  public static func stacked(
+    _ path: String, router: LinearShape, hidden: Int, width: Int, count: Int, chosen: Int,
+    _ shares: Shares, _ activation: Activation
+  ) -> ExpertsShape {
+    let units = (0..<count).map { expert in
+      var unit = FeedForwardShape.gated(
+        "\(path).\(expert)", hidden: hidden, width: width, activation)
+      func place(_ linear: inout LinearShape, _ name: String, of outputs: Int, from first: Int) {
+        linear.stack = LinearShape.Stack(
+          "\(path).\(name)", expert: expert, of: count, outputs: outputs, first: first)
+      }
+      place(&unit.inputs[0], "gate_up_proj", of: 2 * width, from: 0)
+      place(&unit.inputs[1], "gate_up_proj", of: 2 * width, from: width)
+      place(&unit.down, "down_proj", of: hidden, from: 0)
+      return unit
+    }
+    return ExpertsShape(router: router, chosen: chosen, shares, units: units)
+  }
+}
+
 extension LinearShape {
   /// A linear that routes tokens to experts, or gates the shared expert. Stays float.
   public static func router(

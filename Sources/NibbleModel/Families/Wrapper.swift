@@ -5,7 +5,10 @@ import NibbleFormats
 struct Wrapper: Sendable {
   /// Value of `model_type`. That of the text model is in `text_config`.
   let modelType: String
-  /// Prefix of the tensor names of the text model.
+  /// Beginning of the paths of a plain text model that the wrapper changes. Other paths, such as
+  /// that of the head, stay.
+  var plain = ""
+  /// What replaces it.
   let prefix: String
   /// Prefixes of the tensor names of the other modalities.
   let towers: [String]
@@ -13,7 +16,18 @@ struct Wrapper: Sendable {
   static let all = [
     Wrapper(
       modelType: "gemma3", prefix: "language_model.",
-      towers: ["vision_tower.", "multi_modal_projector."])
+      towers: ["vision_tower.", "multi_modal_projector."]),
+    Wrapper(
+      modelType: "gemma4", plain: "model.", prefix: "model.language_model.",
+      towers: [
+        "model.vision_tower.", "model.audio_tower.", "model.embed_vision.", "model.embed_audio.",
+      ]),
+    Wrapper(
+      modelType: "qwen3_5", plain: "model.", prefix: "model.language_model.",
+      towers: ["model.visual."]),
+    Wrapper(
+      modelType: "qwen3_5_moe", plain: "model.", prefix: "model.language_model.",
+      towers: ["model.visual."]),
   ]
 
   /// The wrapper that a config describes; nil for a plain text model.
@@ -21,31 +35,47 @@ struct Wrapper: Sendable {
     all.first { $0.modelType == json["model_type"]?.string && json["text_config"]?.object != nil }
   }
 
-  /// The config of the text model: `text_config` of a wrapper, else the whole config.
+  /// The config of the text model: `text_config` of a wrapper, else the whole config. Whether the
+  /// head is tied is up to the wrapper, if it says so.
   static func text(of json: JSON) -> JSON {
-    of(json) == nil ? json : json["text_config"] ?? .null
+    guard of(json) != nil, var text = json["text_config"] else { return json }
+    if let tied = json["tie_word_embeddings"], !tied.isNull {
+      text.set("tie_word_embeddings", tied)
+    }
+    return text
+  }
+
+  /// The path in the wrapper of a module or tensor of a plain text model.
+  func path(of path: String) -> String {
+    path.hasPrefix(plain) ? prefix + path.dropFirst(plain.count) : path
   }
 }
 
 extension DecoderShape {
-  /// The same shape, with all paths below the text model's module in a wrapper.
+  /// The same shape, with all paths as they are in a wrapper.
   func wrapped(in wrapper: Wrapper) -> DecoderShape {
     var shape = self
-    func below(_ path: inout String) { path = wrapper.prefix + path }
-    func below(_ path: inout String?) { path = path.map { wrapper.prefix + $0 } }
-    below(&shape.embedding.path)
-    below(&shape.embedding.projection)
-    if shape.embedding.positions != nil { below(&shape.embedding.positions!.path) }
-    if shape.embedding.norm != nil { below(&shape.embedding.norm!.path) }
-    below(&shape.blockPrefix)
-    for index in shape.blocks.indices { below(&shape.blocks[index].path) }
-    if shape.finalNorm != nil { below(&shape.finalNorm!.path) }
-    below(&shape.head.path)
-    below(&shape.head.projection)
-    shape.towers = wrapper.towers
+    func move(_ path: inout String) { path = wrapper.path(of: path) }
+    func move(_ path: inout String?) { path = path.map { wrapper.path(of: $0) } }
+    move(&shape.embedding.path)
+    move(&shape.embedding.projection)
+    if shape.embedding.positions != nil { move(&shape.embedding.positions!.path) }
+    if shape.embedding.norm != nil { move(&shape.embedding.norm!.path) }
+    if shape.embedding.blockInputs != nil {
+      move(&shape.embedding.blockInputs!.path)
+      move(&shape.embedding.blockInputs!.projection)
+      move(&shape.embedding.blockInputs!.norm.path)
+    }
+    move(&shape.blockPrefix)
+    for index in shape.blocks.indices { move(&shape.blocks[index].path) }
+    if shape.finalNorm != nil { move(&shape.finalNorm!.path) }
+    move(&shape.head.path)
+    move(&shape.head.projection)
+    shape.towers += wrapper.towers
     return shape
   }
 
-  /// Whether a tensor belongs to another modality, so it is copied unchanged.
+  /// Whether a tensor belongs to another modality or to a block that drafts tokens, so it is copied
+  /// unchanged.
   package func isOfTower(_ name: String) -> Bool { towers.contains { name.hasPrefix($0) } }
 }

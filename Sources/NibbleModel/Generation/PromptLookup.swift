@@ -25,6 +25,11 @@ public struct PromptLookup: Hashable, Sendable {
   /// this matters only when two tokens tie. Where inputs are rounded to codes, one bit can change a
   /// code and then a token.
   func fault(_ decoder: Decoder) -> String? {
+    if decoder.shape.isRecurrent {
+      return
+        "prompt lookup takes back the tokens that it guessed wrong, and blocks of "
+        + "\(decoder.shape.family) keep a state that cannot go back. Leave --prompt-lookup out."
+    }
     let weights = decoder.blocks.flatMap { $0.linears.values.map(\.weight) } + [decoder.head]
     let rounds = weights.contains { weight in
       guard case .quantized(_, let inputs) = weight else { return false }

@@ -29,13 +29,23 @@ public struct AttentionShape: Hashable, Sendable {
   /// Module path below the block, such as `self_attn`.
   public var path: String
   public var core: Attention
-  /// The query, key and value projections, or the one linear that fuses them.
+  /// The query, key and value projections, or the one linear that fuses them. A part with the role
+  /// ``Role/outputGate`` makes the result `attention · sigmoid(gate)`.
   public var inputs: [LinearShape]
   public var output: LinearShape
   /// Nil without rotary embedding.
   public var rotary: RotaryShape?
   public var queryNorm: HeadNorm?
   public var keyNorm: HeadNorm?
+  public var valueNorm: HeadNorm?
+  /// Whether values are the keys before their norm and rotation, so that no linear computes them.
+  public var valuesAreKeys = false
+  /// Index of the earlier block whose keys and values this one reads instead of its own; nil for
+  /// none. ``inputs`` then has only the query projection.
+  public var sharesCacheOf: Int?
+  /// The columns of this block's keys, then values, among the carried values. Set if later blocks
+  /// share them, and in those blocks.
+  public var carried: Range<Int>?
   /// Name of the tensor of attention sinks, `[heads]`, below the block; nil for none.
   public var sinks: String?
 
@@ -49,4 +59,7 @@ public struct AttentionShape: Hashable, Sendable {
     self.output = output
     self.rotary = rotary
   }
+
+  /// Whether a gate multiplies the result before the output projection.
+  var isGated: Bool { inputs.contains { $0.part(.outputGate) != nil } }
 }

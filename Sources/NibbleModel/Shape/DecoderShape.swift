@@ -15,10 +15,17 @@ public struct DecoderShape: Hashable, Sendable {
   public var blocks: [BlockShape]
   public var finalNorm: NormShape?
   public var head: HeadShape
+  /// Values per token that travel beside the hidden states: inputs of single blocks, and keys and
+  /// values that later blocks share.
+  public var carriedWidth = 0
   /// Token ids that end generation.
   public var endOfText: [Int]
-  /// Prefixes of the tensor names of other modalities.
+  /// Prefixes of the tensor names of other modalities, and of blocks that draft tokens.
   public var towers: [String] = []
+
+  /// Values per token between two blocks. Those of `t` tokens are the hidden states `[t, hidden]`
+  /// and, behind them, the carried values: `[t, columns]` for each range of columns.
+  public var stateWidth: Int { hidden + carriedWidth }
 
   /// Splits a tensor name into its block's number and its name below the block. Outside the blocks
   /// the number is nil and the name is whole.
@@ -46,6 +53,9 @@ public struct DecoderShape: Hashable, Sendable {
     return blocks[block].headNorms.contains { $0.norm.path == place.name }
   }
 
+  /// Whether a block keeps a state that cannot go back to an earlier token.
+  public var isRecurrent: Bool { blocks.contains { $0.mixer != nil } }
+
   /// The attention of each block that has one.
   public var attentions: [AttentionShape] { blocks.compactMap(\.attention) }
   /// Largest width between the linears of any feed-forward unit or expert.
@@ -71,9 +81,35 @@ public struct EmbeddingShape: Hashable, Sendable {
     }
   }
 
+  /// Inputs that single blocks read besides the states: `(norm(scale · P x) + √width · row) / √2`
+  /// for each block, with the states x before the first block and the row of the token. Source:
+  /// transformers `modeling_gemma4.py`.
+  public struct BlockInputs: Hashable, Sendable {
+    /// Module path of the table `[rows, blocks · width]`.
+    public var path: String
+    public var rows: Int
+    /// Module path of P, `[blocks · width, hidden]`.
+    public var projection: String
+    /// Of one block's input.
+    public var norm: NormShape
+    public var blocks: Int
+
+    public init(_ path: String, rows: Int, projection: String, norm: NormShape, blocks: Int) {
+      self.path = path
+      self.rows = rows
+      self.projection = projection
+      self.norm = norm
+      self.blocks = blocks
+    }
+
+    /// Channels of one block's input.
+    public var width: Int { norm.width }
+  }
+
   /// Module path of the weight `[vocabulary, width]`.
   public var path: String
   public var width: Int
+  public var blockInputs: BlockInputs?
   /// Factor of the token embeddings.
   public var scale: Float = 1
   public var positions: Positions?

@@ -23,8 +23,27 @@ public struct ExpertsShape: Hashable, Sendable {
     }
   }
 
+  /// What the router reads, if it is not the input of the experts: `scale · factors · x / rms(x)`.
+  public struct RouterInput: Hashable, Sendable {
+    /// Name of the tensor `[hidden]` below the block.
+    public var factors: String
+    public var scale: Float
+    public var epsilon: Float
+
+    public init(factors: String, scale: Float, epsilon: Float) {
+      self.factors = factors
+      self.scale = scale
+      self.epsilon = epsilon
+    }
+  }
+
   /// `[experts, hidden]`. Stays float.
   public var router: LinearShape
+  /// Nil if the router reads what the experts read.
+  public var routerInput: RouterInput?
+  /// Name of a tensor `[experts]` below the block that multiplies the routing weights; nil for
+  /// none.
+  public var shareFactors: String?
   /// Experts per token.
   public var chosen: Int
   public var shares: Shares
@@ -50,10 +69,13 @@ public struct ExpertsShape: Hashable, Sendable {
   var inputs: [LinearShape] { units.flatMap(\.inputs) + (shared?.unit.inputs ?? []) }
 
   /// Linears that read the branch's input and stay float.
-  var floats: [LinearShape] { [router] + [shared?.gate].compactMap(\.self) }
+  var floats: [LinearShape] {
+    (routerInput == nil ? [router] : []) + [shared?.gate].compactMap(\.self)
+  }
 
   var linears: [LinearShape] {
-    units.flatMap(\.linears) + (shared?.unit.linears ?? []) + floats
+    units.flatMap(\.linears) + (shared?.unit.linears ?? []) + [router]
+      + [shared?.gate].compactMap(\.self)
   }
 
   /// The linears of all experts, without the shared expert's.

@@ -10,6 +10,12 @@ public struct LinearID: RawRepresentable, Hashable, Sendable, Codable, CustomStr
 /// The function of some outputs of a linear layer in its block.
 public enum Role: String, Hashable, Sendable, Codable {
   case query, key, value, output, gate, up, down, router
+  /// Its sigmoid or SiLU multiplies the result of attention or of a mixer.
+  case outputGate
+  /// The share of a new value that a mixer's state takes over, before the sigmoid.
+  case strength
+  /// How far a mixer's state decays, before softplus.
+  case step
 }
 
 /// A linear layer as stored on disk: `y = x · Wᵀ + b`.

@@ -6,9 +6,9 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
 
   public init(rawValue: String) { self.rawValue = rawValue }
 
-  /// Input of the query, key and value projections.
+  /// Input of the query, key and value projections, or of a mixer.
   public static let attention = Site(rawValue: "attention")
-  /// Input of the output projection: attention's result, all heads.
+  /// Input of the output projection: the result of attention or of a mixer, all heads.
   public static let output = Site(rawValue: "output")
   /// Input of the gate and up projections.
   public static let feedForward = Site(rawValue: "feedForward")
@@ -16,6 +16,13 @@ public struct Site: RawRepresentable, Hashable, Sendable, Codable {
   public static let down = Site(rawValue: "down")
   /// Input of the shared expert's down.
   public static let sharedDown = Site(rawValue: "shared.down")
+
+  /// Input of the gate and up projections of experts that stand beside a feed-forward unit.
+  public static let mixture = Site(rawValue: "mixture")
+  /// Input of the gate of a block's own inputs.
+  public static let blockInput = Site(rawValue: "blockInput")
+  /// Input of the output projection of a block's own inputs.
+  public static let blockInputOutput = Site(rawValue: "blockInput.output")
 
   /// Inputs of down of all experts, reported together.
   public static let expertsDown = Site(rawValue: "experts.down")
@@ -59,6 +66,8 @@ public struct SiteShape: Hashable, Sendable {
     case input
     /// Its linear's output is the branch's result.
     case end
+    /// Its linear's output joins the result of the next branch.
+    case joined
     /// Input of an expert's down, for the tokens that the router sends there. `isLast` if no other
     /// site of the branch follows.
     case expert(Int, isLast: Bool)
@@ -69,7 +78,7 @@ public struct SiteShape: Hashable, Sendable {
   /// Whether the branch's result is known after the site's linears.
   public var endsBranch: Bool {
     switch place {
-    case .input: false
+    case .input, .joined: false
     case .end, .shared: true
     case .expert(_, let isLast): isLast
     }
@@ -93,11 +102,23 @@ extension BlockShape {
           SiteShape(
             site: .output, width: shape.output.inputs, linears: [shape.output],
             feeder: valueFeeder(shape), branch: index, place: .end))
+      case .mixer(let shape):
+        add(.attention, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
+        sites.append(
+          SiteShape(
+            site: .output, width: shape.output.inputs, linears: [shape.output],
+            feeder: .none("all heads share the weight of its norm"), branch: index, place: .end))
       case .feedForward(let shape):
         add(.feedForward, shape.inputs, of: branch, index, to: &sites)
-        sites.append(down(.down, shape, index, .end))
+        sites.append(down(.down, shape, index, branch.joinsNext ? .joined : .end))
+      case .blockInput(let shape):
+        add(.blockInput, [shape.gate], of: branch, index, to: &sites)
+        sites.append(
+          SiteShape(
+            site: .blockInputOutput, width: shape.output.inputs, linears: [shape.output],
+            feeder: .none("there is no linear before it"), branch: index, place: .end))
       case .experts(let shape):
-        add(.feedForward, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
+        add(expertsInput, shape.inputs, floats: shape.floats, of: branch, index, to: &sites)
         for (expert, unit) in shape.units.enumerated() {
           let isLast = expert == shape.units.count - 1 && shape.shared == nil
           sites.append(
@@ -110,6 +131,9 @@ extension BlockShape {
     }
     return sites
   }
+
+  /// The site of the input of experts.
+  var expertsInput: Site { feedForward == nil ? .feedForward : .mixture }
 
   public func site(_ site: Site) -> SiteShape? { sites.first { $0.site == site } }
 
@@ -154,6 +178,8 @@ extension BlockShape {
   }
 
   private func valueFeeder(_ shape: AttentionShape) -> SiteShape.Feeder {
+    if shape.sharesCacheOf != nil { return .none("another block computes the values") }
+    if shape.valueNorm != nil { return .none("a norm follows the values") }
     for linear in shape.inputs {
       if let part = linear.part(.value) {
         return .rows(
@@ -166,6 +192,9 @@ extension BlockShape {
 
   private func upFeeder(_ shape: FeedForwardShape) -> SiteShape.Feeder {
     guard shape.clamp == nil else { return .none("its unit clamps large values") }
+    guard shape.down.stack == nil else {
+      return .none("experts in one tensor stay as they are stored")
+    }
     guard shape.isGated || shape.activation == .relu else {
       return .none("\(shape.activation.rawValue) is not linear in its argument")
     }

@@ -60,9 +60,9 @@ extension StateStreams {
 
   /// Adds the keys and values of the window that was processed last.
   mutating func watchKeysAndValues(of block: Block) {
+    guard let attention = block.shape.attention else { return }
     let (keys, values) = pass.keysAndValues
     keyValues.add(
-      keys: keys, values: values, width: block.shape.attention?.core.keyWidth ?? 0,
-      on: pass.compute)
+      keys: keys, values: values, width: attention.core.keyWidth, on: pass.compute)
   }
 }

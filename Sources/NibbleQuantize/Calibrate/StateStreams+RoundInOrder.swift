@@ -27,6 +27,8 @@ extension StateStreams {
     for site in block.shape.sites {
       let rounds = site.ids.contains { block.layers[$0] != nil }
       let keeps = moves && site.place == .end
+      // The same for all linears of a site that are rounded.
+      let rounding = site.ids.lazy.compactMap { block.inputs[$0] }.first
       var kept = KeptActivations()
       var keptOfSource = KeptActivations()
       if rounds, let alignment, site.expert == nil {
@@ -39,7 +41,7 @@ extension StateStreams {
           let original = pass.activation(at: site, of: source, self.source[index])
           if keeps { keptOfSource.append(original) }
           let rounded =
-            block.inputs[site.ids[0]]?.rounded(activation, columns: site.width, on: compute)
+            rounding?.rounded(activation, columns: site.width, on: compute)
             ?? activation
           let isKeptOut = Alignment.keepsOut(window: index, of: calibration.count)
           sums[
@@ -49,7 +51,9 @@ extension StateStreams {
           ].add(
             rounded, source: block.changed(original, at: site),
             states: states.map { scale in
-              zip(self.source[index], quantized[index]).map { ($0 - $1) / scale }
+              // Without values that the states carry beside them.
+              zip(self.source[index], quantized[index])
+                .prefix(windows[index].count * pass.shape.hidden).map { ($0 - $1) / scale }
             }, on: compute)
         }
         for key in sums.keys { sums[key]?.finish(on: compute) }
@@ -70,7 +74,6 @@ extension StateStreams {
           let activation = pass.activation(at: site, of: running, quantized[index])
           if site.site == .output { watchKeysAndValues(of: running) }
           if activation.isEmpty { continue }
-          let rounding = block.inputs[site.ids[0]]
           moments.add(
             rounding?.rounded(activation, columns: site.width, on: compute) ?? activation,
             on: compute)

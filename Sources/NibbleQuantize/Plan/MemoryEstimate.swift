@@ -56,9 +56,10 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
       logits = 0
       return
     }
-    let attention =
-      decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0
-    let width = 5 * decoder.hidden + 2 * decoder.intermediate + 2 * attention
+    let attention = max(
+      decoder.attentions.map { $0.core.queryWidth + 4 * $0.core.keyWidth }.max() ?? 0,
+      decoder.blocks.compactMap(\.mixer).map { $0.core.channels + $0.core.valueWidth }.max() ?? 0)
+    let width = 4 * decoder.hidden + decoder.stateWidth + 2 * decoder.intermediate + 2 * attention
     // Scratch: tiles with rows of three weights and two activations, up to 6 bytes per value.
     let products = 3 * (24 << 20) + 6 * longest * (decoder.hidden + decoder.intermediate)
     activations = 4 * longest * width + products
@@ -79,8 +80,8 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     // Above `heldBytes`, hidden states are on disk.
     let streams = recipe.needsCalibration ? recipe.needs.streams : 2
     let (calibrated, measured) = (
-      4 * decoder.hidden * windows.calibration.reduce(0, +),
-      4 * decoder.hidden * windows.heldOut.reduce(0, +)
+      4 * decoder.stateWidth * windows.calibration.reduce(0, +),
+      4 * decoder.stateWidth * windows.heldOut.reduce(0, +)
     )
     states =
       streams * min(calibrated + measured, WindowStates.heldBytes)

@@ -121,6 +121,9 @@ struct UnitSorter {
         }
       }
       for norm in block.norms { try require(norm, at: block.path(of: norm), checkpoint) }
+      for parameter in block.parameters {
+        try require("\(block.path).\(parameter.name)", parameter.shape, checkpoint)
+      }
     }
     if let norm = decoder.finalNorm { try require(norm, at: norm.path, checkpoint) }
     let ends =
@@ -173,7 +176,9 @@ struct UnitSorter {
     let isHead = block == nil && path == decoder?.head.path ?? Plan.commonHead
     if decoder?.isOfTower(tensor.name) == true {
       keptFloat.append(
-        Plan.KeptFloat(path: path, reason: "part of another modality", isLinear: true))
+        Plan.KeptFloat(
+          path: path, reason: "part of another modality, or of a block that drafts tokens",
+          isLinear: true))
       return nil
     }
     if block == nil {
@@ -182,7 +187,10 @@ struct UnitSorter {
           Plan.KeptFloat(
             path: path,
             reason: isHead ? "the head stays float unless asked" : "embeddings stay float",
-            isLinear: [decoder?.embedding.projection, decoder?.head.projection].contains(path)))
+            isLinear: [
+              decoder?.embedding.projection, decoder?.head.projection,
+              decoder?.embedding.blockInputs?.projection,
+            ].contains(path)))
         return nil
       }
     } else if let decoder, decoder.isHeadNorm(path) {
@@ -198,7 +206,10 @@ struct UnitSorter {
       if recipe.scheme(of: path) == nil { linearPaths.append(path) }
       keptFloat.append(
         Plan.KeptFloat(
-          path: path, reason: "routers and gates of shared experts stay float", isLinear: true))
+          path: path,
+          reason: linear?.shape.role == .router
+            ? "routers and gates of shared experts stay float"
+            : "its errors would add up in the block's state", isLinear: true))
       return nil
     }
     linearPaths.append(path)

@@ -43,12 +43,14 @@ struct UnknownLayout {
       + "a version that knows \(family), or another model."
   }
 
-  /// Experts in one tensor with three dimensions, which stays float.
+  /// Experts in one tensor with three dimensions, which stays float. Convolutions of one channel each
+  /// are `[channels, 1, kernel]`.
   func stackedExperts() -> String? {
     let type = checkpoint.config["model_type"]?.string ?? ""
     guard !exporter.familiesWithFloatExperts.contains(type) else { return nil }
     let found = checkpoint.tensors.filter {
-      $0.shape.count > 2 && $0.dtype.floatFormat != nil && UnitSorter.block(of: $0.name) != nil
+      $0.shape.count > 2 && !$0.shape.contains(1) && $0.dtype.floatFormat != nil
+        && UnitSorter.block(of: $0.name) != nil
     }
     let bytes = found.reduce(0) { $0 + $1.byteCount }
     let all = checkpoint.tensors.reduce(0) { $0 + $1.byteCount }

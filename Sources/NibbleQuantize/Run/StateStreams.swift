@@ -35,7 +35,7 @@ struct StateStreams {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
     sampleBound = TokenSample.bound(of: calibration, capacity: ActivationRecord.sampled)
-    let sizes = windows.map { $0.count * config.hidden }
+    let sizes = windows.map { $0.count * config.stateWidth }
     func followed(_ isFollowed: Bool) -> [Int] {
       isFollowed || needs.isEmpty
         ? sizes : sizes.enumerated().map { $0.offset < calibration.count ? 0 : $0.element }
@@ -68,17 +68,20 @@ struct StateStreams {
     }
     for index in range {
       let capacity = windows[index].count
-      guard let attention = block.shape.attention?.core else { continue }
-      let store = KeyValueStore(attention, capacity: capacity)
+      let store = pass.sequenceStore(of: block.shape, tokens: capacity)
       pass.run(block, on: &source[index], from: 0, keeping: store)
-      let otherStore =
-        cache.map {
+      var otherStore = store
+      if let cache, let attention = block.shape.attention?.core {
+        otherStore = .keysAndValues(
           KeyValueStore(
-            attention, capacity: capacity, format: $0.format.cache, calibrated: $0)
-        } ?? store
+            attention, capacity: capacity, format: cache.format.cache, calibrated: cache))
+      }
       pass.run(other, on: &quantized[index], from: 0, keeping: otherStore)
       let (left, right) = (quantized[index], source[index])
-      let energy = errorEnergy(of: left.span, against: right.span)
+      // Without the carried values.
+      let count = capacity * pass.shape.hidden
+      let energy = errorEnergy(
+        of: left.span.extracting(first: count), against: right.span.extracting(first: count))
       error += energy.error
       signal += energy.signal
     }

@@ -43,7 +43,7 @@ public struct SensitivityRun {
       var pass = try ForwardPass(
         config, positions: windows.map(\.count).max() ?? 1, on: compute)
       let scratch = scratch ?? FileManager.default.temporaryDirectory.path
-      let sizes = windows.map { $0.count * config.hidden }
+      let sizes = windows.map { $0.count * config.stateWidth }
       var before = try WindowStates(sizes: sizes, in: scratch)
       var source = try WindowStates(sizes: sizes, in: scratch)
       var rounded = try WindowStates(sizes: sizes, in: scratch)

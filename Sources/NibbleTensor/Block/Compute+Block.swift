@@ -110,6 +110,16 @@ extension Compute {
     }
   }
 
+  /// `x = 1 / (1 + e^-x)`, element by element.
+  public func sigmoid(_ x: inout MutableSpan<Float>) {
+    let count = x.count
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      ranges(of: count, grain: 4096) { part, _ in
+        for i in part { unsafe x[i] = 1 / (1 + exp(-x[i])) }
+      }
+    }
+  }
+
   /// `y = y · x`, element by element.
   public func multiply(_ y: inout MutableSpan<Float>, by x: Span<Float>) {
     precondition(x.count == y.count, "\(x.count) factors for \(y.count) values")
