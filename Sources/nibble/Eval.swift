@@ -32,6 +32,12 @@ struct Eval: ParsableCommand {
   var definition = "windows"
   @Option(help: "With --against: above this KL divergence, nats a token, the exit status is 2.")
   var maxKl: Double?
+  @Flag(
+    help: """
+      Also compare the source (of --against, or else MODEL) with itself, in another precision and with \
+      each window read in two parts: smaller differences are no result. Takes two more passes.
+      """)
+  var noiseFloor = false
   @OptionGroup var beginning: BeginningOptions
   @OptionGroup var load: LoadOptions
   @OptionGroup var compute: ComputeOptions
@@ -84,8 +90,12 @@ struct Eval: ParsableCommand {
     part.beginningOfText = beginning.first
     let clock = ContinuousClock()
     let start = clock.now
+    let kinds =
+      text == "builtin"
+      ? BuiltinText.heldOutKinds(
+        of: try part.ranges(of: tokens.count), beginning: part.before.count, with: tokenizer) : nil
     let evaluation = try Evaluation(
-      loaded.decoder, against: base?.decoder, tokens: tokens, windows: part,
+      loaded.decoder, against: base?.decoder, tokens: tokens, windows: part, kinds: kinds,
       keeping: load.kv ?? .f32, scales: loaded.cacheScales, on: computing
     ) { done, total, perplexity in
       let elapsed = (clock.now - start) / .seconds(1)
@@ -95,11 +105,16 @@ struct Eval: ParsableCommand {
       )
     }
     if Terminal.isInteractive { Terminal.note("") }
+    let floor =
+      try noiseFloor
+      ? NoiseFloor(base?.decoder ?? loaded.decoder, tokens, part, computing) : nil
     let seconds = (clock.now - start) / .seconds(1)
     if json {
-      Terminal.print(object(evaluation, tokens: tokens.count, seconds: seconds, computing))
+      var object = object(evaluation, tokens: tokens.count, seconds: seconds, computing)
+      object.set("noise_floor", floor?.json)
+      Terminal.print(object)
     } else {
-      Terminal.print(summary(evaluation, seconds: seconds, computing))
+      Terminal.print(summary(evaluation, floor, seconds: seconds, computing))
     }
     if let maxKl, let comparison = evaluation.comparison, !(comparison.kl <= maxKl) {
       Terminal.error("KL divergence \(Terminal.number(comparison.kl)) is above the bound \(maxKl).")
@@ -125,12 +140,13 @@ struct Eval: ParsableCommand {
       object.set("kl", .number(comparison.kl))
       object.set("top1", .number(comparison.top1))
       object.set("base_perplexity", .number(comparison.basePerplexity))
+      object.set("divergence", comparison.divergence?.json)
     }
     return object
   }
 
   private func summary(
-    _ evaluation: Evaluation, seconds: Double, _ compute: Compute
+    _ evaluation: Evaluation, _ floor: NoiseFloor?, seconds: Double, _ compute: Compute
   ) -> String {
     var lines = ["perplexity      \(Terminal.number(evaluation.perplexity))"]
     if let comparison = evaluation.comparison {
@@ -139,7 +155,9 @@ struct Eval: ParsableCommand {
         "KL divergence   \(Terminal.number(comparison.kl, 5)) nats a token",
         "top-1 agreement \(Terminal.number(100 * comparison.top1, 2)) %",
       ]
+      lines += comparison.divergence.map { DivergenceText($0).lines } ?? []
     }
+    lines += floor.map { $0.lines(below: evaluation.comparison?.kl) } ?? []
     lines.append(
       "over \(evaluation.scoredTokens) tokens in \(evaluation.windows) windows of "
         + "\(evaluation.windowLength), \(compute.precision.rawValue), \(Terminal.number(seconds, 1)) s"
