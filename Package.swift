@@ -99,7 +99,7 @@ let package = Package(
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
         "NibbleExport",
         "TinyModel",
-      ], swiftSettings: settings),
+      ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
       name: "NibbleExportTests",
       dependencies: [

@@ -10,15 +10,29 @@ import NibbleText
 struct Eval: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract:
-      "Measure perplexity on a text; against another model also KL divergence and agreement.")
+      "Measure perplexity on a text, or accuracy on a task; against another model also KL divergence, "
+      + "agreement and flips.",
+    discussion: """
+      A task is a file of multiple-choice items, as JSON lines such as {"context": "..", "choices": ["..", \
+      ".."], "gold": 0}, or the items of HellaSwag, ARC, OpenBookQA, PIQA, WinoGrande, MMLU, BoolQ, SciQ or \
+      BIG-bench as they are. Items are scored as lm-eval 0.4 scores them.
+      """)
 
   @Argument(help: "A Hugging Face folder, float or quantized, or a .gguf file.")
   var model: String
   @Option(help: "A UTF-8 text file, or builtin for Nibble's own held-out text.")
-  var text: String
+  var text: String?
+  @Option(help: "Instead of a text: a file of multiple-choice items.")
+  var task: String?
+  @Option(help: "With --task: a file to write each item's scores and answers to, as JSON lines.")
+  var items: String?
   @Option(help: "The model to compare with, usually the source.")
   var against: String?
-  @Option(help: "Tokens in a window. Default: 2048, or the model's context where that is less.")
+  @Option(
+    help: """
+      Tokens in a window. Default: 2048, or the model's context where that is less. With --task: the most \
+      that the model reads at once. Default: its context.
+      """)
   var window: Int?
   @Option(help: "Windows at most. Default: all.")
   var windows: Int?
@@ -53,10 +67,34 @@ struct Eval: ParsableCommand {
     }
     if let windows, windows < 1 { throw ValidationError("--windows is \(windows); use 1 or more.") }
     guard skip >= 0 else { throw ValidationError("--skip is \(skip); use 0 or more.") }
+    guard (text == nil) != (task == nil) else {
+      throw ValidationError(
+        text == nil
+          ? "Give --text, a text file or builtin, or --task." : "Give --text or --task, not both.")
+    }
+    if task == nil, items != nil { throw ValidationError("--items needs --task.") }
+    if task != nil,
+      windows != nil || skip > 0 || noiseFloor || maxKl != nil || definition != "windows"
+    {
+      throw ValidationError(
+        "--windows, --skip, --definition, --noise-floor and --max-kl are of a text; leave them or --task out."
+      )
+    }
     if maxKl != nil, against == nil { throw ValidationError("--max-kl needs --against.") }
   }
 
   func run() throws {
+    if let task {
+      try EvalTask(self, task).run()
+    } else if let text {
+      try evaluate(text)
+    }
+  }
+
+  /// The model, the one that it is compared with, and the arithmetic.
+  ///
+  /// - Throws: when the vocabularies differ.
+  func open() throws -> (model: LoadedModel, base: LoadedModel?, Tokenizer, Compute) {
     let (loaded, computing) = try load.load(model, compute, measures: true)
     let base = try against.map {
       try LoadedModel(load.config.openOther($0), on: computing)
@@ -75,6 +113,11 @@ struct Eval: ParsableCommand {
           + "\"\(shown(tokenizer.token(id) ?? ""))\" in \(model). Models with other vocabularies cannot "
           + "be compared; give the source of this one.")
     }
+    return (loaded, base, tokenizer, computing)
+  }
+
+  private func evaluate(_ text: String) throws {
+    let (loaded, base, tokenizer, computing) = try open()
     let tokens = tokenizer.encode(try TextSource.read(text))
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
@@ -155,7 +198,7 @@ struct Eval: ParsableCommand {
         "KL divergence   \(Terminal.number(comparison.kl, 5)) nats a token",
         "top-1 agreement \(Terminal.number(100 * comparison.top1, 2)) %",
       ]
-      lines += comparison.divergence.map { DivergenceText($0).lines } ?? []
+      lines += comparison.divergence.map { DivergenceText($0).lines(width: 16) } ?? []
     }
     lines += floor.map { $0.lines(below: evaluation.comparison?.kl) } ?? []
     lines.append(
