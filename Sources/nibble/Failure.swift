@@ -31,6 +31,7 @@ struct Failure {
     case let error as FileError: status = Self.status(error)
     case let error as RunFolderError: status = Self.status(error)
     case let error as CalibrationTextError: status = Self.status(error)
+    case let error as TaskError: status = Self.status(error)
     case is HubError: status = Self.badInput
     case is ProcessGroupError: status = Self.usage
     case is ChatTemplateError, is TokenizerError, is JSONError: status = Self.badInput
@@ -55,6 +56,10 @@ struct Failure {
 
   private static func status(_ error: RunFolderError) -> Int32 {
     if case .file(let error) = error { status(error) } else { cannotWrite }
+  }
+
+  private static func status(_ error: TaskError) -> Int32 {
+    if case .records(let error) = error { status(error) } else { badInput }
   }
 
   private static func status(_ error: CalibrationTextError) -> Int32 {

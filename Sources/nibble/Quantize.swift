@@ -206,5 +206,8 @@ struct Quantize: ParsableCommand {
         top-1 agreement \(Terminal.number(100 * verdict.top1, 1)) %
         perplexity     \(Terminal.number(verdict.perplexity)) (source \(Terminal.number(verdict.sourcePerplexity)))
       """
+        + (verdict.divergence.map {
+          "\n" + DivergenceText($0).lines(indent: "  ", width: 15).joined(separator: "\n")
+        } ?? "")
   }
 }

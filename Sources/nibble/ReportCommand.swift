@@ -49,6 +49,15 @@ struct ReportCommand: ParsableCommand {
         "KL divergence \(number("kl", 4)) (bound \(number("kl_bound", 4))), top-1 agreement "
           + "\(number("top1", 4)), perplexity \(number("perplexity", 4)) (source "
           + "\(number("source_perplexity", 4)))")
+      if let divergence = report["verdict"]?["divergence"], divergence.object != nil {
+        func detail(_ name: String) -> String {
+          divergence[name]?.double.map { Terminal.number($0) } ?? "unknown"
+        }
+        lines.append(
+          "KL by token: median \(detail("kl_median")), p90 \(detail("kl_p90")), p99 "
+            + "\(detail("kl_p99")), largest \(detail("kl_max")); top-5 kept \(detail("top5")); ln of "
+            + "the perplexity ratio \(detail("ln_perplexity_ratio"))")
+      }
     } else if let reason = report["verdict"]?.string {
       lines.append("verdict: \(reason)")
     }

@@ -43,10 +43,14 @@ struct RunWindows {
       throw ValidationError(
         "--verdict-window is \(length), and \(beginning.count) tokens precede the text.")
     }
-    windows.heldOut = try Self.spread(
-      tokenizer.encode(TextSource.read(options.verdictText)), length - beginning.count, count,
-      options.verdictText
-    ).map { beginning + $0 }
+    let tokens = tokenizer.encode(try TextSource.read(options.verdictText))
+    let ranges = try Self.spread(
+      tokens.count, length - beginning.count, count, options.verdictText)
+    windows.heldOut = ranges.map { beginning + tokens[$0] }
+    if options.verdictText == "builtin" {
+      windows.heldOutKinds = BuiltinText.heldOutKinds(
+        of: ranges, beginning: beginning.count, with: tokenizer)
+    }
     guard let source else { return }
     let calibration = try calibration.windows(
       of: source, for: checkpoint, tokenizer, beginning: beginning, on: compute)
@@ -54,19 +58,19 @@ struct RunWindows {
     windows.calibration = calibration.windows
   }
 
-  /// `count` evenly spaced windows, fewer when the text is short; at least one.
+  /// The tokens of `count` evenly spaced windows, fewer when the text is short; at least one.
   private static func spread(
-    _ tokens: [Int], _ length: Int, _ count: Int, _ source: String
-  ) throws -> [[Int]] {
-    let available = tokens.count / length
+    _ tokens: Int, _ length: Int, _ count: Int, _ source: String
+  ) throws -> [Range<Int>] {
+    let available = tokens / length
     guard available > 0 else {
-      if tokens.count >= 2 { return [tokens] }
-      throw ModelError.unsupported("\(source): \(tokens.count) tokens are too few to measure with")
+      if tokens >= 2 { return [0..<tokens] }
+      throw ModelError.unsupported("\(source): \(tokens) tokens are too few to measure with")
     }
     let taken = min(count, available)
     return (0..<taken).map { index in
       let start = index * available / taken * length
-      return Array(tokens[start..<start + length])
+      return start..<start + length
     }
   }
 

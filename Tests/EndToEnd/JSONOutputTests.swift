@@ -28,6 +28,11 @@ import TinyModel
           "kl", "top1", "perplexity", "source_perplexity", "definition",
         ]))
       #expect((verdict["kl"]?.double ?? -1) > 0)
+      let detail = try #require(verdict["divergence"])
+      #expect((detail["kl_median"]?.double ?? -1) > 0 && detail["windows"]?.int == 2)
+      #expect(detail["by_position"]?.array?.map { $0["name"] } == ["0-63"])
+      let kinds = detail["by_kind"]?.array ?? []
+      #expect(kinds.reduce(0) { $0 + ($1["tokens"]?.int ?? 0) } == verdict["tokens"]?.int)
       // The same numbers in the report beside the weights.
       #expect(try Checkpoint.json(output + "/nibble_report.json")["verdict"] == verdict)
     }
@@ -54,7 +59,15 @@ import TinyModel
         "--skip", "2", "--json", "--precision", "f32")
       let other = try against.json()
       #expect(keys(other).isSuperset(of: ["kl", "top1", "base_perplexity"]))
-      #expect(other["perplexity"] == json["perplexity"])
+      #expect(other["perplexity"] == json["perplexity"] && other["noise_floor"] == nil)
+      #expect(keys(try #require(other["divergence"])).isSuperset(of: ["kl_p99", "kl_interval"]))
+      let floor = try nibble(
+        "eval", output, "--against", source, "--text", text, "--window", "20", "--noise-floor",
+        "--json", "--precision", "f32"
+      ).json()
+      let noise = try #require(floor["noise_floor"])
+      #expect((noise["kl"]?.double ?? -1) > 0 && noise["change"]?.string?.contains("bf16") == true)
+      #expect(floor["kl"]?.double ?? 0 > noise["kl"]?.double ?? 1)
       let base = try nibble(
         "eval", source, "--text", text, "--window", "20", "--windows", "3", "--skip", "2", "--json",
         "--precision", "f32"

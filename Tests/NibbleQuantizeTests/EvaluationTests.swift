@@ -58,6 +58,10 @@ import TinyModel
       let comparison = try #require(evaluation.comparison)
       #expect(comparison.kl == 0 && comparison.top1 == 1)
       #expect(comparison.basePerplexity == evaluation.perplexity)
+      let divergence = try #require(comparison.divergence)
+      #expect(divergence.maximum == 0 && divergence.top5 == 1 && divergence.lossChange == 0)
+      #expect(divergence.probabilityChange == 0 && divergence.probabilityChangeRMS == 0)
+      #expect(divergence.interval == Divergence.Interval(lower: 0, upper: 0))
     }
   }
 
@@ -77,6 +81,7 @@ import TinyModel
             ours, against: theirs, tokens, count: count, skip: skip, definition, beginning: 1)
           // By the textbook, in double, window by window, every token after its prefix.
           var (loss, baseLoss, divergence, agreeing, total) = (0.0, 0.0, 0.0, 0, 0)
+          var largest = 0.0
           for index in range {
             var window = Array(tokens[index * 8..<index * 8 + 8])
             if definition == .llamaCpp { window[0] = 1 }
@@ -84,7 +89,9 @@ import TinyModel
             for t in scored {
               loss -= log(q[t][window[t + 1]])
               baseLoss -= log(p[t][window[t + 1]])
-              divergence += zip(p[t], q[t]).reduce(0) { $0 + $1.0 * log($1.0 / $1.1) }
+              let distance = zip(p[t], q[t]).reduce(0) { $0 + $1.0 * log($1.0 / $1.1) }
+              divergence += distance
+              largest = max(largest, distance)
               agreeing +=
                 p[t].firstIndex(of: p[t].max()!) == q[t].firstIndex(of: q[t].max()!) ? 1 : 0
               total += 1
@@ -98,6 +105,11 @@ import TinyModel
           #expect(abs(comparison.basePerplexity / exp(baseLoss / Double(total)) - 1) < 1e-5)
           #expect(abs(comparison.kl - divergence / Double(total)) < 1e-5)
           #expect(comparison.top1 == Double(agreeing) / Double(total))
+          let detail = try #require(comparison.divergence)
+          #expect(abs(detail.maximum - largest) < 1e-4 && detail.windows == range.count)
+          #expect(abs(detail.lossChange - (loss - baseLoss) / Double(total)) < 1e-5)
+          #expect(detail.byPosition.map(\.tokens) == [total] && detail.byKind.isEmpty)
+          #expect((detail.interval == nil) == (range.count == 1))
         }
       }
     }

@@ -134,6 +134,30 @@ import Testing
       #expect(abs(comparisons[row].baseLoss + p[targets[row]]) < 1e-6)
       #expect(abs(comparisons[row].divergence - divergence) < 1e-6)
       #expect(comparisons[row].agrees == (p.firstIndex(of: p.max()!) == q.firstIndex(of: q.max()!)))
+      let change = exp(q[targets[row]]) - exp(p[targets[row]])
+      #expect(abs(comparisons[row].probabilityChange - change) < 1e-6)
+      let (best, baseBest) = (Self.best(other[range]), Self.best(base[range]))
+      #expect(
+        comparisons[row].top5 == Double(baseBest.intersection(best).count) / Double(min(5, width)))
+    }
+  }
+
+  /// Offsets of the five largest values, the lower on ties.
+  private static func best(_ row: some Collection<Float>) -> Set<Int> {
+    Set(
+      row.enumerated().sorted { ($1.element, $0.offset) < ($0.element, $1.offset) }.prefix(5)
+        .map(\.offset))
+  }
+
+  @Test(arguments: [1, 2, 5, 6, 16, 31, 33, 127])
+  func theLowerIdsWinTiesAmongTheFiveLikeliest(_ width: Int) {
+    for seed in 0..<20 {
+      // Few different values, so that most are tied.
+      let base = gaussian(width, seed: UInt64(40 + seed)).map { ($0 * 2).rounded() }
+      let other = gaussian(width, seed: UInt64(80 + seed)).map { ($0 * 2).rounded() }
+      let found = oneThread.compare(other.span, to: base.span, targets: [0])[0]
+      let shared = Self.best(base).intersection(Self.best(other)).count
+      #expect(found.top5 == Double(shared) / Double(min(5, width)))
     }
   }
 

@@ -256,6 +256,8 @@ double nibble_log_sum_exp(const float *x, size_t count);
 double nibble_kl(const float *a, const float *b, double a_sum, double b_sum, size_t count);
 /// Index of the largest value, the first on ties.
 size_t nibble_argmax(const float *x, size_t count);
+/// Indices [k] of the k largest values, the largest first, the lower index first on ties; 0 < k <= count.
+void nibble_top(const float *x, size_t count, size_t *best, size_t k);
 
 // MARK: KV cache (loops/cache.h)
 

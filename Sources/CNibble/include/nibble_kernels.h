@@ -89,6 +89,7 @@
   X(double, kl, (const float *a, const float *b, double a_sum, double b_sum, size_t count), (a,    \
     b, a_sum, b_sum, count))                                                                       \
   X(size_t, argmax, (const float *x, size_t count), (x, count))                                    \
+  X(void, top, (const float *x, size_t count, size_t *best, size_t k), (x, count, best, k))        \
   X(void, cache_store, (const float *row, void *page, int format, size_t token, size_t head, int   \
     is_key, float fixed), (row, page, format, token, head, is_key, fixed))                         \
   X(void, cache_load, (const void *page, float *out, int format, size_t head, int is_key),         \

@@ -173,3 +173,23 @@ static size_t argmax(const float *x, size_t count) {
     if (x[i] == peak) return i;
   return 0;
 }
+
+static void top(const float *x, size_t count, size_t *best, size_t k) {
+  size_t found = 0;
+  float least = 0.0f;
+  for (size_t start = 0; start < count; start += LANES) {
+    const size_t end = start + LANES < count ? start + LANES : count;
+    if (found == k && end - start == LANES) {
+      int larger = 0;
+      for (int l = 0; l < LANES; l++) larger |= x[start + l] > least;
+      if (!larger) continue;
+    }
+    for (size_t i = start; i < end; i++) {
+      if (found == k && !(x[i] > least)) continue;
+      size_t at = found < k ? found++ : k - 1;
+      for (; at > 0 && x[i] > x[best[at - 1]]; at--) best[at] = best[at - 1];
+      best[at] = i;
+      least = x[best[found - 1]];
+    }
+  }
+}

@@ -10,7 +10,11 @@ public enum BuiltinText {
   ].joined(separator: "\n")
 
   /// What a quantized model is measured on, about 16 KB of UTF-8.
-  public static let heldOut = [
-    heldOutEnglish, heldOutChinese, heldOutCode, heldOutDialogue,
-  ].joined(separator: "\n")
+  public static let heldOut = heldOutParts.map(\.text).joined(separator: "\n")
+
+  /// The parts of `heldOut` and the kind of text of each.
+  static let heldOutParts = [
+    (kind: "English", text: heldOutEnglish), (kind: "Chinese", text: heldOutChinese),
+    (kind: "code", text: heldOutCode), (kind: "dialogue", text: heldOutDialogue),
+  ]
 }

@@ -44,26 +44,30 @@ public struct EvaluationWindows: Sendable, Hashable {
 
   /// The windows of a text's tokens.
   public func cut(_ tokens: [Int]) throws(ModelError) -> [[Int]] {
-    guard length >= 2 else {
-      throw .unsupported("a window of \(length) scores nothing; use 2 or more")
-    }
-    let beginning = before
-    let available = tokens.count / length
-    guard available > skip else {
-      throw .unsupported(
-        "the text has \(tokens.count) tokens, that is \(available) windows of \(length), and \(skip) "
-          + "are skipped. Use a longer text or a shorter --window.")
-    }
-    let last = skip + min(count ?? available, available - skip)
-    return (skip..<last).map { index in
-      var window = beginning + tokens[index * length..<(index + 1) * length]
+    try ranges(of: tokens.count).map { range in
+      var window = before + tokens[range]
       if definition == .llamaCpp, let beginningOfText { window[0] = beginningOfText }
       return window
     }
   }
 
+  /// The tokens of each window in a text of `count` tokens.
+  public func ranges(of count: Int) throws(ModelError) -> [Range<Int>] {
+    guard length >= 2 else {
+      throw .unsupported("a window of \(length) scores nothing; use 2 or more")
+    }
+    let available = count / length
+    guard available > skip else {
+      throw .unsupported(
+        "the text has \(count) tokens, that is \(available) windows of \(length), and \(skip) "
+          + "are skipped. Use a longer text or a shorter --window.")
+    }
+    let last = skip + min(self.count ?? available, available - skip)
+    return (skip..<last).map { $0 * length..<($0 + 1) * length }
+  }
+
   /// Tokens before each window.
-  private var before: [Int] { definition == .windows ? beginning : [] }
+  public var before: [Int] { definition == .windows ? beginning : [] }
 
   /// Tokens per window, those before it included.
   var capacity: Int { before.count + length }
@@ -94,6 +98,7 @@ public struct Evaluation: Sendable, Hashable {
     /// Share of tokens on which both models rank the same token first.
     public var top1: Double
     public var basePerplexity: Double
+    public var divergence: Divergence?
   }
 }
 
@@ -101,37 +106,33 @@ extension Evaluation {
   /// Scores `tokens` with a model, and compares it with `base` when given.
   ///
   /// - Parameters:
+  ///   - kinds: kinds of text of the windows, for the comparison; nil when unknown.
   ///   - format: format of the KV cache of the model; `base` is not affected.
   ///   - scales: calibrated scales of the cache, per block; used when they are for `format`.
   public init(
     _ decoder: Decoder, against base: Decoder? = nil, tokens: [Int], windows: EvaluationWindows,
-    keeping format: CacheFormat = .f32, scales: [KeyValueScales]? = nil, on compute: Compute,
-    progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
+    kinds: TextKinds? = nil, keeping format: CacheFormat = .f32, scales: [KeyValueScales]? = nil,
+    on compute: Compute, progress: (_ done: Int, _ of: Int, _ perplexity: Double) -> Void
   ) throws(ModelError) {
     let cut = try windows.cut(tokens)
     var session = try Session(
       decoder, capacity: windows.capacity, keeping: format, scales: scales, on: compute)
     var other: Session? =
       if let base { try Session(base, capacity: windows.capacity, on: compute) } else { nil }
-    var meter = LossMeter()
+    var meter = LossMeter(kinds: kinds)
     let scored = windows.scored
     for (index, window) in cut.enumerated() {
       session.truncate(to: 0)
       other?.truncate(to: 0)
       let states = try session.states(after: window)
-      let baseStates = try other?.states(after: window)
-      let rows = other == nil ? lossRows : logitRows
-      for start in stride(from: scored.lowerBound, to: scored.upperBound, by: rows) {
-        let part = start..<min(start + rows, scored.upperBound)
-        let targets = part.map { window[$0 + 1] }
-        guard let baseStates else {
-          meter.add(session.losses(states, part, targets: targets))
-          continue
-        }
-        session.withLogits(states, part) { logits in
-          other?.withLogits(baseStates, part) { base in
-            meter.add(compute.compare(logits.span, to: base.span, targets: targets))
-          }
+      if let baseStates = try other?.states(after: window) {
+        other?.compare(
+          &session, states, to: baseStates, window: window, index: index, scored, on: compute,
+          into: &meter)
+      } else {
+        for start in stride(from: scored.lowerBound, to: scored.upperBound, by: lossRows) {
+          let part = start..<min(start + lossRows, scored.upperBound)
+          meter.add(session.losses(states, part, targets: part.map { window[$0 + 1] }))
         }
       }
       guard meter.isFinite else {
@@ -150,7 +151,70 @@ extension Evaluation {
   }
 }
 
-/// Rows of logits held in memory at once.
-let logitRows = 256
+extension Evaluation {
+  /// The resolution of a comparison: a model against itself, computed in another way.
+  ///
+  /// The second run uses another precision and reads each window in two parts, so that its products
+  /// have other shapes and add in another order. A difference between models below three times
+  /// this is no result.
+  ///
+  /// - Parameters:
+  ///   - compute: for the run that is compared with, as in a comparison with another model.
+  ///   - changed: for the second run.
+  public static func noiseFloor(
+    of decoder: Decoder, tokens: [Int], windows: EvaluationWindows, on compute: Compute,
+    changed: Compute, progress: (_ done: Int, _ of: Int) -> Void
+  ) throws(ModelError) -> Comparison {
+    let cut = try windows.cut(tokens)
+    var session = try Session(decoder, capacity: windows.capacity, on: changed)
+    var base = try Session(decoder, capacity: windows.capacity, on: compute)
+    var meter = LossMeter()
+    for (index, window) in cut.enumerated() {
+      session.truncate(to: 0)
+      base.truncate(to: 0)
+      let half = window.count / 2
+      let first = try session.states(after: Array(window[..<half]))
+      let states = first + (try session.states(after: Array(window[half...])))
+      let baseStates = try base.states(after: window)
+      base.compare(
+        &session, states, to: baseStates, window: window, index: index, windows.scored, on: compute,
+        into: &meter)
+      guard meter.isFinite else {
+        throw .nonFiniteLogits(place: "in window \(index + 1) of \(cut.count)")
+      }
+      progress(index + 1, cut.count)
+    }
+    guard let comparison = meter.comparison else {
+      throw .unsupported("a window of \(windows.length) scores nothing; use a longer --window")
+    }
+    return comparison
+  }
+}
+
+extension Session {
+  /// Compares another model with this one at some positions of a window.
+  ///
+  /// - Parameters:
+  ///   - other: the other model; `otherStates` are its hidden states of the window.
+  ///   - states: this model's hidden states of the window.
+  ///   - scored: the positions.
+  fileprivate mutating func compare(
+    _ other: inout Session, _ otherStates: [Float], to states: [Float], window: [Int], index: Int,
+    _ scored: Range<Int>, on compute: Compute, into meter: inout LossMeter
+  ) {
+    for start in stride(from: scored.lowerBound, to: scored.upperBound, by: logitRows) {
+      let part = start..<min(start + logitRows, scored.upperBound)
+      var rows: [TokenComparison] = []
+      other.withLogits(otherStates, part) { logits in
+        withLogits(states, part) { base in
+          rows = compute.compare(
+            logits.span, to: base.span, targets: part.map { window[$0 + 1] })
+        }
+      }
+      meter.add(rows, window: index, from: start)
+    }
+  }
+}
+
 /// Rows whose losses are computed at once.
 private let lossRows = 4096

@@ -11,6 +11,8 @@ public struct Verdict: Sendable, Hashable, Codable {
   public var sourcePerplexity: Double
   /// Number of tokens scored.
   public var tokens: Int
+  /// How the distributions differ; nil in a verdict of a version that did not measure it.
+  public var divergence: Divergence?
 
   init?(_ meter: LossMeter) {
     guard let comparison = meter.comparison else { return nil }
@@ -19,16 +21,19 @@ public struct Verdict: Sendable, Hashable, Codable {
     perplexity = meter.perplexity
     sourcePerplexity = comparison.basePerplexity
     tokens = meter.count
+    divergence = comparison.divergence
   }
 
   /// The numbers with their definitions.
   public func json(bound: Double) -> JSON {
-    [
+    var json: JSON = [
       "kl": .number(kl), "kl_bound": .number(bound), "within_bound": .bool(kl <= bound),
       "top1": .number(top1), "perplexity": .number(perplexity),
       "source_perplexity": .number(sourcePerplexity), "tokens": JSON(tokens),
       "definition": .string(Self.definition),
     ]
+    json.set("divergence", divergence?.json)
+    return json
   }
 
   public static let definition =

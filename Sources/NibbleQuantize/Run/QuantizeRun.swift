@@ -16,6 +16,8 @@ public struct QuantizeRun {
     public var calibration: [[Int]] = []
     /// Held-out windows for the verdict. Must not be part of the calibration text.
     public var heldOut: [[Int]] = []
+    /// The kinds of text of the held-out windows; nil when unknown.
+    public var heldOutKinds: TextKinds?
 
     public init() {}
 
@@ -286,7 +288,8 @@ public struct QuantizeRun {
       defer { ends.head.release() }
       return streams?.verdict(
         OutputHead(ends, on: compute),
-        quantized: OutputHead(ends, weight: quantizedHead, on: compute))
+        quantized: OutputHead(ends, weight: quantizedHead, on: compute),
+        kinds: windows.heldOutKinds)
     } catch { throw .model(error) }
   }
 

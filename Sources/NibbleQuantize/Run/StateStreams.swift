@@ -89,32 +89,18 @@ struct StateStreams {
   }
 
   /// Compares the logits of both models on the held-out windows.
+  ///
+  /// - Parameter kinds: of the held-out windows; nil when unknown.
   mutating func verdict(
-    _ head: OutputHead, quantized quantizedHead: OutputHead
+    _ head: OutputHead, quantized quantizedHead: OutputHead, kinds: TextKinds?
   ) -> Verdict? {
     guard heldOut > 0 else { return nil }
-    var meter = LossMeter()
-    let (width, vocabulary) = (pass.shape.hidden, pass.shape.vocabulary)
-    var logits: [Float] = []
-    var base: [Float] = []
-    for index in windows.indices.suffix(heldOut) {
-      let window = windows[index]
-      let (sourceStates, quantizedStates) = (source[index], quantized[index])
-      for start in stride(from: 0, to: window.count - 1, by: logitRows) {
-        let rows = start..<min(start + logitRows, window.count - 1)
-        let values = rows.lowerBound * width..<rows.upperBound * width
-        if logits.count != rows.count * vocabulary {
-          logits = [Float](repeating: 0, count: rows.count * vocabulary)
-          base = logits
-        }
-        pass.logits(Array(sourceStates[values]), head, into: &base)
-        pass.logits(Array(quantizedStates[values]), quantizedHead, into: &logits)
-        meter.add(
-          pass.compute.compare(
-            logits.span, to: base.span, targets: rows.map { window[$0 + 1] }))
-      }
+    var comparison = StateComparison(quantizedHead, against: head, kinds: kinds)
+    for (number, index) in windows.indices.suffix(heldOut).enumerated() {
+      comparison.add(
+        quantized[index], against: source[index], window: windows[index], index: number, &pass)
     }
-    return Verdict(meter)
+    return Verdict(comparison.meter)
   }
 
   /// Writes the hidden states of both streams to a file. Returns the SHA-256 of the file.

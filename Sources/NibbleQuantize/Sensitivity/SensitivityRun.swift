@@ -148,31 +148,16 @@ public struct SensitivityRun {
     return block
   }
 
-  /// Mean KL divergence over all positions but the last of each window. Logits are computed for
-  /// some rows at a time.
+  /// Mean KL divergence over all positions but the last of each window.
   private func divergence(
     of states: WindowStates, from source: WindowStates, _ ends: DecoderEnds,
     _ pass: inout ForwardPass
   ) -> Double {
-    let config = pass.shape
     let head = OutputHead(ends, on: compute)
-    var meter = LossMeter()
-    var (found, base): ([Float], [Float]) = ([], [])
+    var comparison = StateComparison(head, against: head)
     for (index, window) in windows.enumerated() {
-      let (left, right) = (states[index], source[index])
-      for start in stride(from: 0, to: window.count - 1, by: logitRows) {
-        let rows = start..<min(start + logitRows, window.count - 1)
-        let values = rows.lowerBound * config.hidden..<rows.upperBound * config.hidden
-        if found.count != rows.count * config.vocabulary {
-          found = [Float](repeating: 0, count: rows.count * config.vocabulary)
-          base = found
-        }
-        pass.logits(Array(left[values]), head, into: &found)
-        pass.logits(Array(right[values]), head, into: &base)
-        meter.add(
-          compute.compare(found.span, to: base.span, targets: rows.map { window[$0 + 1] }))
-      }
+      comparison.add(states[index], against: source[index], window: window, index: index, &pass)
     }
-    return meter.comparison?.kl ?? 0
+    return comparison.meter.kl
   }
 }

@@ -8,8 +8,14 @@ public struct TokenComparison: Sendable, Hashable {
   public var baseLoss: Double
   /// KL divergence `Σ p (log p - log q)` in nats; p is the base model's.
   public var divergence: Double
-  /// Whether both rank the same token first.
+  /// Whether both rank the same token first; the lower id wins ties.
   public var agrees: Bool
+  /// Share of the base model's five likeliest tokens that are among the other's five, 0...1. With
+  /// fewer than five tokens, of as many as there are.
+  public var top5: Double
+
+  /// `p(target)` of the model minus that of the base.
+  public var probabilityChange: Double { exp(-loss) - exp(-baseLoss) }
 }
 
 extension Compute {
@@ -93,15 +99,26 @@ extension Compute {
             let (sum, baseSum) = unsafe (
               nibble_log_sum_exp(x, width), nibble_log_sum_exp(p, width)
             )
+            let (best, baseBest) = unsafe (Self.best(x, width), Self.best(p, width))
             unsafe (rows.baseAddress! + row).initialize(
               to: TokenComparison(
                 loss: sum - Double(x[targets[row]]), baseLoss: baseSum - Double(p[targets[row]]),
                 divergence: nibble_kl(p, x, baseSum, sum, width),
-                agrees: nibble_argmax(x, width) == nibble_argmax(p, width)))
+                agrees: best[0] == baseBest[0],
+                top5: Double(baseBest.count { best.contains($0) }) / Double(best.count)))
           }
           initialized = targets.count
         }
       }
+    }
+  }
+
+  /// Indices of the five largest values of a row, or of all of fewer; the largest first.
+  private static func best(_ row: UnsafePointer<Float>, _ width: Int) -> [Int] {
+    let count = min(5, width)
+    return unsafe [Int](unsafeUninitializedCapacity: count) { best, initialized in
+      unsafe nibble_top(row, width, best.baseAddress!, count)
+      initialized = count
     }
   }
 }

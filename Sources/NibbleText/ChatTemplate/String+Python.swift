@@ -46,7 +46,7 @@ extension String {
   func precedes(_ other: String) -> Bool { utf8.lexicographicallyPrecedes(other.utf8) }
 
   /// `str.strip`, `lstrip`, `rstrip`: nil strips white space.
-  func stripped(of set: String? = nil, left: Bool = true, right: Bool = true) -> String {
+  package func stripped(of set: String? = nil, left: Bool = true, right: Bool = true) -> String {
     let members = set.map { Set($0.unicodeScalars) }
     func goes(_ scalar: Unicode.Scalar) -> Bool {
       members?.contains(scalar) ?? scalar.isPythonSpace
@@ -106,7 +106,7 @@ extension String {
   }
 
   /// `str.capitalize`.
-  var pythonCapitalized: String {
+  package var pythonCapitalized: String {
     guard let first = unicodeScalars.first else { return self }
     return first.properties.titlecaseMapping + String(unicodeScalars.dropFirst()).lowercased()
   }
