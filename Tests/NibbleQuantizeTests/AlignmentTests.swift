@@ -71,7 +71,6 @@ import TinyModel
     let (k, n, tokens) = (20, 7, 400)
     let weight = FloatRows(values(n * k, seed: 3), columns: k)
     let x = values(tokens * k, seed: 4)
-    let mix = values(k * k, seed: 5)
     /// `Σ_i a[row, i] · x[t, i]` for all tokens and rows.
     func product(_ a: [Float], _ rows: Int) -> [Float] {
       var y = [Float](repeating: 0, count: tokens * rows)

@@ -28,7 +28,7 @@ extension StateStreams {
       let rounds = site.ids.contains { block.layers[$0] != nil }
       let keeps = moves && site.place == .end
       // The same for all linears of a site that are rounded.
-      let rounding = site.ids.lazy.compactMap { block.inputs[$0] }.first
+      let rounding = site.ids.compactMap { block.inputs[$0] }.first
       var kept = KeptActivations()
       var keptOfSource = KeptActivations()
       if rounds, let alignment, site.expert == nil {
