@@ -38,6 +38,7 @@ import TinyModel
       let parsed = try lines.map { try JSON(parsing: String($0)) }
       #expect(parsed.map { $0["id"] } == ["one", "two", "three"])
       #expect(parsed.map { $0["scores"]?.array?.count } == [2, 3, 2])
+      #expect(parsed.map { $0["gold"] } == [[0], [1], [0]])
       #expect(parsed.allSatisfy { $0["source"]?["scores"]?.array?.isEmpty == false })
       // The mean can be computed again from the file.
       let mean = parsed.reduce(0) { $0 + ($1["acc_norm"]?.double ?? 9) } / 3

@@ -105,9 +105,9 @@ enum ChoiceOracle {
         requests += task.items.reduce(0) { $0 + $1.requests.count }
         truncated += found.truncated
         // Where a merge crosses the border, the two parts do not spell the whole text.
-        let merged = zip(task.items, found.tokens).reduce(0) { sum, pair in
+        let merged = task.items.indices.reduce(0) { sum, item in
           sum
-            + zip(pair.0.requests, pair.1).count { request, tokens in
+            + zip(task.items[item].requests, found.tokens(of: item)).count { request, tokens in
               let whole = tokenizer.encode(request.context + request.continuation)
               let parts = tokens.input + tokens.targets.suffix(1)
               return parts.count <= ChoiceOracle.context && !request.context.isEmpty

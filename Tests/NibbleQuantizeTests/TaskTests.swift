@@ -29,9 +29,8 @@ import TinyModel
     #expect(found.name == "sums" && found.metric == .accBytes)
     #expect(found.items.map(\.id) == ["x", "7"] && found.items.map(\.group) == ["even", nil])
     #expect(found.items.map(\.place) == [.line(2), .line(4)])
-    #expect(
-      found.items[0].requests.map(\.context)
-        == ["Add.\n\n1+1= 2\n\n1+2= 3\n\n2+2=", "Add.\n\n1+1= 2\n\n1+2= 3\n\n2+2="])
+    #expect(found.preamble == "Add.\n\n1+1= 2\n\n1+2= 3\n\n")
+    #expect(found.items[0].requests.map(\.context) == ["2+2=", "2+2="])
     #expect(found.items[0].requests.map(\.continuation) == [" 4", " 5"])
     #expect(found.items[1].requests.map(\.continuation) == ["\t4", "\t5", "\tfünf"])
     #expect(found.items[1].answer == .choice(credits: [0, 1, 1]))
@@ -251,7 +250,8 @@ import TinyModel
       let (found, loaded) = try requests(Self.text, in: folder)
       let compute = Compute(threads: 1, precision: .f32)
       let scores = try found.scores(of: loaded.decoder, on: compute) { _, _ in }
-      for (item, requests) in found.tokens.enumerated() {
+      for item in found.task.items.indices {
+        let requests = found.tokens(of: item)
         for (choice, request) in requests.enumerated() {
           var session = try Session(loaded.decoder, capacity: 96, on: compute)
           var (sum, isGreedy) = (0.0, true)
@@ -273,11 +273,23 @@ import TinyModel
   @Test func specialTokensAreThoseAskedFor() throws {
     try inTemporaryFolder { folder in
       let line = #"{"context": "All that", "choices": ["glitters"], "gold": 0}"#
-      let none = try requests(line, in: folder, special: .none, model: "beginning").0.tokens[0][0]
-      let own = try requests(line, in: folder, model: "beginning").0.tokens[0][0]
-      let given = try requests(line, in: folder, special: .before([7, 8])).0.tokens[0][0]
+      let none = try requests(line, in: folder, special: .none, model: "beginning").0.tokens(of: 0)[
+        0]
+      let own = try requests(line, in: folder, model: "beginning").0.tokens(of: 0)[0]
+      let given = try requests(line, in: folder, special: .before([7, 8])).0.tokens(of: 0)[0]
       #expect(own.input == [0] + none.input && given.input == [7, 8] + none.input)
       #expect(own.targets == none.targets && given.targets == none.targets)
+    }
+  }
+
+  /// Shots stand before the context as if they were part of it.
+  @Test func shotsAreReadBeforeTheContext() throws {
+    try inTemporaryFolder { folder in
+      let header = #"{"task": "t", "shots": ["All is", "That was"]}"#
+      let item = #"{"context": "Who", "choices": ["went"], "gold": 0}"#
+      let whole = #"{"context": "All is\n\nThat was\n\nWho", "choices": ["went"], "gold": 0}"#
+      let shots = try requests(header + "\n" + item, in: folder).0.tokens(of: 0)
+      #expect(try requests(whole, in: folder).0.tokens(of: 0) == shots)
     }
   }
 
@@ -295,7 +307,7 @@ import TinyModel
     try inTemporaryFolder { folder in
       do {
         let found = try requests(text, in: folder, limit: 8)
-        Issue.record("\(found.0.tokens)")
+        Issue.record("\(found.0.tokens(of: 0))")
       } catch { #expect("\(error)".contains(expected), "\(error)") }
     }
   }
@@ -323,7 +335,7 @@ import TinyModel
 @Suite struct FlipsTests {
   private static func task(_ choices: Int, _ count: Int) -> EvaluationTask {
     EvaluationTask(
-      name: "t", metric: .acc,
+      name: "t", preamble: "", metric: .acc,
       items: (0..<count).map { index in
         TaskItem(
           place: .line(index + 1), id: "\(index)", group: nil,

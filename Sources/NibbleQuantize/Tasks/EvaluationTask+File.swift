@@ -14,17 +14,18 @@ extension EvaluationTask {
   /// `shots` stand before each context: a text as it is, or a list whose texts are each followed by
   /// an empty line.
   public init(path: String) throws(TaskError) {
-    var records: [(RecordPlace, JSON)] = []
-    do {
+    var reader = TaskReader(path: path)
+    var fault: TaskError?
+    do throws(CalibrationTextError) {
       try RecordFile(
         path: path,
         isRecord: { $0["examples"] != nil || $0.object.flatMap { TaskLayout($0) } != nil }
-      ).visit {
-        (place, record) throws(CalibrationTextError) in records.append((place, record))
+      ).visit { (place, record) throws(CalibrationTextError) in
+        guard fault == nil else { return }
+        do throws(TaskError) { try reader.read(record, at: place) } catch { fault = error }
       }
-    } catch { throw .records(error) }
-    var reader = TaskReader(path: path)
-    for (place, record) in records { try reader.read(record, at: place) }
+    } catch { throw fault ?? .records(error) }
+    if let fault { throw fault }
     try self.init(reader)
   }
 
@@ -32,6 +33,7 @@ extension EvaluationTask {
     guard !reader.items.isEmpty else { throw .empty(path: reader.path) }
     let file = ((reader.path as NSString).lastPathComponent as NSString).deletingPathExtension
     name = reader.name ?? file
+    preamble = reader.preamble
     metric = reader.metric
     items = reader.items
   }
@@ -61,11 +63,13 @@ private struct TaskReader {
     static let fields = ["task", "metric", "description", "shots", "delimiter"]
     var isRead = false
     var metric: TaskMetric?
-    var shots = ""
+    var preamble = ""
     var delimiter = " "
   }
 
   init(path: String) { self.path = path }
+
+  var preamble: String { header.preamble }
 
   var metric: TaskMetric {
     if let metric = header.metric { return metric }
@@ -121,7 +125,7 @@ private struct TaskReader {
     }
     header.delimiter = try record.text("delimiter", default: " ")
     for field in ["description", "shots"] where record.has(field) {
-      header.shots +=
+      header.preamble +=
         record.object[field]?.array == nil
         ? try record.text(field) : try record.texts(field).map { $0 + "\n\n" }.joined()
     }
@@ -131,7 +135,7 @@ private struct TaskReader {
     _ record: TaskRecord, _ layout: TaskLayout, at place: RecordPlace
   ) throws(TaskFault) {
     let delimiter = try record.text("delimiter", default: header.delimiter)
-    let content = try layout.content(of: record, shots: header.shots, delimiter: delimiter)
+    let content = try layout.content(of: record, delimiter: delimiter)
     append(
       content, id: try id(of: record),
       group: record.has("group") ? try record.text("group") : nil, at: place)

@@ -29,6 +29,8 @@ public struct TaskItem: Sendable, Hashable {
 public struct EvaluationTask: Sendable, Hashable {
   /// Of its header, or of its file.
   public let name: String
+  /// Description and solved examples (shots) before each context.
+  public let preamble: String
   /// The accuracy that counts for this task.
   public let metric: TaskMetric
   /// At least one; all choices, or all greedy.

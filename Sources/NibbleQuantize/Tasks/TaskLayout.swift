@@ -54,17 +54,15 @@ enum TaskLayout: String, CaseIterable {
 
   /// The requests, texts and answer of a record.
   ///
-  /// - Parameters:
-  ///   - shots: stands before each context.
-  ///   - delimiter: between context and continuation.
+  /// - Parameter delimiter: between context and continuation.
   func content(
-    of record: TaskRecord, shots: String, delimiter: String
+    of record: TaskRecord, delimiter: String
   ) throws(TaskFault) -> TaskContent {
     func single(
       _ context: String, _ choices: [String], gold: Set<Int>
     ) -> TaskContent {
       TaskContent(
-        contexts: choices.map { _ in shots + context },
+        contexts: choices.map { _ in context },
         continuations: choices.map { delimiter + $0 }, texts: choices, gold: gold)
     }
     switch self {
@@ -76,7 +74,7 @@ enum TaskLayout: String, CaseIterable {
       let contexts = try record.texts("contexts")
       let continuation = try record.text("continuation")
       return TaskContent(
-        contexts: contexts.map { shots + $0 },
+        contexts: contexts,
         continuations: contexts.map { _ in delimiter + continuation }, texts: contexts,
         gold: try record.gold("gold", of: contexts))
     case .greedy:
@@ -133,7 +131,7 @@ enum TaskLayout: String, CaseIterable {
         before + (try record.text("option1")), before + (try record.text("option2")),
       ]
       return TaskContent(
-        contexts: contexts.map { shots + $0 },
+        contexts: contexts,
         continuations: contexts.map { _ in delimiter + rest },
         texts: contexts, gold: [try record.index("answer", in: ["1", "2"], of: "options, 1 and 2")])
     case .boolQ:

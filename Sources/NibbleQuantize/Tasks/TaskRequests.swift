@@ -24,11 +24,15 @@ public struct TaskRequests: Sendable {
   }
 
   public let task: EvaluationTask
-  /// Per item, one per request.
-  let tokens: [[Tokens]]
   /// Number of requests whose beginning was left out, since they are longer than the model's context.
   public private(set) var truncated = 0
+  /// The largest number of tokens of an input.
+  private(set) var longest = 0
+  private let encoder: PairEncoder
+  private let limit: Int
 
+  /// Encodes every request once, so that an item that cannot be scored is found before the work.
+  ///
   /// - Parameter limit: the largest number of tokens that the model reads at once.
   public init(
     _ task: EvaluationTask, with tokenizer: Tokenizer, special: SpecialTokens = .tokenizer,
@@ -36,32 +40,43 @@ public struct TaskRequests: Sendable {
   ) throws(TaskError) {
     precondition(limit > 0, "a limit of \(limit) tokens")
     self.task = task
-    let encoder = PairEncoder(tokenizer, special)
-    var all: [[Tokens]] = []
-    for item in task.items {
-      var tokens: [Tokens] = []
-      for (index, request) in item.requests.enumerated() {
-        do throws(PairFault) {
-          let pair = try encoder.encode(request)
-          guard pair.targets.count <= limit else {
-            throw PairFault(
-              reason: "its \(pair.targets.count) tokens are over the \(limit) that the model reads")
-          }
-          let whole = pair.context + pair.targets
-          if whole.count > limit + 1 { truncated += 1 }
-          tokens.append(
-            Tokens(input: whole.suffix(limit + 1).dropLast(), targets: pair.targets))
-        } catch {
-          throw .unscorable(item.place, choice: index + 1, reason: error.reason)
-        }
-      }
-      all.append(tokens)
+    self.limit = limit
+    encoder = PairEncoder(tokenizer, special)
+    for index in task.items.indices {
+      let (tokens, cut) = try encode(index)
+      truncated += cut
+      longest = max(longest, tokens.map(\.input.count).max() ?? 0)
     }
-    self.tokens = all
   }
 
-  /// The largest number of tokens of an input.
-  var longest: Int { tokens.joined().map(\.input.count).max() ?? 0 }
+  /// The tokens of an item's requests.
+  func tokens(of index: Int) -> [Tokens] {
+    guard let (tokens, _) = try? encode(index) else {
+      preconditionFailure("item \(index) was encoded before")
+    }
+    return tokens
+  }
+
+  /// The tokens of an item's requests, and how many of them are truncated.
+  private func encode(_ index: Int) throws(TaskError) -> (tokens: [Tokens], truncated: Int) {
+    let item = task.items[index]
+    var (tokens, truncated): ([Tokens], Int) = ([], 0)
+    for (choice, request) in item.requests.enumerated() {
+      do throws(PairFault) {
+        let pair = try encoder.encode(task.preamble + request.context, request.continuation)
+        guard pair.targets.count <= limit else {
+          throw PairFault(
+            reason: "its \(pair.targets.count) tokens are over the \(limit) that the model reads")
+        }
+        let whole = pair.context + pair.targets
+        if whole.count > limit + 1 { truncated += 1 }
+        tokens.append(Tokens(input: whole.suffix(limit + 1).dropLast(), targets: pair.targets))
+      } catch {
+        throw .unscorable(item.place, choice: choice + 1, reason: error.reason)
+      }
+    }
+    return (tokens, truncated)
+  }
 }
 
 /// Why a request scores nothing.
@@ -70,7 +85,7 @@ private struct PairFault: Error {
 }
 
 /// Cuts a request's tokens into those of its context and those of its continuation.
-private struct PairEncoder {
+private struct PairEncoder: Sendable {
   private let tokenizer: Tokenizer
   private let special: TaskRequests.SpecialTokens
   /// The context of a continuation without one: the beginning-of-text token, else the end-of-text
@@ -90,13 +105,12 @@ private struct PairEncoder {
   /// Where a merge crosses the border, the two do not spell the whole text: the context keeps its own
   /// last token, as in lm-eval.
   func encode(
-    _ request: TaskItem.Request
+    _ context: String, _ continuation: String
   ) throws(PairFault) -> (context: [Int], targets: [Int]) {
-    guard !request.context.isEmpty else { return try encodeAlone(request.continuation) }
+    guard !context.isEmpty else { return try encodeAlone(continuation) }
+    let whole = encode(context + continuation)
     // White space at the end of the context belongs to the continuation.
-    let context = request.context.stripped(left: false)
-    let whole = encode(request.context + request.continuation)
-    let before = encode(context)
+    let before = encode(context.stripped(left: false))
     guard !before.isEmpty else {
       throw PairFault(reason: "its context is white space only; leave the context empty")
     }

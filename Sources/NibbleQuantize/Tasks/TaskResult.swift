@@ -104,6 +104,8 @@ public struct TaskResult: Sendable, Hashable {
       json.set(metric.rawValue, .number(credit(of: index, metric)))
     }
     if case .choice(let credits) = item.answer {
+      let best = credits.max()
+      json.set("gold", .array(credits.indices.filter { credits[$0] == best }.map { JSON($0) }))
       json.set("credits", .array(credits.map { .number($0) }))
     }
     return json

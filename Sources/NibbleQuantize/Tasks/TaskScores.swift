@@ -23,9 +23,9 @@ extension TaskRequests {
     var session = try Session(
       decoder, capacity: longest, keeping: format, scales: scales, on: compute)
     var scores: [TaskScores] = []
-    for (item, requests) in zip(task.items, tokens) {
-      scores.append(try session.score(requests, of: item, on: compute))
-      progress(scores.count, tokens.count)
+    for (index, item) in task.items.enumerated() {
+      scores.append(try session.score(tokens(of: index), of: item, on: compute))
+      progress(scores.count, task.items.count)
     }
     return scores
   }
