@@ -114,7 +114,7 @@ extension StateStreams {
   ) -> Float? {
     let branch = block.branches[site.branch]
     guard alignment.usesResidual, site.place == .end, block.residual == .sequential,
-      !block.addsToNormed, branch.after == nil, branch.closing == nil
+      !block.addsToNormed, branch.inner == nil, branch.after == nil, branch.closing == nil
     else { return nil }
     return branch.scale
   }

@@ -89,10 +89,13 @@ struct AlignedMoments {
   }
 
   /// `W D + C`, the right-hand side of the equations for `W* - W`.
+  ///
+  /// - Parameter weight: W, or as many of its rows as `spreadRows` picks.
   func pull(of weight: FloatRows, withResidual: Bool, on compute: Compute) -> FloatRows {
     var pull = weight.times(drift, on: compute)
     if withResidual, let residual {
-      pull.add(FloatRows(residual.values, columns: weight.columns), times: 1, on: compute)
+      let rows = FloatRows(residual.values, columns: weight.columns).spreadRows(weight.rows)
+      pull.add(rows, times: 1, on: compute)
     }
     return pull
   }
@@ -149,7 +152,7 @@ struct SiteTargets {
   }
 
   /// Number of rows of all linears that candidates are compared on.
-  private static let rows = 512
+  private static let rows = 128
 
   /// The candidate with the least loss on the windows kept out; nil when none is better than W.
   private static func choice(
@@ -159,15 +162,7 @@ struct SiteTargets {
     let share = max(16, rows / max(1, weights.count))
     let parts = weights.map { $0.spreadRows(share) }
     func pulls(_ sums: AlignedMoments, _ withResidual: Bool) -> [FloatRows] {
-      parts.map { part in
-        var pull = part.times(sums.drift, on: compute)
-        if withResidual, let residual = sums.residual {
-          pull.add(
-            FloatRows(residual.values, columns: part.columns).spreadRows(share), times: 1,
-            on: compute)
-        }
-        return pull
-      }
+      parts.map { sums.pull(of: $0, withResidual: withResidual, on: compute) }
     }
     // With C, all errors of the states count; without it, those of the site alone.
     let hasResidual = fit.residual != nil && alignment.usesResidual
@@ -202,12 +197,9 @@ struct SiteTargets {
   private static func factor(
     _ moments: GramMatrix, _ damping: Float, on compute: Compute
   ) -> UpperFactor? {
-    let k = moments.channels
-    let mean = (0..<k).reduce(Float(0)) { $0 + moments.values[$1 * k + $1] / Float(k) }
-    guard mean > 0, mean < 1e30 else { return nil }
-    var damped = moments.values
-    for j in 0..<k { damped[j * k + j] += damping * mean }
-    return UpperFactor(of: damped, size: k, on: compute)
+    moments.damped(by: damping).flatMap {
+      UpperFactor(of: $0, size: moments.channels, on: compute)
+    }
   }
 
   /// W* of a weight of the site.

@@ -86,7 +86,7 @@ public struct GPTQ: Step {
     }
     return Feedback(
       factor: Self.factor(moments, damping: damping, order: order, on: compute), order: order,
-      damped: refinements > 0 ? Self.damped(moments, damping) : nil)
+      damped: refinements > 0 ? moments.damped(by: max(damping, 1e-3)) : nil)
   }
 
   func round(
@@ -100,16 +100,6 @@ public struct GPTQ: Step {
     guard refinements > 0, let damped = feedback.damped else { return matrix }
     return matrix.refined(
       toward: weight, moments: damped, scaleFormat: scaleFormat, rounds: refinements, on: compute)
-  }
-
-  /// `H + λ`; nil when H carries no information.
-  private static func damped(_ moments: GramMatrix, _ damping: Float) -> [Float]? {
-    let k = moments.channels
-    var matrix = moments.values
-    let mean = (0..<k).reduce(Float(0)) { $0 + matrix[$1 * k + $1] / Float(k) }
-    guard mean > 0, mean < 1e30 else { return nil }
-    for j in 0..<k { matrix[j * k + j] += max(damping, 1e-3) * mean }
-    return matrix
   }
 
   /// Factors `H + λ`, with more damping until it is positive definite in float. Moments that

@@ -53,6 +53,17 @@ public struct GramMatrix: Sendable {
     tokens += other.tokens
   }
 
+  /// `G + λ`, with λ a share of the mean of diag(G). Nil when G carries no information: all inputs
+  /// were zero, or they overflowed.
+  public func damped(by share: Float) -> [Float]? {
+    let k = channels
+    let mean = (0..<k).reduce(Float(0)) { $0 + values[$1 * k + $1] / Float(k) }
+    guard mean > 0, mean < 1e30 else { return nil }
+    var damped = values
+    for j in 0..<k { damped[j * k + j] += share * mean }
+    return damped
+  }
+
   /// G as a weight, for products `x · G`.
   public var weight: Weight {
     .float(
