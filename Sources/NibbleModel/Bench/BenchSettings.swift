@@ -1,3 +1,5 @@
+import NibbleTensor
+
 /// Sizes of a bench.
 public struct BenchSettings: Hashable, Sendable {
   /// Tokens of the prompt, read at once.

@@ -178,19 +178,3 @@ private struct Candidates {
     return isWhole && kept > 0 ? first(kept)[kept - 1].id : nil
   }
 }
-
-/// A small generator with a fixed sequence. Source: Steele, Lea and Flood, OOPSLA 2014.
-struct SplitMix64: Sendable {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  /// In 0..<1, 53 bits.
-  mutating func nextUnit() -> Double { Double(next() >> 11) * 0x1p-53 }
-}

@@ -1,3 +1,4 @@
+import NibbleTensor
 public import NibbleText
 
 /// Number and choice of the token windows that calibration takes from a text.

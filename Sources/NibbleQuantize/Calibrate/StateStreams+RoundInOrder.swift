@@ -31,64 +31,53 @@ extension StateStreams {
       let rounding = site.ids.compactMap { block.inputs[$0] }.first
       var kept = KeptActivations()
       var keptOfSource = KeptActivations()
-      if rounds, let alignment, site.expert == nil {
-        let states = residualStates(at: site, of: block.shape, alignment)
-        var sums = [Bool: AlignedMoments]()
-        for index in calibration {
-          let activation = pass.activation(at: site, of: running, quantized[index])
-          if site.site == .output { watchKeysAndValues(of: running) }
-          if keeps { kept.append(activation) }
-          let original = pass.activation(at: site, of: source, self.source[index])
-          if keeps { keptOfSource.append(original) }
-          let rounded =
-            rounding?.rounded(activation, columns: site.width, on: compute)
-            ?? activation
-          let isKeptOut = Alignment.keepsOut(window: index, of: calibration.count)
-          sums[
-            isKeptOut,
-            default: AlignedMoments(
-              channels: site.width, states: states.map { _ in pass.shape.hidden })
-          ].add(
-            rounded, source: block.changed(original, at: site),
-            states: states.map { scale in
-              // Without values that the states carry beside them.
-              zip(self.source[index], quantized[index])
-                .prefix(windows[index].count * pass.shape.hidden).map { ($0 - $1) / scale }
-            }, on: compute)
-        }
+      let aligned = rounds && site.expert == nil ? alignment : nil
+      let scale = aligned.flatMap { residualScale(at: site, of: block.shape, $0) }
+      var moments = aligned == nil ? GramMatrix(channels: site.width) : nil
+      // Of the windows that are kept out, and of the others.
+      var sums: [Bool: AlignedMoments] = [:]
+      for index in calibration where rounds || site.site == .output {
+        let activation = pass.activation(at: site, of: running, quantized[index])
+        if site.site == .output { watchKeysAndValues(of: running) }
+        if keeps { kept.append(activation) }
+        if !rounds || activation.isEmpty { continue }
+        let x = rounding?.rounded(activation, columns: site.width, on: compute) ?? activation
+        moments?.add(x, on: compute)
+        guard aligned != nil else { continue }
+        let original = pass.activation(at: site, of: source, self.source[index])
+        if keeps { keptOfSource.append(original) }
+        sums[
+          Alignment.keepsOut(window: index, of: calibration.count),
+          default: AlignedMoments(
+            channels: site.width, states: scale.map { _ in pass.shape.hidden })
+        ].add(
+          x, source: block.changed(original, at: site),
+          states: scale.map { scale in
+            // Without values that the states carry beside them.
+            zip(self.source[index], quantized[index])
+              .prefix(windows[index].count * pass.shape.hidden).map { ($0 - $1) / scale }
+          }, on: compute)
+      }
+      if rounds {
+        moments?.finish(on: compute)
         for key in sums.keys { sums[key]?.finish(on: compute) }
-        if let fit = sums[false] {
-          let targets = SiteTargets(
-            alignment, fit: fit, check: sums[true], weights: site.ids.compactMap(block.weight),
-            on: compute)
-          block.tokens[site.site] = targets.moments.tokens
-          round(&block, site, targets)
-          if let summary = targets.summary {
-            reports.append(
-              StepReport(step: "align", block: block.index, site: site.site, result: summary))
+        let targets: SiteTargets =
+          if let aligned, let fit = sums[false] {
+            SiteTargets(
+              aligned, fit: fit, check: sums[true], weights: site.ids.compactMap(block.weight),
+              on: compute)
+          } else {
+            SiteTargets(moments ?? GramMatrix(channels: site.width))
           }
-        }
-      } else {
-        var moments = GramMatrix(channels: site.width)
-        for index in calibration where rounds || site.site == .output {
-          let activation = pass.activation(at: site, of: running, quantized[index])
-          if site.site == .output { watchKeysAndValues(of: running) }
-          if activation.isEmpty { continue }
-          moments.add(
-            rounding?.rounded(activation, columns: site.width, on: compute) ?? activation,
-            on: compute)
-          if keeps { kept.append(activation) }
-        }
-        if rounds {
-          moments.finish(on: compute)
-          block.tokens[site.site] = moments.tokens
-          round(&block, site, SiteTargets(moments))
+        block.tokens[site.site] = targets.moments.tokens
+        round(&block, site, targets)
+        if let summary = targets.summary {
+          reports.append(
+            StepReport(step: "align", block: block.index, site: site.site, result: summary))
         }
       }
-      for id in site.ids {
-        if let rounded = block.rounded[id] {
-          running.linears[id]?.weight = .quantized(rounded.matrix, inputs: block.inputs[id])
-        }
+      for id in site.ids where block.rounded[id] != nil {
+        running.linears[id] = block.parameters.linears[id]
       }
       running.pack(on: compute)
       guard moves, site.endsBranch else { continue }
@@ -109,7 +98,7 @@ extension StateStreams {
 
   /// The scale with which a site's linear adds its output to the states; nil when it does not, or
   /// not linearly, or alignment leaves them out.
-  private func residualStates(
+  private func residualScale(
     at site: SiteShape, of block: BlockShape, _ alignment: Alignment
   ) -> Float? {
     let branch = block.branches[site.branch]

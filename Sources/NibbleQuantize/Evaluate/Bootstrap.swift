@@ -1,3 +1,5 @@
+import NibbleTensor
+
 /// Resamples windows with replacement, for intervals of means over their tokens.
 ///
 /// Tokens of one window depend on each other, so whole windows are drawn. All values of a window are

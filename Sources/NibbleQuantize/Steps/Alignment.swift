@@ -51,6 +51,17 @@ public struct Alignment: Codable, Hashable, Sendable {
   }
 }
 
+extension Alignment? {
+  /// What a step needs that rounds site by site, aligned or not.
+  var needs: StepNeeds { self == nil ? [.quantized] : [.quantized, .aligned] }
+
+  /// Memory in bytes of such a step at a site: the moments, their factor and its work, and the sums
+  /// of alignment.
+  func memory(channels: Int) -> Int {
+    4 * (5 + (self == nil ? 0 : Alignment.squares)) * channels * channels
+  }
+}
+
 /// Sums over tokens at a site, from which the target of its linears is computed.
 struct AlignedMoments {
   /// `Σ x̃ x̃ᵀ`.

@@ -31,12 +31,10 @@ public struct GPTQ: Step {
     alignment = try fields?.node("align").flatMap(Alignment.init)
   }
 
-  public var needs: StepNeeds { alignment == nil ? [.quantized] : [.quantized, .aligned] }
+  public var needs: StepNeeds { alignment.needs }
   public var effects: StepEffects { .rounds }
 
-  public func memory(channels: Int) -> Int {
-    4 * (5 + (alignment == nil ? 0 : Alignment.squares)) * channels * channels
-  }
+  public func memory(channels: Int) -> Int { alignment.memory(channels: channels) }
 
   public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? {
     for scheme in schemes {

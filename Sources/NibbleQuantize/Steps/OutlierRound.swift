@@ -38,9 +38,7 @@ public struct OutlierRound: Step {
     }
   }
 
-  public var needs: StepNeeds {
-    !compensates ? [] : alignment == nil ? [.quantized] : [.quantized, .aligned]
-  }
+  public var needs: StepNeeds { compensates ? alignment.needs : [] }
 
   public var effects: StepEffects { rule == .none ? .rounds : [.rounds, .compresses] }
 
@@ -51,7 +49,7 @@ public struct OutlierRound: Step {
   }
 
   public func memory(channels: Int) -> Int {
-    compensates ? 4 * (5 + (alignment == nil ? 0 : Alignment.squares)) * channels * channels : 0
+    compensates ? alignment.memory(channels: channels) : 0
   }
 
   public func apply(
