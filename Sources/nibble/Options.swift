@@ -172,7 +172,7 @@ struct RecipeOptions: ParsableArguments {
 
   @Flag(
     help: """
-      Quantize the head too, to eight bits with a scale a channel; a head that is the embedding gets \
+      Quantize the head too, to eight bits with one scale per channel; a head that is the embedding gets \
       weights of its own. It stays float otherwise.
       """)
   var quantizeHead = false

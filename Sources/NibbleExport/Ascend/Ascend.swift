@@ -28,7 +28,7 @@ public struct Ascend: Exporter {
     if let layer = plan.layers.first(where: { AscendType($0) == nil }) {
       refusals.append(
         .engine(
-          "\(layer.path): the format ascend holds int8 weights with a scale a channel and static or "
+          "\(layer.path): the format ascend holds int8 weights with one scale per channel, and static or "
             + "per-token int8 activations, or int8 weights alone, not \(layer.scheme). Use --recipe "
             + "w8a8-static, w8a8s, w8a8 or w8a16."))
     }

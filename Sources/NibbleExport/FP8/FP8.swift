@@ -42,7 +42,7 @@ public struct FP8: Exporter {
     if let layer = plan.layers.first(where: { Layout($0.scheme) == nil }) {
       refusals.append(
         .engine(
-          "\(layer.path): the format fp8 holds fp8 e4m3 weights with a scale a tensor or a block of "
+          "\(layer.path): the format fp8 holds fp8 e4m3 weights with one scale per tensor or per block of "
             + "\(Layout.blockSize) x \(Layout.blockSize), and fp8 e4m3 activations, not "
             + "\(layer.scheme). Use --recipe fp8 --per tensor or --per block, or --format "
             + "compressed-tensors."))
