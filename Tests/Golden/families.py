@@ -142,6 +142,12 @@ def opt():
         "idle": KEY_BIAS, "names": lambda name: name.removeprefix("model.")}
 
 
+def llama():
+    sizes = dict(hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    yield plain("plain", "llama", **sizes)
+    yield plain("biases", "llama", attention_bias=True, mlp_bias=True, **sizes)
+
+
 def qwen2():
     yield plain("tied", "qwen2", tie_word_embeddings=True, **QWEN2)
     yield plain("window in late blocks", "qwen2", use_sliding_window=True, sliding_window=3, max_window_layers=1, **QWEN2)
@@ -666,7 +672,7 @@ def qwen3_5():
 
 FAMILIES = {
     family.__name__: family for family in (
-        opt, qwen2, qwen3, gemma3, gemma2, internlm, internlm2, phi3, gpt2, gpt_neox, bloom, smollm3, olmo2, olmo3,
+        opt, llama, qwen2, qwen3, gemma3, gemma2, internlm, internlm2, phi3, gpt2, gpt_neox, bloom, smollm3, olmo2, olmo3,
         granite, glm, glm4, cohere, cohere2, stablelm, mixtral, qwen2_moe, qwen3_moe, gpt_oss, gemma4, qwen3_5)
 }
 
@@ -821,4 +827,5 @@ def main():
     raise SystemExit(0 if fine else "some tensors do not do what they should")
 
 
-main()
+if __name__ == "__main__":
+    main()
