@@ -8,7 +8,7 @@ import TinyModel
 /// Every family compared with transformers in float32.
 @Suite struct FamilyTests {
   private static let families = [
-    "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt2",
+    "llama", "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt2",
     "gpt_neox", "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2",
     "stablelm", "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss",
     "qwen3_5", "gemma4",

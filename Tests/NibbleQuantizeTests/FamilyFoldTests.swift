@@ -11,7 +11,8 @@ import TinyModel
 /// logits.
 @Suite struct FamilyFoldTests {
   private static let families = FamilyFixture.models(of: [
-    "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3", "gpt_neox",
+    "llama", "opt", "qwen2", "qwen3", "gemma2", "gemma3", "internlm", "internlm2", "phi3",
+    "gpt_neox",
     "bloom", "smollm3", "olmo2", "olmo3", "granite", "glm", "glm4", "cohere", "cohere2", "stablelm",
     "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "qwen3_5", "gemma4",
   ]).filter { $0.config["quantization_config"] == nil }

@@ -44,7 +44,8 @@ import Testing
       correlated(tokens: 9, channels: k, seed: 4), correlated(tokens: 9, channels: p, seed: 5),
       on: oneThread)
     matrix.finish(on: oneThread)
-    let product = rows.times(matrix, on: oneThread)
+    let product = rows.times(
+      FloatRows(matrix.values, columns: p), on: oneThread)
     let exact = DoubleMatrix(rows.values, columns: k) * DoubleMatrix(matrix.values, columns: p)
     let scale = exact.values.reduce(0) { max($0, abs($1)) }
     #expect(product.columns == p)

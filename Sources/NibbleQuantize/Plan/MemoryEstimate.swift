@@ -118,7 +118,10 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
       let kept = 4 * calibration.reduce(0, +) * (widths.max() ?? 0) * needs.streams
       bytes += min(kept, StateStreams.keptBytes * (needs.contains(.aligned) ? 2 : 1))
     }
-    bytes += recipe.steps.map { $0.memory(channels: widths.max() ?? 0) }.max() ?? 0
+    bytes +=
+      recipe.steps.map { step in
+        decoder.blocks.map { step.memory(of: $0, window: calibration.max() ?? 0) }.max() ?? 0
+      }.max() ?? 0
     // Tokens buffered for the next update of second moments, and their tiles.
     bytes += 8 * 2 * GramMatrix.tokensAtOnce * (widths.max() ?? 0)
     // Those of all experts wait at the same time.

@@ -66,6 +66,18 @@ extension Recipe {
     return recipe
   }()
 
+  /// ZeroQuant with layer-by-layer distillation, LKD.
+  public static let w8a8ZeroQuantLKD = w8a8ZeroQuant.distilled
+  public static let w4a8ZeroQuantLKD = w4a8ZeroQuant.distilled
+
+  private var distilled: Recipe {
+    var recipe = self
+    recipe.name += "-lkd"
+    recipe.summary += ", after distillation block by block"
+    recipe.steps = [Distill(), Round()]
+    return recipe
+  }
+
   /// Round to nearest, no data: int8 weights, float activations.
   public static let w8a16 = Recipe(
     name: "w8a16", summary: "int8 weights, float activations; half the size",
@@ -142,6 +154,7 @@ extension Recipe {
 
   public static let presets = [
     w8a8, w8a8Smooth, w8a8Best, w8a8Static, w8a8O1, w8a8O2, w8a8O3, w8a8ZeroQuant, w4a8ZeroQuant,
+    w8a8ZeroQuantLKD, w4a8ZeroQuantLKD,
     w8a8StaticSmooth, w8a8MinMax, w8a8s, w8a16, w4a16, w4a16Searched, w4a16AWQ, w4a16GPTQ,
     w4a16Best, fp8, fp8Static, fp8Best,
   ]

@@ -92,7 +92,8 @@ public struct Recipe: Hashable, Sendable, Codable {
 
   /// Whether calibration text is needed: stored statistics are not enough.
   public var needsText: Bool {
-    needs.contains(.quantized) || needsCalibration && inputRange != .searched
+    !needs.isDisjoint(with: [.quantized, .source])
+      || needsCalibration && inputRange != .searched
   }
 
   /// Whether the codes are rounded for compression.
@@ -125,6 +126,12 @@ public struct Recipe: Hashable, Sendable, Codable {
       return "its last step must round: use round or gptq"
     }
     if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
+    if let step = steps.first(where: { $0.effects.contains(.fitsNearest) }),
+      (last as? Round)?.search != .extremes
+    {
+      return "\(type(of: step).name) fits the weights to the nearest codes; let round without a "
+        + "search be the last step"
+    }
     if expertTokens != nil, !needsCalibration {
       return "expert_tokens is for recipes that learn from text; leave it out"
     }

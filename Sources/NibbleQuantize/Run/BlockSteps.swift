@@ -165,7 +165,7 @@ struct BlockSteps {
     } else if !needs.isDisjoint(with: .stored) {
       block.seen =
         streams?.statistics(
-          of: source, isLast: isLast, advances: !needs.contains(.aligned),
+          of: source, isLast: isLast, advances: needs.isDisjoint(with: [.aligned, .source]),
           keepsMoments: needs.contains(.moments),
           keepsWindows: plan.recipe.inputRange != .searched) ?? [:]
     }

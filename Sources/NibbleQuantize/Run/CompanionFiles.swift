@@ -145,11 +145,14 @@ public struct CompanionFiles: Sendable {
       "dropped_files": .array(
         dropped.map { ["name": .string($0.name), "reason": .string($0.reason)] }),
       "steps": .array(
-        entries.flatMap(\.steps).map {
-          [
-            "step": .string($0.step), "block": JSON($0.block), "site": .string($0.site.rawValue),
-            "result": .string($0.result),
+        entries.flatMap(\.steps).map { step in
+          var row: JSON = [
+            "step": .string(step.step), "block": JSON(step.block),
+            "site": step.site.map { .string($0.rawValue) } ?? .null,
+            "result": .string(step.result),
           ]
+          if let losses = step.losses { row.set("losses", .array(losses.map { .number($0) })) }
+          return row
         }),
       "layers": .array(rows),
     ]

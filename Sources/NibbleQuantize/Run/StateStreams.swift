@@ -22,6 +22,8 @@ struct StateStreams {
   var keyValues = KeyValueRecord()
   /// The highest priority of the calibration tokens that a uniform sample keeps.
   let sampleBound: UInt64
+  /// Where unnamed files with hidden states lie.
+  let folder: String
   /// Indices of the calibration windows.
   var calibration: Range<Int> { 0..<windows.count - heldOut }
 
@@ -34,6 +36,7 @@ struct StateStreams {
   ) throws(QuantizeError) {
     windows = calibration + heldOut
     self.heldOut = heldOut.count
+    self.folder = folder
     sampleBound = TokenSample.bound(of: calibration, capacity: ActivationRecord.sampled)
     let sizes = windows.map { $0.count * config.stateWidth }
     func followed(_ isFollowed: Bool) -> [Int] {
@@ -86,6 +89,14 @@ struct StateStreams {
       signal += energy.signal
     }
     return signal > 0 ? (error / signal).squareRoot() : 0
+  }
+
+  /// Moves the calibration windows of the quantized model past a block, if they run at all.
+  mutating func advanceQuantized(past block: Block) {
+    guard let first = calibration.first, quantized.sizes[first] > 0 else { return }
+    var block = block
+    block.pack(on: pass.compute)
+    for index in calibration { pass.run(block, on: &quantized[index]) { _, _ in } }
   }
 
   /// Compares the logits of both models on the held-out windows.

@@ -103,7 +103,8 @@ struct AlignedMoments {
   ///
   /// - Parameter weight: W, or as many of its rows as `spreadRows` picks.
   func pull(of weight: FloatRows, withResidual: Bool, on compute: Compute) -> FloatRows {
-    var pull = weight.times(drift, on: compute)
+    var pull = weight.times(
+      FloatRows(drift.values, columns: drift.columns), on: compute)
     if withResidual, let residual {
       let rows = FloatRows(residual.values, columns: weight.columns).spreadRows(weight.rows)
       pull.add(rows, times: 1, on: compute)

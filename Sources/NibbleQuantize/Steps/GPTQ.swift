@@ -1,4 +1,4 @@
-import NibbleModel
+public import NibbleModel
 public import NibbleTensor
 
 /// Rounds a linear's columns in order, each to the nearest code after compensating the errors of
@@ -34,7 +34,9 @@ public struct GPTQ: Step {
   public var needs: StepNeeds { alignment.needs }
   public var effects: StepEffects { .rounds }
 
-  public func memory(channels: Int) -> Int { alignment.memory(channels: channels) }
+  public func memory(of block: BlockShape, window: Int) -> Int {
+    alignment.memory(channels: block.widest)
+  }
 
   public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? {
     for scheme in schemes {

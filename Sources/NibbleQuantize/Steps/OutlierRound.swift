@@ -1,4 +1,4 @@
-import NibbleModel
+public import NibbleModel
 public import NibbleTensor
 
 /// Rounds weights to int8 codes that compress well: most of a row lies in -7...7, and outliers use
@@ -48,8 +48,8 @@ public struct OutlierRound: Step {
       ? nil : "outlier_round makes int8 weights with one scale per channel; use round"
   }
 
-  public func memory(channels: Int) -> Int {
-    compensates ? alignment.memory(channels: channels) : 0
+  public func memory(of block: BlockShape, window: Int) -> Int {
+    compensates ? alignment.memory(channels: block.widest) : 0
   }
 
   public func apply(

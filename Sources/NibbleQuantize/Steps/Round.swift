@@ -48,6 +48,7 @@ public struct Round: Step {
         block.round(id, to: matrix, from: weight)
       } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
     }
+    context.streams?.advanceQuantized(past: block.parameters)
     return []
   }
 

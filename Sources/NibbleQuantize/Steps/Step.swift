@@ -1,3 +1,4 @@
+public import NibbleModel
 public import NibbleTensor
 
 /// One idea applied to one block while it is quantized. A recipe is a list of steps; the last one
@@ -16,9 +17,10 @@ public protocol Step: Codable, Hashable, Sendable {
   var effects: StepEffects { get }
   /// The reason why it cannot follow earlier steps or round to some schemes; nil when it can.
   func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String?
-  /// Memory in bytes while it works on a site of so many channels, besides the weights and what it
-  /// `needs`.
-  func memory(channels: Int) -> Int
+  /// Memory in bytes while it works on a block, besides the weights of a site and what it `needs`.
+  ///
+  /// - Parameter window: tokens of the longest window.
+  func memory(of block: BlockShape, window: Int) -> Int
   /// Changes the block, or rounds its weights.
   func apply(
     to block: inout WorkingBlock, _ context: inout StepContext
@@ -29,7 +31,7 @@ extension Step {
   public var needs: StepNeeds { [] }
   public var effects: StepEffects { [] }
   public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? { nil }
-  public func memory(channels: Int) -> Int { 0 }
+  public func memory(of block: BlockShape, window: Int) -> Int { 0 }
   var rounds: Bool { effects.contains(.rounds) }
 }
 
@@ -47,10 +49,12 @@ public struct StepNeeds: OptionSet, Sendable {
   public static let quantized = StepNeeds(rawValue: 4)
   /// Activations of the source, site by site, beside those of the quantized model.
   public static let aligned = StepNeeds(rawValue: 8)
+  /// The source's hidden states at the block's input. The step moves them past the block.
+  public static let source = StepNeeds(rawValue: 16)
   /// What a statistics file can provide.
   static let stored: StepNeeds = [.statistics, .moments]
   /// All data that the source's states provide.
-  static let sourceStates: StepNeeds = [.statistics, .moments, .aligned]
+  static let sourceStates: StepNeeds = [.statistics, .moments, .aligned, .source]
 
   /// Number of models that the calibration windows run through.
   var streams: Int {
@@ -74,4 +78,6 @@ public struct StepEffects: OptionSet, Sendable {
   public static let biasesNorms = StepEffects(rawValue: 8)
   /// The codes are chosen so that they compress.
   public static let compresses = StepEffects(rawValue: 16)
+  /// The weights are learned for rounding to nearest with the scales of their extremes.
+  public static let fitsNearest = StepEffects(rawValue: 32)
 }

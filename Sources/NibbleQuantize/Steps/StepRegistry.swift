@@ -3,7 +3,7 @@ import Yams
 /// The steps that recipe files can name.
 enum StepRegistry {
   static let all: [any Step.Type] = [
-    Smooth.self, AWQ.self, Round.self, GPTQ.self, OutlierRound.self,
+    Smooth.self, AWQ.self, Distill.self, Round.self, GPTQ.self, OutlierRound.self,
   ]
 
   static func step(named name: String) -> (any Step.Type)? { all.first { $0.name == name } }

@@ -2,6 +2,11 @@ import NibbleFormats
 import NibbleModel
 import NibbleTensor
 
+extension BlockShape {
+  /// Channels of its widest site.
+  var widest: Int { sites.map(\.width).max() ?? 0 }
+}
+
 extension SiteShape {
   var ids: [LinearID] { linears.map(\.id) }
 
@@ -63,6 +68,8 @@ public struct WorkingBlock {
   }
 
   private enum WeightChange {
+    /// Replaces all changes before it.
+    case values([Float])
     case columns([Float])
     case rows([Float])
     case storage(FloatFormat)
@@ -108,9 +115,17 @@ public struct WorkingBlock {
   /// stay as they are.
   func weight(_ id: LinearID) -> FloatRows? {
     guard let linear = source.linears[id], shape.linear(id)?.stack == nil else { return nil }
-    var weight = FloatRows(linear.weight, on: compute)
-    for change in weightChanges[id] ?? [] {
+    var changes = weightChanges[id, default: []][...]
+    var weight: FloatRows
+    if case .values(let values) = changes.first {
+      weight = FloatRows(values, columns: linear.weight.columns)
+      changes = changes.dropFirst()
+    } else {
+      weight = FloatRows(linear.weight, on: compute)
+    }
+    for change in changes {
       switch change {
+      case .values(let values): weight.values = values
       case .columns(let factors): weight.scaleColumns(by: factors, on: compute)
       case .rows(let factors): weight.scaleRows(by: factors)
       case .storage(let format): weight.values = weight.values.map { format.round($0) }
@@ -146,6 +161,36 @@ public struct WorkingBlock {
   }
 
   func bias(of linear: LinearID) -> [Float]? { parameters.linears[linear]?.bias }
+
+  /// A parameter in its current state; nil if the block has none.
+  func value(of parameter: BlockParameter) -> FloatRows? {
+    if case .weight(let id) = parameter { return weight(id) }
+    return parameters.value(of: parameter, on: compute)
+  }
+
+  /// The value that a vector has when it is written: rounded to its storage format. Weights are not
+  /// changed.
+  func stored(_ value: FloatRows, of parameter: BlockParameter) -> FloatRows {
+    if case .weight = parameter { return value }
+    let format = formats[parameter.name] ?? .f32
+    var offset: Float = 0
+    if case .norm(let path) = parameter { offset = parameters.norms[path]?.shape.offset ?? 0 }
+    return FloatRows(
+      value.values.map { format.round($0 - offset) + offset }, columns: value.columns)
+  }
+
+  /// Replaces a parameter by a learned one.
+  mutating func replace(_ parameter: BlockParameter, by value: FloatRows) {
+    let values = stored(value, of: parameter).values
+    switch parameter {
+    case .weight(let id): weightChanges[id] = [.values(values)]
+    case .bias(let id): parameters.linears[id]?.bias = values
+    case .norm(let path): parameters.norms[path]?.weight = values
+    case .normBias(let path): parameters.norms[path]?.bias = values
+    }
+    if case .weight = parameter { return }
+    changed.insert(parameter.name)
+  }
 
   /// The norm of a full module path.
   func norm(at path: String) -> Norm? {

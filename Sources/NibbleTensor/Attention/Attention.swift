@@ -135,15 +135,36 @@ public struct Attention: Hashable, Sendable {
     _ scores: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>, tokens: Int,
     from position: Int, head: Int, sink: Float?
   ) {
-    let width = heads * headSize
-    let alpha = changesScores ? 1 : scale
-    let start = max(0, position + 1 - (window ?? .max))
-    let length = position + tokens - start
-    let (k, v) = unsafe (k + start * headSize, v + start * headSize)
+    let seen = seen(by: tokens, from: position)
+    unsafe weigh(q, k, scores, tokens: tokens, from: position, head: head, sink: sink)
+    unsafe PlainProduct.multiply(
+      scores, v + seen.lowerBound * headSize, out, tokens, headSize, seen.count,
+      aStride: seen.count, yStride: heads * headSize)
+  }
+
+  /// The positions that at least one of some neighbouring tokens sees.
+  func seen(by tokens: Int, from position: Int) -> Range<Int> {
+    max(0, position + 1 - (window ?? .max))..<position + tokens
+  }
+
+  /// The weights of neighbouring tokens for the positions they see, 0 for those that a token does
+  /// not see.
+  ///
+  /// - Parameters:
+  ///   - q: their queries, in rows of all heads.
+  ///   - k: keys of this head from position 0 on, `[positions, d]`.
+  ///   - weights: receives `[tokens, seen(by:from:).count]`.
+  func weigh(
+    _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ weights: UnsafeMutablePointer<Float>,
+    tokens: Int, from position: Int, head: Int, sink: Float?
+  ) {
+    let range = seen(by: tokens, from: position)
+    let (start, length) = (range.lowerBound, range.count)
     unsafe PlainProduct.multiplyTransposed(
-      q, k, scores, tokens, length, headSize, alpha: alpha, aStride: width, yStride: length)
+      q, k + start * headSize, weights, tokens, length, headSize,
+      alpha: changesScores ? 1 : scale, aStride: heads * headSize, yStride: length)
     for token in 0..<tokens {
-      let row = unsafe scores + token * length
+      let row = unsafe weights + token * length
       let seen = position + token + 1 - start
       let hidden = max(0, seen - (window ?? .max))
       for i in 0..<hidden { unsafe row[i] = 0 }
@@ -157,7 +178,5 @@ public struct Attention: Hashable, Sendable {
       if let sinkShare { unsafe nibble_scale(row + hidden, Float(1 / sinkShare), seen - hidden) }
       for i in seen..<length { unsafe row[i] = 0 }
     }
-    unsafe PlainProduct.multiply(
-      scores, v, out, tokens, headSize, length, aStride: length, yStride: width)
   }
 }

@@ -42,6 +42,17 @@ public struct RotaryTable: Sendable {
     self.sines = sines
   }
 
+  /// The table that rotates by the opposite angles: the transpose of this rotation.
+  package var transposed: RotaryTable { RotaryTable(self, sines: sines.map { -$0 }) }
+
+  private init(_ other: RotaryTable, sines: [Float]) {
+    half = other.half
+    isInterleaved = other.isInterleaved
+    positions = other.positions
+    cosines = other.cosines
+    self.sines = sines
+  }
+
   /// Rotates the first `2 · half` channels of each head of `[t, heads · d]`. Row i stands at
   /// position `position + i`.
   public func rotate(

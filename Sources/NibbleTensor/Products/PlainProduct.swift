@@ -72,16 +72,17 @@ enum PlainProduct {
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 
-  /// `y[m, n] += a[t, m]ᵀ · b[t, n]` on the calling thread; rows of `aStride`, `bStride` floats, y as b.
+  /// `y[m, n] += a[t, m]ᵀ · b[t, n]` on the calling thread; rows of `aStride`, `bStride` floats, y as
+  /// b unless it has a stride of its own.
   static func accumulate(
     turned a: UnsafePointer<Float>, _ aStride: Int, _ b: UnsafePointer<Float>, _ bStride: Int,
-    into y: UnsafeMutablePointer<Float>, _ m: Int, _ n: Int, _ t: Int
+    into y: UnsafeMutablePointer<Float>, yStride: Int? = nil, _ m: Int, _ n: Int, _ t: Int
   ) {
     OpenMP.useOneThread()
     let status = unsafe dnnl_sgemm(
       CChar(bitPattern: UInt8(ascii: "T")), CChar(bitPattern: UInt8(ascii: "N")), dnnl_dim_t(m),
       dnnl_dim_t(n), dnnl_dim_t(t), 1, a, dnnl_dim_t(aStride), b, dnnl_dim_t(bStride), 1, y,
-      dnnl_dim_t(bStride))
+      dnnl_dim_t(yStride ?? bStride))
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 

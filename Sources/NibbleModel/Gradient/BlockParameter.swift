@@ -1,0 +1,50 @@
+package import NibbleTensor
+
+/// A parameter of a block that a gradient is computed for.
+package enum BlockParameter: Hashable, Sendable {
+  case weight(LinearID)
+  case bias(LinearID)
+  /// The multiplier of a norm, `offset + w`.
+  case norm(String)
+  case normBias(String)
+
+  /// Its tensor below the block.
+  package var name: String {
+    switch self {
+    case .weight(let id): "\(id).weight"
+    case .bias(let id): "\(id).bias"
+    case .norm(let path): "\(path).weight"
+    case .normBias(let path): "\(path).bias"
+    }
+  }
+}
+
+extension Block {
+  /// A parameter as a matrix: `[n, k]` for weights, one row for vectors. Nil if the block has none.
+  package func value(of parameter: BlockParameter, on compute: Compute) -> FloatRows? {
+    func row(_ values: [Float]?) -> FloatRows? {
+      values.map { FloatRows($0, columns: $0.count) }
+    }
+    return switch parameter {
+    case .weight(let id): linears[id].map { FloatRows($0.weight, on: compute) }
+    case .bias(let id): row(linears[id]?.bias)
+    case .norm(let path): row(norms[path]?.weight)
+    case .normBias(let path): row(norms[path]?.bias)
+    }
+  }
+
+  /// Weights, biases and norms, in the order in which they run. Without the norms of heads, and
+  /// without linears that stay float.
+  package var parameters: [BlockParameter] {
+    let ofLinears = shape.linears.filter { !$0.staysFloat && linears[$0.id] != nil }.flatMap {
+      linears[$0.id]?.bias == nil
+        ? [BlockParameter.weight($0.id)] : [.weight($0.id), .bias($0.id)]
+    }
+    let ofNorms = shape.norms.compactMap { norms[$0.path] }.filter(\.shape.hasWeight).flatMap {
+      $0.bias == nil
+        ? [BlockParameter.norm($0.shape.path)]
+        : [.norm($0.shape.path), .normBias($0.shape.path)]
+    }
+    return ofLinears + ofNorms
+  }
+}

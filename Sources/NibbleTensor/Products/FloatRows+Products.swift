@@ -1,0 +1,80 @@
+extension FloatRows {
+  /// `A · Bᵀ`, `[m, n]`, of these rows A `[m, k]` and B `[n, k]`, in float.
+  package func times(transposed other: FloatRows, on compute: Compute) -> FloatRows {
+    precondition(other.columns == columns, "\(columns) columns times \(other.columns)")
+    let (m, n, k) = (rows, other.rows, columns)
+    let tokensAtOnce = slab(inputs: k)
+    let outputsAtOnce = 256
+    let across = (n + outputsAtOnce - 1) / outputsAtOnce
+    let product = unsafe [Float](unsafeUninitializedCapacity: m * n) { y, initialized in
+      let y = y.baseAddress
+      unsafe values.withUnsafeBufferPointer { a in
+        unsafe other.values.withUnsafeBufferPointer { b in
+          compute.pool.run((m + tokensAtOnce - 1) / tokensAtOnce * across) { task, _ in
+            let (row, column) = (task / across * tokensAtOnce, task % across * outputsAtOnce)
+            unsafe PlainProduct.multiplyTransposed(
+              a.baseAddress! + row * k, b.baseAddress! + column * k, y! + row * n + column,
+              min(tokensAtOnce, m - row), min(outputsAtOnce, n - column), k, yStride: n)
+          }
+        }
+      }
+      initialized = m * n
+    }
+    return FloatRows(product, columns: n)
+  }
+
+  /// `A · B`, `[m, p]`, of these rows A `[m, k]` and B `[k, p]`, in float.
+  package func times(_ other: FloatRows, on compute: Compute) -> FloatRows {
+    precondition(other.rows == columns, "\(columns) columns times \(other.rows) rows")
+    let (m, k, p) = (rows, columns, other.columns)
+    let product = unsafe [Float](unsafeUninitializedCapacity: m * p) { y, initialized in
+      let y = y.baseAddress
+      unsafe values.withUnsafeBufferPointer { a in
+        unsafe other.values.withUnsafeBufferPointer { b in
+          compute.ranges(of: m, grain: 64) { part, _ in
+            unsafe PlainProduct.multiply(
+              a.baseAddress! + part.lowerBound * k, b.baseAddress!, y! + part.lowerBound * p,
+              part.count, p, k, aStride: k, yStride: p)
+          }
+        }
+      }
+      initialized = m * p
+    }
+    return FloatRows(product, columns: p)
+  }
+
+  /// `Aᵀ · B`, `[m, n]`, of these rows A `[t, m]` and B `[t, n]`, in float.
+  package func turned(times other: FloatRows, on compute: Compute) -> FloatRows {
+    precondition(other.rows == rows, "\(rows) rows times \(other.rows)")
+    var product = [Float](repeating: 0, count: columns * other.columns)
+    PlainProduct.add(
+      turned: values, columns, times: other.values, other.columns, to: &product, on: compute)
+    return FloatRows(product, columns: other.columns)
+  }
+}
+
+extension PlainProduct {
+  /// `y[m, n] += a[t, m]ᵀ · b[t, n]`. Each value of `y` is summed by one thread.
+  static func add(
+    turned a: [Float], _ m: Int, times b: [Float], _ n: Int, to y: inout [Float],
+    on compute: Compute
+  ) {
+    let tokens = a.count / max(1, m)
+    guard tokens > 0 else { return }
+    let (height, width) = (128, 256)
+    let across = (n + width - 1) / width
+    unsafe y.withUnsafeMutableBufferPointer { y in
+      unsafe a.withUnsafeBufferPointer { a in
+        unsafe b.withUnsafeBufferPointer { b in
+          compute.pool.run((m + height - 1) / height * across) { task, _ in
+            let (row, column) = (task / across * height, task % across * width)
+            unsafe accumulate(
+              turned: a.baseAddress! + row, m, b.baseAddress! + column, n,
+              into: y.baseAddress! + row * n + column, min(height, m - row),
+              min(width, n - column), tokens)
+          }
+        }
+      }
+    }
+  }
+}
