@@ -142,7 +142,7 @@ extension StateStreams {
     let keptOut = usable.filter { Alignment.keepsOut(window: $0, of: calibration.count) }
     let learned = usable.filter { !keptOut.contains($0) }
     let checked = Array((keptOut.isEmpty ? learned : keptOut).prefix(Self.checkedWindows))
-    guard !learned.isEmpty else { return [] }
+    guard !learned.isEmpty, !block.layers.isEmpty else { return [] }
     var distillation = Distillation(block, settings, for: exporter)
     var losses = [loss(of: distillation, on: checked, entering, wanted)]
     var best = (loss: losses[0], step: 0, values: distillation.values)
