@@ -119,6 +119,7 @@ struct Eval: ParsableCommand {
   private func evaluate(_ text: String) throws {
     let (loaded, base, tokenizer, computing) = try open()
     let tokens = tokenizer.encode(try TextSource.read(text))
+    let learned = learned(from: tokens, loaded.checkpoint)
     var part = EvaluationWindows()
     part.definition = PerplexityDefinition(rawValue: definition) ?? .windows
     let beginning = try beginning.tokens(of: tokenizer)
@@ -155,6 +156,7 @@ struct Eval: ParsableCommand {
     if json {
       var object = object(evaluation, tokens: tokens.count, seconds: seconds, computing)
       object.set("noise_floor", floor?.json)
+      object.set("calibration_windows_in_text", JSON(learned))
       Terminal.print(object)
     } else {
       Terminal.print(summary(evaluation, floor, seconds: seconds, computing))
@@ -163,6 +165,19 @@ struct Eval: ParsableCommand {
       Terminal.error("KL divergence \(Terminal.number(comparison.kl)) is above the bound \(maxKl).")
       throw ExitCode(Failure.boundCrossed)
     }
+  }
+
+  /// Number of the model's calibration windows that occur in the text; says so if there are any.
+  private func learned(from tokens: [Int], _ checkpoint: Checkpoint) -> Int {
+    let path = checkpoint.path + "/" + CompanionFiles.reportName
+    let marks = CalibrationMarks(report: (try? Checkpoint.json(path)) ?? .null)
+    let count = marks.occurrences(in: tokens)
+    if count > 0 {
+      Terminal.note(
+        "\(count) of the \(marks.count) windows that \(model) was calibrated on occur in this text: its "
+          + "figures are better than those on other texts. Evaluate on a text it has not seen.")
+    }
+    return count
   }
 
   private func object(

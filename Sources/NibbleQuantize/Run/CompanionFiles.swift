@@ -86,7 +86,8 @@ public struct CompanionFiles: Sendable {
   }
 
   func write(
-    _ plan: Plan, _ entries: [JournalEntry], verdict: Verdict?, to folder: RunFolder<JournalEntry>
+    _ plan: Plan, _ entries: [JournalEntry], verdict: Verdict?, calibration: CalibrationMarks,
+    to folder: RunFolder<JournalEntry>
   ) throws {
     for file in copied {
       let mapped = try MappedFile(path: file.path)
@@ -110,6 +111,7 @@ public struct CompanionFiles: Sendable {
     let config = plan.exporter.config(plan.sourceConfig, plan).text(pretty: true) + "\n"
     try folder.write(Array(config.utf8), to: "config.json")
     var report = report(plan, entries, verdict)
+    if !calibration.isEmpty { report.set("calibration_marks", calibration.json) }
     report.set("files", FileChecksums(try folder.checksums()).json)
     try folder.write(Array((report.text(pretty: true) + "\n").utf8), to: Self.reportName)
   }

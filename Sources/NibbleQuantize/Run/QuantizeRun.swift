@@ -137,7 +137,9 @@ public struct QuantizeRun {
     let verdict = try verdict(&streams, quantizedHead)
     measuring += ContinuousClock.now - start
     let layers = folder.entries.flatMap(\.layers)
-    try files.write(plan, folder.entries, verdict: verdict, to: folder)
+    let learned = plan.recipe.needsCalibration ? windows.calibration : []
+    try files.write(
+      plan, folder.entries, verdict: verdict, calibration: CalibrationMarks(learned), to: folder)
     try readBack(folder)
     try folder.publish()
     return Report(
