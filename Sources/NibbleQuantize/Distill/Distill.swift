@@ -12,8 +12,8 @@ public import NibbleTensor
 /// included.
 ///
 /// Source: ZeroQuant, arXiv 2206.01861, section 4.3 (layer-by-layer knowledge distillation) and
-/// DeepSpeed's script for it. Ours: rates relative to the tensors, and the choice by windows kept
-/// out.
+/// DeepSpeed's script for it. Ours: rates relative to the tensors, which fall to zero in equal steps,
+/// where the script keeps them; and the choice by windows kept out.
 public struct Distill: Step {
   public static let name = "distill"
 
@@ -25,7 +25,7 @@ public struct Distill: Step {
     case quantized
   }
 
-  public var steps = 100
+  public var steps = 50
   /// Tokens per step: as many windows as have that many.
   public var tokens = 512
   /// What AdamW moves a weight by in the first steps, as a share of the median scale of its tensor.

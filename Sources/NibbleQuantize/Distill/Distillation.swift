@@ -10,6 +10,8 @@ struct Distillation {
   private let inputs: [LinearID: InputRounding]
   private(set) var values: [BlockParameter: FloatRows] = [:]
   private var optimizers: [BlockParameter: AdamW] = [:]
+  /// Rates of the first step.
+  private var rates: [BlockParameter: Float] = [:]
   /// In a fixed order, so that results do not depend on that of a dictionary.
   private let order: [BlockParameter]
 
@@ -40,6 +42,7 @@ struct Distillation {
         rate = settings.rate * matrix.scales.sorted()[matrix.scales.count / 2]
         decay = settings.decay
       }
+      rates[parameter] = rate
       optimizers[parameter] = AdamW(count: value.values.count, rate: rate, decay: decay)
     }
   }
@@ -75,9 +78,12 @@ struct Distillation {
 
   /// One step on some windows. Returns the loss before it.
   ///
-  /// - Parameter windows: hidden states that enter the block, and those wanted behind it.
+  /// - Parameters:
+  ///   - windows: hidden states that enter the block, and those wanted behind it.
+  ///   - share: of the rates of the first step.
   mutating func learn(
-    from windows: [(states: [Float], wanted: [Float])], _ pass: inout ForwardPass
+    from windows: [(states: [Float], wanted: [Float])], rates share: Float,
+    _ pass: inout ForwardPass
   ) -> Double {
     let compute = block.compute
     var running = values
@@ -102,7 +108,8 @@ struct Distillation {
     }
     guard loss.isFinite else { return loss }
     for parameter in order {
-      guard let gradient = sums[parameter] else { continue }
+      guard let gradient = sums[parameter], let rate = rates[parameter] else { continue }
+      optimizers[parameter]?.rate = share * rate
       optimizers[parameter]?.move(
         &values[parameter, default: gradient].values, against: gradient.values, on: compute)
     }
@@ -156,7 +163,8 @@ extension StateStreams {
         tokens += windows[index].count
         batch.append((entering[index], wanted[index]))
       }
-      isFinite = distillation.learn(from: batch, &pass).isFinite
+      let left = 1 - Float(step) / Float(settings.steps)
+      isFinite = distillation.learn(from: batch, rates: left, &pass).isFinite
       step += 1
       guard step.isMultiple(of: 10) || step == settings.steps else { continue }
       let loss = loss(of: distillation, on: checked, entering, wanted)
