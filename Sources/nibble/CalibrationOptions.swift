@@ -10,8 +10,8 @@ import NibbleText
 struct CalibrationOptions: ParsableArguments {
   @Option(
     help: """
-      Text to learn from: a text file, records (.jsonl or .json), builtin, or self (the source model \
-      writes it). Default: builtin, when the recipe learns from text.
+      Text to learn from: a text file, records (.jsonl or .json), builtin, self (the source model writes \
+      it), or random (tokens without meaning). Default: builtin, when the recipe learns from text.
       """)
   var calibrate: String?
 
@@ -59,6 +59,9 @@ struct CalibrationOptions: ParsableArguments {
   }
 
   /// Whether any option sets the choice of windows.
+  /// What stands for text and is read from no file.
+  static let made = ["self", "random"]
+
   var choosesWindows: Bool { samples != nil || sampleLength != nil || seed != 0 }
 
   /// The choice of windows; fewer than the default are accepted.
@@ -83,8 +86,14 @@ struct CalibrationOptions: ParsableArguments {
     on compute: Compute
   ) throws -> CalibrationWindows {
     let sampling = self.sampling(ContextLimit(of: checkpoint))
+    guard sampling.length > beginning.count else {
+      throw ValidationError(
+        "--sample-length is \(sampling.length), and \(beginning.count) tokens precede the text.")
+    }
     let text: CalibrationText
-    if source != "self", source != "builtin", try CalibrationText.holdsRecords(path: source) {
+    if !Self.made.contains(source), source != "builtin",
+      try CalibrationText.holdsRecords(path: source)
+    {
       text = try CalibrationText(
         records: source, fields: fields, template: checkpoint.chatTemplate(), tokenizer: tokenizer)
       if text.emptyRecords > 0 {
@@ -94,13 +103,13 @@ struct CalibrationOptions: ParsableArguments {
       throw CalibrationTextError.noFields(path: source, field: field)
     } else if source == "self" {
       return try SelfWrittenText(checkpoint, tokenizer, compute).windows(sampling)
+    } else if source == "random" {
+      return CalibrationWindows(
+        windows: sampling.randomWindows(below: tokenizer.vocabularySize, beginning: beginning),
+        documents: sampling.windows, tokenizer: tokenizer)
     } else {
       text = CalibrationText(
         source == "builtin" ? BuiltinText.calibration : try TextSource.read(source), path: source)
-    }
-    guard sampling.length > beginning.count else {
-      throw ValidationError(
-        "--sample-length is \(sampling.length), and \(beginning.count) tokens precede the text.")
     }
     return try sampling.cut(text, with: tokenizer, beginning: beginning)
   }

@@ -308,9 +308,9 @@ struct MeasureOptions: ParsableArguments {
         "--samples, --sample-length and --seed: recipe \(recipe.name) reads no text without "
           + "--calibrate.")
     }
-    guard learns || options.calibrate != "self" else {
+    if !learns, let made = options.calibrate, CalibrationOptions.made.contains(made) {
       throw ValidationError(
-        "--calibrate self: recipe \(recipe.name) learns nothing from text, so none is written.")
+        "--calibrate \(made): recipe \(recipe.name) learns nothing from text, so none is made.")
     }
     return options.calibrate ?? (learns ? "builtin" : nil)
   }

@@ -41,4 +41,18 @@ import TinyModel
         "calibration: 2 windows, 64 tokens of 1 document: Latin 100 %"
       ])
   }
+
+  /// A recipe that learns is satisfied with tokens without meaning.
+  @Test func randomTokensStandForText() throws {
+    try inTemporaryFolder { folder in
+      try SmallModel.write(folder + "/source")
+      let outcome = try Call(
+        ["quantize", folder + "/source", "-o", folder + "/out"] + SmallModel.short
+          + ["--recipe", "w8a8-smooth", "--calibrate", "random", "--samples", "3"]
+          + ["--sample-length", "20"]
+      ).wait()
+      #expect(outcome.status == 0, "\(outcome)")
+      #expect(outcome.errors.contains("calibration: 3 windows, 60 tokens"), "\(outcome)")
+    }
+  }
 }

@@ -141,4 +141,14 @@ import TinyModel
 
   @Test(arguments: [" ", "\n", "\u{0}", "\u{301}", "\u{200D}", "\u{E000}"] as [Unicode.Scalar])
   func whatIsNotACharacterHasNone(_ scalar: Unicode.Scalar) { #expect(TextScript(scalar) == nil) }
+
+  @Test func randomWindowsCoverTheVocabularyAndRepeat() {
+    let windows = sampling(40, 50).randomWindows(below: 30, beginning: [7])
+    #expect(windows.count == 40)
+    #expect(windows.allSatisfy { $0.count == 50 && $0[0] == 7 })
+    #expect(Set(windows.flatMap { $0 }) == Set(0..<30))
+    #expect(Set(windows).count == 40)
+    #expect(windows == sampling(40, 50).randomWindows(below: 30, beginning: [7]))
+    #expect(windows != sampling(40, 50, seed: 1).randomWindows(below: 30, beginning: [7]))
+  }
 }

@@ -70,6 +70,19 @@ public struct CalibrationSampling: Hashable, Sendable, Codable {
   }
 }
 
+extension CalibrationSampling {
+  /// Windows of tokens drawn evenly from the vocabulary, after the beginning of a text.
+  package func randomWindows(below vocabulary: Int, beginning: [Int]) -> [[Int]] {
+    var random = SplitMix64(state: seed)
+    return (0..<windows).map { _ in
+      beginning
+        + (beginning.count..<max(length, beginning.count)).map { _ in
+          Int(random.next() % UInt64(max(1, vocabulary)))
+        }
+    }
+  }
+}
+
 /// Windows of token ids for calibration, with a description of their contents.
 public struct CalibrationWindows: Sendable {
   public let windows: [[Int]]
