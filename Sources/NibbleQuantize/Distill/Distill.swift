@@ -64,6 +64,10 @@ public struct Distill: Step {
     return nil
   }
 
+  public func fault(on block: BlockShape) -> String? {
+    BlockTape.fault(block).map { "\(block.path): \($0). Use a recipe without distill." }
+  }
+
   public func memory(of block: BlockShape, window: Int) -> Int {
     let weights = block.linears.reduce(0) { $0 + $1.outputs * $1.inputs }
     // Values, the best of them, their rounded form, their gradient of a window and of a step, and
@@ -77,10 +81,6 @@ public struct Distill: Step {
   public func apply(
     to block: inout WorkingBlock, _ context: inout StepContext
   ) throws(QuantizeError) -> [StepReport] {
-    if let fault = BlockTape.fault(block.shape) {
-      throw .unsoundRecipe(
-        recipe: Self.name, reason: "\(block.shape.path): \(fault); use a recipe without distill")
-    }
     let (source, exporter) = (context.source, context.exporter)
     return try context.streams?.distill(&block, from: source, self, exporter) ?? []
   }

@@ -52,7 +52,7 @@ struct Distillation {
   }
 
   /// The codes of the weights as they are now.
-  private var codes: [LinearID: QuantizedMatrix] {
+  private func codes() -> [LinearID: QuantizedMatrix] {
     var codes: [LinearID: QuantizedMatrix] = [:]
     for (id, rounding) in roundings {
       guard let value = values[.weight(id)] else { continue }
@@ -62,21 +62,21 @@ struct Distillation {
   }
 
   /// The block as it will run when it is rounded now.
-  var rounded: Block {
+  func rounded() -> Block {
     var rounded = block
     for parameter in order {
       if case .weight = parameter { continue }
       if let value = values[parameter] { rounded.replace(parameter, by: value) }
     }
     var block = rounded.parameters
-    for (id, matrix) in codes {
+    for (id, matrix) in codes() {
       block.linears[id]?.weight = .quantized(matrix, inputs: inputs[id])
     }
     block.pack(on: rounded.compute)
     return block
   }
 
-  /// One step on some windows. Returns the loss before it.
+  /// One step on some windows. Returns false when it led to values that are infinite or no numbers.
   ///
   /// - Parameters:
   ///   - windows: hidden states that enter the block, and those wanted behind it.
@@ -84,20 +84,18 @@ struct Distillation {
   mutating func learn(
     from windows: [(states: [Float], wanted: [Float])], rates share: Float,
     _ pass: inout ForwardPass
-  ) -> Double {
+  ) -> Bool {
     let compute = block.compute
     var running = values
-    for (id, matrix) in codes {
+    for (id, matrix) in codes() {
       running[.weight(id)] = FloatRows(.quantized(matrix, inputs: nil), on: compute)
     }
     var sums: [BlockParameter: FloatRows] = [:]
-    var loss = 0.0
     for (states, wanted) in windows {
       let run = pass.record(
         block.parameters, on: states, training: running, roundingInputs: inputs)
       let error = BlockError(
         run.tape[run.output].values, wanted, width: pass.shape.hidden, share: windows.count)
-      loss += error.loss
       for (parameter, gradient) in run.gradients(error.gradient) {
         if sums[parameter] == nil {
           sums[parameter] = gradient
@@ -106,14 +104,13 @@ struct Distillation {
         }
       }
     }
-    guard loss.isFinite else { return loss }
     for parameter in order {
       guard let gradient = sums[parameter], let rate = rates[parameter] else { continue }
       optimizers[parameter]?.rate = share * rate
       optimizers[parameter]?.move(
         &values[parameter, default: gradient].values, against: gradient.values, on: compute)
     }
-    return loss
+    return values.values.allSatisfy { $0.firstNonFinite(on: compute) == nil }
   }
 }
 
@@ -152,8 +149,15 @@ extension StateStreams {
     guard !learned.isEmpty, !block.layers.isEmpty else { return [] }
     var distillation = Distillation(block, settings, for: exporter)
     var losses = [loss(of: distillation, on: checked, entering, wanted)]
+    guard losses[0].isFinite else {
+      return [
+        StepReport(
+          step: Distill.name, block: block.index, site: nil,
+          result: "left as it was: its states are too large for a loss")
+      ]
+    }
     var best = (loss: losses[0], step: 0, values: distillation.values)
-    var (step, next, isFinite) = (0, 0, losses[0].isFinite)
+    var (step, next, isFinite) = (0, 0, true)
     while step < settings.steps, isFinite {
       var batch: [(states: [Float], wanted: [Float])] = []
       var tokens = 0
@@ -164,11 +168,11 @@ extension StateStreams {
         batch.append((entering[index], wanted[index]))
       }
       let left = 1 - Float(step) / Float(settings.steps)
-      isFinite = distillation.learn(from: batch, rates: left, &pass).isFinite
+      isFinite = distillation.learn(from: batch, rates: left, &pass)
       step += 1
-      guard step.isMultiple(of: 10) || step == settings.steps else { continue }
+      guard isFinite, step.isMultiple(of: 10) || step == settings.steps else { continue }
       let loss = loss(of: distillation, on: checked, entering, wanted)
-      isFinite = isFinite && loss.isFinite
+      isFinite = loss.isFinite
       if isFinite { losses.append(loss) }
       if loss < best.loss { best = (loss, step, distillation.values) }
     }
@@ -205,7 +209,7 @@ extension StateStreams {
     of distillation: Distillation, on checked: [Int], _ entering: WindowStates,
     _ wanted: WindowStates
   ) -> Double {
-    let block = distillation.rounded
+    let block = distillation.rounded()
     var sum = 0.0
     for index in checked {
       var states = entering[index]

@@ -86,6 +86,8 @@ public struct MemoryEstimate: Sendable, Hashable, Codable {
     states =
       streams * min(calibrated + measured, WindowStates.heldBytes)
       + (2 - streams) * min(measured, WindowStates.heldBytes)
+    // Those behind the block, beside those that enter it.
+    if recipe.needs.contains(.source) { states += min(calibrated, WindowStates.heldBytes) }
     // The head's mapped pages are in memory during its product.
     logits = 2 * 4 * logitRows * decoder.vocabulary + 2 * decoder.vocabulary * decoder.hidden
     if !isMapped {

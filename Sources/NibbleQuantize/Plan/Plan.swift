@@ -169,6 +169,9 @@ public struct Plan: Sendable {
       if decoder.blocks.contains(where: { !$0.stackedTensors.isEmpty }) {
         refusals += layout.stackedExperts().map { [.engine($0)] } ?? []
       }
+      refusals += recipe.steps.compactMap { step in
+        decoder.blocks.lazy.compactMap { step.fault(on: $0) }.first.map { .engine($0) }
+      }
       refusals += [ExpertsRule(decoder: decoder, units: units).refusal].compactMap(\.self)
       if recipe.expertTokens != nil, decoder.blocks.allSatisfy({ $0.experts == nil }) {
         throw .recipeOption(

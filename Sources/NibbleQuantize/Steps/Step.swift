@@ -17,6 +17,8 @@ public protocol Step: Codable, Hashable, Sendable {
   var effects: StepEffects { get }
   /// The reason why it cannot follow earlier steps or round to some schemes; nil when it can.
   func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String?
+  /// The reason why it cannot work on a block; nil when it can.
+  func fault(on block: BlockShape) -> String?
   /// Memory in bytes while it works on a block, besides the weights of a site and what it `needs`.
   ///
   /// - Parameter window: tokens of the longest window.
@@ -31,6 +33,7 @@ extension Step {
   public var needs: StepNeeds { [] }
   public var effects: StepEffects { [] }
   public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? { nil }
+  public func fault(on block: BlockShape) -> String? { nil }
   public func memory(of block: BlockShape, window: Int) -> Int { 0 }
   var rounds: Bool { effects.contains(.rounds) }
 }
