@@ -111,6 +111,19 @@ extension Recipe {
       activations: .staticPerTensor(.e4m3)),
     maxKL: 0.2)
 
+  /// Microscaling FP4: each power-of-two scale is the better of two, by squared error.
+  public static let mxfp4 = Recipe(
+    name: "mxfp4",
+    summary: "FP4 weights with power-of-two scales per 32 inputs; a quarter of the size",
+    scheme: LinearScheme(weights: WeightScheme(format: .mxfp4, granularity: .group(32))),
+    steps: [Round(search: .codes)], maxKL: 0.6)
+
+  /// NVIDIA's FP4: each E4M3 scale is the best of all codes near it, by squared error.
+  public static let nvfp4 = Recipe(
+    name: "nvfp4", summary: "FP4 weights with FP8 scales per 16 inputs; closer than mxfp4",
+    scheme: LinearScheme(weights: WeightScheme(format: .nvfp4, granularity: .group(16))),
+    steps: [Round(search: .codes)], maxKL: 0.4)
+
   /// FP8 rounded by GPTQ.
   public static let fp8Best = Recipe(
     name: "fp8-best", summary: "fp8 rounded by GPTQ; closest to the source",
@@ -143,7 +156,7 @@ extension Recipe {
   public static let presets = [
     w8a8, w8a8Smooth, w8a8Best, w8a8Static, w8a8O1, w8a8O2, w8a8O3, w8a8ZeroQuant, w4a8ZeroQuant,
     w8a8StaticSmooth, w8a8MinMax, w8a8s, w8a16, w4a16, w4a16Searched, w4a16AWQ, w4a16GPTQ,
-    w4a16Best, fp8, fp8Static, fp8Best,
+    w4a16Best, mxfp4, nvfp4, fp8, fp8Static, fp8Best,
   ]
 
   /// The preset called `name`, changed by options.
@@ -163,6 +176,11 @@ extension Recipe {
           recipe: name, option: "--group",
           reason: "its integer products need one scale per channel; groups go with w4a16 and w8a16")
       }
+      if let size = recipe.scheme.weights.format.group {
+        throw .recipeOption(
+          recipe: name, option: "--group",
+          reason: "its groups have \(size) inputs by definition; leave it out")
+      }
       guard group >= 2 else {
         throw .recipeOption(
           recipe: name, option: "--group", reason: "\(group) is too small; use 32, 64 or 128")
@@ -170,7 +188,7 @@ extension Recipe {
       recipe.scheme.weights.granularity = .group(group)
     }
     if let symmetric {
-      guard case .int(let bits, _) = recipe.scheme.weights.format,
+      guard case .integer(let bits) = recipe.scheme.weights.format.numbers,
         symmetric || recipe.scheme.activations == nil
       else {
         throw .recipeOption(

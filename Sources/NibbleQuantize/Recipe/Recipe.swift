@@ -87,6 +87,11 @@ public struct Recipe: Hashable, Sendable, Codable {
     return needs
   }
 
+  /// The rounding for a recipe without calibration, and for the head in any recipe.
+  var plainRound: Round {
+    steps.lazy.compactMap { $0 as? Round }.first { $0.needs.isEmpty } ?? Round()
+  }
+
   /// Whether a step needs calibration data.
   public var needsCalibration: Bool { !needs.isEmpty }
 

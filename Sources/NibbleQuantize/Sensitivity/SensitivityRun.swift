@@ -130,7 +130,7 @@ public struct SensitivityRun {
     var block = block
     for layer in layers {
       guard let id = layer.linear else { continue }
-      let matrix = try Round().round(
+      let matrix = try plan.recipe.plainRound.round(
         layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
         sharedPeak: 0, on: compute)
       let source: FloatMatrix
