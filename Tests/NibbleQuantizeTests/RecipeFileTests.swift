@@ -166,7 +166,9 @@ import TinyModel
     ("steps: [{gptq: {align: 3}}]", "align"), ("steps: [{gptq: {align: {damping: 0}}}]", "damping"),
     ("steps: [{gptq: {align: {lambda: 1}}}]", "lambda"),
     ("steps: [{outlier_round: {deviations: 3, align: true}}]", "align"),
-    ("exceptions: {}", "exceptions"), ("exceptions: [a]", "exception"),
+    ("candidates: 3", "candidates"), ("candidates: [int8]", "candidate"),
+    ("candidates: [{weights: {format: int8}}]", "instead"), ("exceptions: {}", "exceptions"),
+    ("exceptions: [a]", "exception"),
     ("exceptions: [{keep: float}]", "layers"),
     ("exceptions: [{layers: [a], keep: float}]", "layers"),
     ("exceptions: [{layers: a, keep: int8}]", "int8"), ("exceptions: [{layers: a}]", "weights"),
@@ -191,6 +193,26 @@ import TinyModel
   func weightsThatSayNothingSoundAreRefused(_ text: String) throws {
     let reason = try #require(try fault(Data("weights: \(text)\n".utf8)), "\(text)")
     #expect(["weights", "fp8"].contains { reason.contains($0) }, "\(text): \(reason)")
+  }
+
+  @Test func candidatesStandInsteadOfAScheme() throws {
+    let recipe = try read(
+      """
+      candidates:
+        - {weights: {format: int4, group: 32}}
+        - {weights: {format: nvfp4}}
+      steps: [{round: {search: codes}}]
+      """)
+    #expect(recipe.candidates == Recipe.mofq4.candidates && recipe.steps.count == 1)
+    #expect(recipe.scheme == recipe.candidates[0] && recipe.isUndecided && recipe.fault == nil)
+    for text in [
+      "candidates: [{weights: {format: int8}}]",
+      "candidates: [{weights: {format: int8}}, {weights: {format: int4, group: 32}}]",
+      "candidates: [{weights: {format: int8}}, {weights: {format: fp8}, "
+        + "activations: {format: fp8, static: true}}]",
+    ] {
+      #expect(try read(text).fault?.contains("candidates") == true, "\(text)")
+    }
   }
 
   @Test func hostileFilesEndWithAnError() throws {

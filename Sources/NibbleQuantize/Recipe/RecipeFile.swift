@@ -11,6 +11,9 @@ extension Recipe {
   /// name: careful
   /// weights: {format: int4, symmetric: false, group: 64}   # int4, int8, fp8, mxfp4, e2m1 ...
   /// activations: float                                     # or {format: int8, per: token}
+  /// candidates:                                            # instead of weights and activations
+  ///   - {weights: {format: int8}, activations: {format: int8}}
+  ///   - {weights: {format: fp8}, activations: {format: fp8}}
   /// exceptions:                                            # the first that matches counts
   ///   - {layers: "*.mlp.down_proj", weights: {format: int8}}
   ///   - {layers: "*.0.*", keep: float}
@@ -58,13 +61,22 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "input_range", "kv_cache", "expert_tokens",
+      "quantize_head", "input_range", "kv_cache", "expert_tokens", "candidates",
     ])
+    let candidates = try fields.list("candidates").map { node in
+      let fields = try RecipeFields(node, "a candidate")
+      try fields.allow(["weights", "activations"])
+      return try LinearScheme(fields)
+    }
+    guard candidates.isEmpty || !fields.has("weights") && !fields.has("activations") else {
+      throw RecipeFault("candidates stand instead of weights and activations")
+    }
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
-      scheme: try LinearScheme(fields),
+      scheme: try candidates.first ?? LinearScheme(fields),
       steps: try fields.list("steps").map(StepRegistry.step),
       maxKL: try fields.number("max_kl") ?? 0.1)
+    self.candidates = candidates
     if steps.isEmpty { steps = [Round()] }
     quantizesHead = try fields.flag("quantize_head") ?? false
     if let name = try fields.text("input_range") {

@@ -82,6 +82,9 @@ public struct QuantizeRun {
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
+    if let fault = plan.recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: plan.recipe.name, reason: fault)
+    }
     try checkCalibration()
     do {
       return try run(

@@ -33,6 +33,9 @@ public struct SensitivityRun {
     scratch: String? = nil,
     progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Sensitivity {
+    if let fault = plan.recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: plan.recipe.name, reason: fault)
+    }
     guard let config = plan.decoder else {
       throw .unmeasurable(
         "sensitivity needs a model that runs: " + (plan.familyError.map { "\($0)" } ?? ""))

@@ -19,7 +19,9 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     _ source: Source, _ shape: DecoderShape, recipe: Recipe, untyingHead: Bool = false,
     on compute: Compute
   ) throws(QuantizeError) {
-    if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
+    if let fault = recipe.fault ?? recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: recipe.name, reason: fault)
+    }
     guard !recipe.needsCalibration else {
       throw .unsoundRecipe(
         recipe: recipe.name,
