@@ -48,6 +48,15 @@ class Transformers:
 
         self.loader = AutoModelForCausalLM
         self.round_activations_as_vllm()
+        self.decompress_fp4_to_float()
+
+    @staticmethod
+    def decompress_fp4_to_float():
+        """MXFP4 and NVFP4 weights as floats; compressed-tensors 0.20 makes bfloat16 of them, whatever the model's type."""
+        from compressed_tensors.compressors.nvfp4 import base
+
+        unpack = base.unpack_fp4_from_uint8
+        base.unpack_fp4_from_uint8 = lambda packed, m, n: unpack(packed, m, n, dtype=torch.float32)
 
     @staticmethod
     def round_activations_as_vllm():

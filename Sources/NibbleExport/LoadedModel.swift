@@ -103,10 +103,15 @@ public struct LoadedModel: Sendable {
       let untiesHead = recipe.quantizesHead && config.head.isTied
       if untiesHead { config.head.isTied = false }
       cacheScales = nil
+      let decided =
+        recipe.isUndecided
+        ? recipe.choosing(
+          try FormatChoice(checkpoint, recipe, exporter: CompressedTensors(), on: compute))
+        : recipe
       decoder = try Decoder(
         config,
         from: RoundedSource(
-          checkpoint, config, recipe: recipe, untyingHead: untiesHead, on: compute))
+          checkpoint, config, recipe: decided, untyingHead: untiesHead, on: compute))
     } catch { throw QuantizeError(wrapping: error) }
   }
 

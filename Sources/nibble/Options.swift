@@ -299,7 +299,7 @@ struct MeasureOptions: ParsableArguments {
   /// The text to calibrate on: the requested one, or the built-in one when the recipe needs
   /// calibration.
   func calibrationSource(_ options: CalibrationOptions, for recipe: Recipe) throws -> String? {
-    guard statistics == nil || recipe.needsCalibration else {
+    guard statistics == nil || recipe.needsCalibration || !recipe.candidates.isEmpty else {
       throw ValidationError("--statistics: recipe \(recipe.name) learns nothing from them.")
     }
     let learns = statistics == nil ? recipe.needsCalibration : recipe.needsText

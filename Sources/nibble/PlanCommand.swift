@@ -59,7 +59,7 @@ struct PlanText {
   }
 
   private var text: String {
-    var lines = ["recipe \(plan.recipe.name): \(plan.recipe.scheme)"]
+    var lines = ["recipe \(plan.recipe.name): \(plan.recipe.schemeText)"]
     if let cache = plan.recipe.cache {
       lines.append("cache of keys and values: scales for \(cache.format.rawValue)")
     }
@@ -100,7 +100,7 @@ struct PlanText {
   private var json: JSON {
     [
       "recipe": .string(plan.recipe.name),
-      "scheme": .string(plan.recipe.scheme.description),
+      "scheme": .string(plan.recipe.schemeText),
       "format": .string(plan.exporter.name),
       "source_bytes": JSON(plan.sourceBytes),
       "bytes": JSON(plan.outputBytes),

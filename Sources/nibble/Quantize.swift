@@ -70,7 +70,7 @@ struct Quantize: ParsableCommand {
     let windows = text.windows
     let final = try plan(windows.sizes)
     Terminal.note(
-      "\(recipe.name): \(final.recipe.scheme); \(final.layers.count) layers, "
+      "\(recipe.name): \(final.recipe.schemeText); \(final.layers.count) layers, "
         + "\(Terminal.bytes(final.sourceBytes)) -> \(Terminal.bytes(final.outputBytes)), memory at most "
         + "about \(Terminal.bytes(final.memory.total))")
     for note in final.notes { Terminal.note(note) }
@@ -89,7 +89,7 @@ struct Quantize: ParsableCommand {
     try finish(report, final, text.beginning, seconds: seconds)
   }
 
-  /// The recipe, with the layers of --keep-float left float.
+  /// The recipe, with the layers of --keep-float left float and the formats of candidates chosen.
   private func chosenRecipe(
     _ checkpoint: Checkpoint, _ files: inout CompanionFiles
   ) throws -> Recipe {
@@ -105,6 +105,13 @@ struct Quantize: ParsableCommand {
         disabled, by: loudness, of: checkpoint)
       for path in paths { Terminal.note("stays float: \(path)") }
       recipe = recipe.keeping(paths)
+    }
+    if recipe.isUndecided {
+      let choice = try formatChoice(
+        checkpoint, recipe, format.exporter(for: recipe), measure.statistics,
+        compute.compute(for: checkpoint))
+      files.add("nibble_formats.json", choice.json.text(pretty: true) + "\n")
+      recipe = recipe.choosing(choice)
     }
     guard let keepFloat else { return recipe }
     let plan = try Plan(

@@ -30,11 +30,16 @@ struct SensitivityCommand: ParsableCommand {
 
   func run() throws {
     let checkpoint = try config.open(model)
-    let recipe = try recipe.resolve()
+    var recipe = try recipe.resolve()
+    let computing = compute.compute(for: checkpoint)
+    if recipe.isUndecided {
+      let exporter = format.exporter(for: recipe)
+      recipe = recipe.choosing(try formatChoice(checkpoint, recipe, exporter, nil, computing))
+    }
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe), windows: WindowSizes())
     Interrupt.watch()
-    let found = try text.measure(checkpoint, plan, beginning, compute.compute(for: checkpoint))
+    let found = try text.measure(checkpoint, plan, beginning, computing)
     if json {
       var json = found.json
       json.set("peak_rss_bytes", JSON(ProcessMemory.peakResidentBytes))

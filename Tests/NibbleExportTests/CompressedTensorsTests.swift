@@ -36,6 +36,8 @@ import TinyModel
     LinearScheme(
       weights: WeightScheme(format: .e4m3, granularity: .tensor),
       activations: .staticPerTensor(.e4m3)),
+    LinearScheme(weights: WeightScheme(format: .mxfp4, granularity: .group(32))),
+    LinearScheme(weights: WeightScheme(format: .nvfp4, granularity: .group(16))),
   ]
 
   private func rounding(_ scheme: LinearScheme) -> InputRounding? {
@@ -211,6 +213,31 @@ import TinyModel
       e4m3(.block(rows: 128, columns: 128), .staticPerTensor(.e4m3)),
     ]
     for scheme in refused { #expect(!CompressedTensors.isRunByVLLM(scheme), "\(scheme)") }
+  }
+
+  /// Numbers that no engine reads, FP4 with quantized activations, and NVFP4 of an unknown family.
+  @Test func minifloatsWithoutAPlaceAreRefused() throws {
+    for (weights, activations, word) in [
+      (WeightScheme(format: .minifloat(.e2m5), granularity: .channel), nil, "e2m5"),
+      (WeightScheme(format: .minifloat(.e2m1), granularity: .group(32)), nil, "e2m1"),
+      (
+        WeightScheme(format: .mxfp4, granularity: .group(32)), .dynamicPerToken(.e4m3),
+        "Leave the activations float"
+      ),
+    ] as [(WeightScheme, ActivationScheme?, String)] {
+      var recipe = Recipe.w8a8
+      recipe.scheme = LinearScheme(weights: weights, activations: activations)
+      try inTemporaryFolder { folder in
+        let refusals = try tinyPlan(recipe, in: folder).refusals
+        #expect(refusals.count == 1 && "\(refusals)".contains(word), "\(refusals)")
+      }
+    }
+    for (recipe, count) in [(Recipe.mxfp4, 0), (.nvfp4, 1)] {
+      let plan = try plan(
+        ["model.layers.0.q_proj": [8, 32], "model.layers.0.down_proj": [8, 32]], recipe, exporter)
+      let refusals = exporter.refusals(plan)
+      #expect(refusals.count == count, "\(refusals)")
+    }
   }
 
   @Test func aPlanNamesWhatOneEngineDoesNotRun() throws {

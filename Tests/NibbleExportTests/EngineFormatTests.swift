@@ -55,7 +55,7 @@ import TinyModel
         == logits(recipe, .compressedTensors, change: whole))
   }
 
-  @Test(arguments: [Recipe.w8a8, .fp8])
+  @Test(arguments: [Recipe.w8a8, .fp8, .mxfp4, .nvfp4])
   func aModelRoundedAsItIsLoadedRunsAsTheWrittenOneDoes(_ recipe: Recipe) throws {
     try inTemporaryFolder { folder in
       try TinyModel().write(to: folder)
@@ -69,23 +69,44 @@ import TinyModel
     }
   }
 
-  /// vLLM puts query, key and value into one matrix, and gate and up, with the largest of their scales.
-  @Test func layersThatAnEngineFusesShareOneFP8Scale() throws {
+  private static let fp8PerTensor: Recipe = {
+    var recipe = Recipe.fp8
+    recipe.scheme.weights.granularity = .tensor
+    return recipe
+  }()
+
+  private static let nvfp4Feedback: Recipe = {
+    var recipe = Recipe.nvfp4
+    recipe.steps = [GPTQ()]
+    return recipe
+  }()
+
+  /// vLLM puts query, key and value into one matrix, and gate and up, with the largest of their
+  /// floats of all scales.
+  @Test(arguments: [
+    (fp8PerTensor, EngineFormat.fp8, "weight_scale"),
+    (.nvfp4, .compressedTensors, "weight_global_scale"),
+    (nvfp4Feedback, .compressedTensors, "weight_global_scale"),
+  ])
+  func layersThatAnEngineFusesShareTheirFloat(
+    _ recipe: Recipe, _ format: EngineFormat, _ name: String
+  ) throws {
     try inTemporaryFolder { folder in
       let (source, output) = (folder.appendingPathComponent("source"), folder.path + "/out")
       try TinyModel().write(to: source)
       let checkpoint = try Checkpoint(path: source.path)
-      var recipe = Recipe.fp8
-      recipe.scheme.weights.granularity = .tensor
+      var windows = QuantizeRun.Windows()
+      if recipe.needsCalibration { windows.calibration = [[3, 1, 4, 1, 5, 9, 2, 6]] }
       let plan = try Plan(
-        checkpoint, recipe: recipe, exporter: EngineFormat.fp8.exporter, windows: WindowSizes())
+        checkpoint, recipe: recipe, exporter: format.exporter, windows: windows.sizes)
       _ = try QuantizeRun(
-        checkpoint, plan, windows: QuantizeRun.Windows(), files: try CompanionFiles(of: checkpoint),
+        checkpoint, plan, windows: windows, files: try CompanionFiles(of: checkpoint),
         on: oneThread
       ).run(to: output, progress: { _ in })
       let file = try SafetensorsFile(path: output + "/model.safetensors")
       for (module, names) in [
         ("self_attn", ["q_proj", "k_proj", "v_proj"]), ("mlp", ["gate_proj", "up_proj"]),
+        ("self_attn", ["o_proj"]),
       ] {
         let paths = names.map { "model.layers.0.\(module).\($0)" }
         let peaks = try paths.map { path in
@@ -94,11 +115,13 @@ import TinyModel
           return matrix.values(of: 0..<shape[0]).map(abs).max() ?? 0
         }
         let scales = try paths.map { path in
-          let bytes = file.bytes(of: path + ".weight_scale") ?? Bytes([])
+          let bytes = file.bytes(of: "\(path).\(name)") ?? Bytes([])
           return try #require(FloatFormat.f32.decode(bytes).first)
         }
         #expect(Set(scales).count == 1)
-        #expect(abs(scales[0] - (peaks.max() ?? 0) / 448) <= scales[0] * 0.01)
+        let peak = peaks.max() ?? 0
+        let expected = name == "weight_scale" ? peak / 448 : 2688 / peak
+        #expect(abs(scales[0] - expected) <= scales[0] * 1e-6)
       }
     }
   }

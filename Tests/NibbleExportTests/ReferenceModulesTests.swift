@@ -7,19 +7,20 @@ import Testing
 @testable import NibbleExport
 @testable import NibbleQuantize
 
-/// Modules [33, 80] that compressed-tensors 0.20 wrote (Tests/Golden/compressed.py), read and written
+/// Modules [33, 80], or [33, 96] for MXFP4 and NVFP4, that compressed-tensors 0.20 wrote (Tests/Golden/compressed.py), read and written
 /// again.
 @Suite struct ReferenceModulesTests {
   struct Module: Sendable, CustomTestStringConvertible {
     var name: String
     var scheme: LinearScheme
     var range: InputRange?
+    var inputs: Int { scheme.weights.format.group == nil ? 80 : 96 }
     var testDescription: String { name }
   }
 
   private static func module(
     _ name: String, _ format: WeightScheme.Format, _ granularity: WeightScheme.Granularity,
-    _ activations: ActivationScheme, _ range: InputRange? = nil
+    _ activations: ActivationScheme?, _ range: InputRange? = nil
   ) -> Module {
     Module(
       name: name,
@@ -43,6 +44,7 @@ import Testing
     module(
       "fp8_static", .e4m3, .tensor, .staticPerTensor(.e4m3), InputRange(scale: 2.5 / 448)),
     module("fp8_dynamic_tensor", .e4m3, .tensor, .dynamicPerTensor(.e4m3)),
+    module("mxfp4", .mxfp4, .group(32), nil), module("nvfp4", .nvfp4, .group(16), nil),
   ]
 
   private let path = "model.layers.0.mlp.up_proj"
@@ -60,31 +62,33 @@ import Testing
     return checkpoint
   }
 
-  private func read(_ checkpoint: SmallCheckpoint) throws -> Weight {
+  private func read(_ checkpoint: SmallCheckpoint, inputs: Int = 80) throws -> Weight {
     try inTemporaryFolder { folder in
       try checkpoint.write(to: folder)
       let reader = try CompressedTensorsReader(Checkpoint(path: folder.path))
-      return try reader.weight(path, outputs: 33, inputs: 80)
+      return try reader.weight(path, outputs: 33, inputs: inputs)
     }
   }
 
-  private func layer(_ scheme: LinearScheme, _ path: String? = nil) -> Plan.Layer {
+  private func layer(
+    _ scheme: LinearScheme, _ path: String? = nil, inputs: Int = 80
+  ) -> Plan.Layer {
     Plan.Layer(
-      path: path ?? self.path, role: nil, outputs: 33, inputs: 80, scheme: scheme,
+      path: path ?? self.path, role: nil, outputs: 33, inputs: inputs, scheme: scheme,
       sourceBytes: 33 * 80 * 2, modelFormat: .bf16)
   }
 
   @Test(arguments: modules)
   func valuesAndRangesAreTheReferences(_ module: Module) throws {
-    let weight = try read(checkpoint(module))
-    guard case .quantized(let matrix, let inputs?) = weight else {
+    let weight = try read(checkpoint(module), inputs: module.inputs)
+    guard case .quantized(let matrix, let inputs) = weight else {
       Issue.record("\(weight) is float")
       return
     }
     #expect(matrix.scheme == module.scheme.weights)
-    #expect(inputs.scheme == module.scheme.activations)
-    #expect(inputs.range?.zero == module.range?.zero)
-    let (found, expected) = (inputs.range?.scale ?? 0, module.range?.scale ?? 0)
+    #expect(inputs?.scheme == module.scheme.activations)
+    #expect(inputs?.range?.zero == module.range?.zero)
+    let (found, expected) = (inputs?.range?.scale ?? 0, module.range?.scale ?? 0)
     #expect(abs(found - expected) <= expected.ulp)
     let file = try SafetensorsFile(path: fixturePath(module.name + ".safetensors"))
     let reference = try #require(file.bytes(of: "__dequantized"))
@@ -97,8 +101,8 @@ import Testing
   @Test(arguments: modules)
   func whatTheReferenceWroteIsWrittenAgain(_ module: Module) throws {
     let source = try checkpoint(module)
-    let (matrix, inputs) = try #require(try read(source).codes)
-    let layer = layer(module.scheme)
+    let (matrix, inputs) = try #require(try read(source, inputs: module.inputs).codes)
+    let layer = layer(module.scheme, inputs: module.inputs)
     let exporter = CompressedTensors()
     let encoded = exporter.encode(matrix, inputs: inputs, of: layer)
     let planned = exporter.tensors(of: layer)
@@ -194,6 +198,62 @@ import Testing
     scalar.set("\(path).input_zero_point", .i8, [], Bytes([0x80]))
     let (_, inputs) = try #require(try read(scalar).codes)
     #expect(inputs?.range == InputRange(scale: 0.5, zero: -128))
+  }
+
+  /// Bytes that stand for no scale, and shapes and types of another format.
+  @Test(arguments: ["mxfp4", "nvfp4"])
+  func brokenScalesOfFP4AreRefused(_ name: String) throws {
+    let module = try #require(Self.modules.first { $0.name == name })
+    let whole = try checkpoint(module)
+    let scales = try #require(whole.tensors.first { $0.name == "\(path).weight_scale" })
+    let bytes = try #require(whole.data[scales.name]).array
+    func expect(_ broken: SmallCheckpoint, naming name: String) throws {
+      let error = try #require(throws: ModelError.self) { try read(broken, inputs: 96) }
+      #expect("\(error)".contains(name), "\(error)")
+    }
+    // Not a number; in E4M3 also what lies below zero.
+    for byte in name == "mxfp4" ? [255] : [0x7F, 0xFF, 0xB8] as [UInt8] {
+      var broken = whole
+      broken.set(scales.name, scales.dtype, scales.shape, Bytes([byte] + bytes.dropFirst()))
+      try expect(broken, naming: "weight_scale: scale 0")
+    }
+    for name in [scales.name, "\(path).weight_packed"] {
+      let tensor = try #require(whole.tensors.first { $0.name == name })
+      var broken = whole
+      broken.set(name, .i8, tensor.shape, try #require(whole.data[name]))
+      try expect(broken, naming: "\(name): holds I8")
+      broken.set(name, tensor.dtype, [tensor.shape[0], 1], Bytes([UInt8](repeating: 1, count: 33)))
+      try expect(broken, naming: "\(name): shape")
+      broken.remove(name)
+      if name != "\(path).weight_packed" { try expect(broken, naming: name) }
+    }
+    guard name == "nvfp4" else { return }
+    for divisor in [Float(0), -1, .nan, .infinity, .leastNonzeroMagnitude] {
+      var broken = whole
+      broken.set(
+        "\(path).weight_global_scale", .f32, [1], Bytes(FloatFormat.f32.encode([divisor].span)))
+      try expect(broken, naming: "scale")
+    }
+    var zeros = whole
+    zeros.set(scales.name, scales.dtype, scales.shape, Bytes([0] + bytes.dropFirst()))
+    #expect(try read(zeros, inputs: 96).values(of: 0..<1)[..<16].allSatisfy { $0 == 0 })
+  }
+
+  @Test(
+    arguments: [
+      ("mxfp4", "group_size", 16), ("mxfp4", "strategy", "tensor_group"),
+      ("mxfp4", "strategy", "channel"), ("mxfp4", "symmetric", false), ("nvfp4", "group_size", 32),
+      ("nvfp4", "strategy", "group"), ("nvfp4", "group_size", .null),
+    ] as [(String, String, JSON)])
+  func otherFormatsOfFourBitsAreRefused(_ name: String, _ key: String, _ value: JSON) throws {
+    var broken = try checkpoint(try #require(Self.modules.first { $0.name == name }))
+    var arguments = try #require(try Checkpoint.json(fixturePath("arguments.json"))[name])
+    var weights = try #require(arguments["weights"])
+    weights.set(key, value)
+    arguments.set("weights", weights)
+    broken.config = ["quantization_config": ["config_groups": ["group_0": arguments]]]
+    let error = try #require(throws: ModelError.self) { try read(broken, inputs: 96) }
+    #expect("\(error)".contains("neither MXFP4 nor NVFP4"), "\(error)")
   }
 
   @Test func codesOfMoreThanFourBitsAreRefused() throws {

@@ -2,10 +2,11 @@ import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
-import NibbleQuantize
 import NibbleTensor
 import Testing
 import TinyModel
+
+@testable import NibbleQuantize
 
 @Suite struct QuantizeRunTests {
   @Test(arguments: Recipes.names)
@@ -58,7 +59,11 @@ import TinyModel
         let matrix = try QuantizedMatrix(
           rounding: checkpoint.matrix(
             layer.path + ".weight", rows: layer.outputs, columns: layer.inputs),
-          to: layer.scheme.weights, scaleFormat: exporter.scaleFormat(of: layer), on: compute)
+          to: layer.scheme.weights, scaleFormat: exporter.scaleFormat(of: layer),
+          sharedPeak: try layer.fused(among: plan.layers).map {
+            try checkpoint.matrix($0.path + ".weight", rows: $0.outputs, columns: $0.inputs)
+              .peak(on: compute)
+          }.max() ?? 0, search: setting.recipe.plainRound.search, on: compute)
         for (tensor, bytes) in exporter.encode(
           matrix, inputs: layer.scheme.activations.map { InputRounding($0) }, of: layer)
         {

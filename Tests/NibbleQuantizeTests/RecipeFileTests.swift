@@ -98,6 +98,10 @@ import TinyModel
       ("{format: fp8, block: [128, 64]}", .e4m3, .block(rows: 128, columns: 64)),
       ("{format: int8, row_groups: 48}", .int(bits: 8, symmetric: true), .rowGroups(48)),
       ("{format: int4, group: 2}", .int(bits: 4, symmetric: true), .group(2)),
+      ("{format: mxfp4}", .mxfp4, .group(32)), ("{format: nvfp4, group: 16}", .nvfp4, .group(16)),
+      ("{format: e2m1, group: 32}", .minifloat(.e2m1), .group(32)),
+      ("{format: e2m5}", .minifloat(.e2m5), .channel), ("{format: e4m3}", .e4m3, .channel),
+      ("{format: e5m2, per: tensor}", .minifloat(.e5m2), .tensor),
     ] as [(String, WeightScheme.Format, WeightScheme.Granularity)])
   func weightsAreRead(
     _ text: String, _ format: WeightScheme.Format, _ granularity: WeightScheme.Granularity
@@ -123,7 +127,7 @@ import TinyModel
 
   @Test(arguments: [
     ("{search: extremes}", ScaleSearch.extremes), ("{search: shrink}", .shrink(steps: 20)),
-    ("{search: clip}", .clip), ("{}", .extremes),
+    ("{search: clip}", .clip), ("{search: codes}", .codes), ("{}", .extremes),
   ])
   func searchesAreRead(_ text: String, _ search: ScaleSearch) throws {
     #expect(
@@ -162,7 +166,9 @@ import TinyModel
     ("steps: [{gptq: {align: 3}}]", "align"), ("steps: [{gptq: {align: {damping: 0}}}]", "damping"),
     ("steps: [{gptq: {align: {lambda: 1}}}]", "lambda"),
     ("steps: [{outlier_round: {deviations: 3, align: true}}]", "align"),
-    ("exceptions: {}", "exceptions"), ("exceptions: [a]", "exception"),
+    ("candidates: 3", "candidates"), ("candidates: [int8]", "candidate"),
+    ("candidates: [{weights: {format: int8}}]", "instead"), ("exceptions: {}", "exceptions"),
+    ("exceptions: [a]", "exception"),
     ("exceptions: [{keep: float}]", "layers"),
     ("exceptions: [{layers: [a], keep: float}]", "layers"),
     ("exceptions: [{layers: a, keep: int8}]", "int8"), ("exceptions: [{layers: a}]", "weights"),
@@ -180,11 +186,33 @@ import TinyModel
     "{format: int8, group: 64, per: channel}", "{format: int8, row_groups: 0}",
     "{format: int8, block: 128}", "{format: int8, block: [128]}", "{format: int8, block: [0, 1]}",
     "{format: int8, block: [1, 2, 3]}", "{format: int8, block: [a, 2]}", "{format: int8, per: row}",
+    "{format: mxfp4, group: 16}", "{format: nvfp4, per: channel}", "{format: mxfp4, per: tensor}",
+    "{format: nvfp4, symmetric: false}", "{format: e2m5, symmetric: false}", "{format: e6m3}",
     "{format: int8, symmetric: 3}", "{format: int8, bits: 8}", "{format: [int8]}", "~",
   ])
   func weightsThatSayNothingSoundAreRefused(_ text: String) throws {
     let reason = try #require(try fault(Data("weights: \(text)\n".utf8)), "\(text)")
     #expect(["weights", "fp8"].contains { reason.contains($0) }, "\(text): \(reason)")
+  }
+
+  @Test func candidatesStandInsteadOfAScheme() throws {
+    let recipe = try read(
+      """
+      candidates:
+        - {weights: {format: int4, group: 32}}
+        - {weights: {format: nvfp4}}
+      steps: [{round: {search: codes}}]
+      """)
+    #expect(recipe.candidates == Recipe.mofq4.candidates && recipe.steps.count == 1)
+    #expect(recipe.scheme == recipe.candidates[0] && recipe.isUndecided && recipe.fault == nil)
+    for text in [
+      "candidates: [{weights: {format: int8}}]",
+      "candidates: [{weights: {format: int8}}, {weights: {format: int4, group: 32}}]",
+      "candidates: [{weights: {format: int8}}, {weights: {format: fp8}, "
+        + "activations: {format: fp8, static: true}}]",
+    ] {
+      #expect(try read(text).fault?.contains("candidates") == true, "\(text)")
+    }
   }
 
   @Test func hostileFilesEndWithAnError() throws {

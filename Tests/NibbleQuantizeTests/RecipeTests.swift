@@ -94,6 +94,7 @@ import TinyModel
     recipe([GPTQ()], .int(bits: 8, symmetric: true), .rowGroups(4)),
     recipe([Round(search: .shrink(steps: 20))], .e4m3, .tensor),
     recipe([Round(search: .clip)], .e4m3), recipe([clipped]), head, exception,
+    recipe([Round(search: .codes)]), recipe([Round(search: .clip)], .mxfp4, .group(32)),
     recipe([Smooth(shifts: true), AWQ(), Round()]),
   ])
   func whatDoesNotGoTogetherIsRefused(_ recipe: Recipe) throws {

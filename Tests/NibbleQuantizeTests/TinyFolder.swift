@@ -143,11 +143,13 @@ enum Recipes {
       ("w4a16", try .preset("w4a16", group: 32)),
       ("w4a16 asymmetric", try .preset("w4a16", group: 32, symmetric: false)),
       ("w8a16 groups", try .preset("w8a16", group: 32, symmetric: false)), ("head", head),
+      ("mxfp4", .mxfp4), ("nvfp4", .nvfp4),
     ]
   }
 
   static let names = [
-    "w8a8", "w8a16", "fp8", "w4a16", "w4a16 asymmetric", "w8a16 groups", "head",
+    "w8a8", "w8a16", "fp8", "w4a16", "w4a16 asymmetric", "w8a16 groups", "head", "mxfp4",
+    "nvfp4",
   ]
 
   static func named(_ name: String) throws -> Recipe {

@@ -1,3 +1,4 @@
+import Foundation
 import NibbleTensor
 import Testing
 
@@ -31,6 +32,8 @@ import Testing
     Setting(.int(bits: 8, symmetric: false), .group(2)),
     Setting(.e4m3, .channel), Setting(.e4m3, .channel, ordered: true),
     Setting(.e4m3, .group(48), ordered: true), Setting(.e4m3, .group(32)),
+    Setting(.minifloat(.e2m1), .group(48), ordered: true), Setting(.minifloat(.e3m4), .channel),
+    Setting(.mxfp4, .group(32), ordered: true), Setting(.nvfp4, .group(16)),
   ]
 
   private static func order(_ moments: DoubleMatrix) -> [Int] {
@@ -158,8 +161,8 @@ import Testing
         let index = row * k + channel
         let group = row * rounded.grid.perRow + channel / span
         let (w, scale) = (weight[index], scales[group])
-        if setting.scheme.format == .e4m3 {
-          #expect(values[index] == E4M3.nearest(w / scale).value * scale)
+        if case .minifloat(let format) = setting.scheme.format.numbers {
+          #expect(values[index] == format.nearest(w / scale) * scale)
         } else {
           let zero = rounded.zeroPoints.isEmpty ? 0 : Float(rounded.zeroPoints[group])
           let least = -Float(1 << (setting.scheme.bits - 1)) - zero
@@ -169,7 +172,9 @@ import Testing
       }
     }
     for j in 0..<k { #expect(values[4 * k + j] == 0) }
-    for group in 0..<rounded.grid.perRow { #expect(scales[4 * rounded.grid.perRow + group] == 1) }
+    for group in 0..<rounded.grid.perRow {
+      #expect(scales[4 * rounded.grid.perRow + group] == 1 / rounded.scaleDivisor)
+    }
     #expect(values.allSatisfy { $0.isFinite })
   }
 
@@ -205,17 +210,18 @@ private struct PaperGPTQ {
     let k = order.count
     var span = k
     if case .group(let size) = scheme.granularity { span = size }
+    let divisor = 2688 / (weight.map(abs).max() ?? 1)
     var values = weight.map(Double.init)
     var steps = values
     for row in 0..<weight.count / k {
       let original = Array(weight[row * k..<(row + 1) * k])
       var w = order.map { Double(original[$0]) }
-      var grids = stride(from: 0, to: k, by: span).map { grid(original[$0..<$0 + span]) }
+      var grids = stride(from: 0, to: k, by: span).map { grid(original[$0..<$0 + span], divisor) }
       for j in 0..<k {
         // A group's grid is found on the updated weights when its first column is reached; with an
         // order, on the weight.
         if !isOrdered, span < k, j.isMultiple(of: span) {
-          grids[j / span] = grid(w[j..<j + span].map { Float($0) }[...])
+          grids[j / span] = grid(w[j..<j + span].map { Float($0) }[...], divisor)
         }
         let (scale, zero) = grids[order[j] / span]
         let rounded = nearest(w[j], scale, zero)
@@ -223,23 +229,38 @@ private struct PaperGPTQ {
         for l in j..<k { w[l] -= error * upper[j, l] }
         values[row * k + order[j]] = rounded
         steps[row * k + order[j]] =
-          scheme.format == .e4m3 ? max(abs(rounded) / 16, Double(scale) * 0x1p-9) : Double(scale)
+          if case .minifloat(let format) = scheme.format.numbers {
+            max(
+              abs(rounded) / Double(2 << format.mantissaBits),
+              Double(sign: .plus, exponent: 1 - format.bias - format.mantissaBits, significand: 1)
+                * Double(scale))
+          } else { Double(scale) }
       }
     }
     return (values, steps)
   }
 
-  private func grid(_ values: ArraySlice<Float>) -> (scale: Float, zero: Float) {
+  private func grid(
+    _ values: ArraySlice<Float>, _ divisor: Float
+  ) -> (scale: Float, zero: Float) {
     let (low, high) = (min(values.min() ?? 0, 0), max(values.max() ?? 0, 0))
-    guard scheme.hasZeroPoints else { return (max(-low, high) / scheme.largestCode, 0) }
+    let peak = max(-low, high)
+    switch scheme.format.scales {
+    case .float: break
+    case .powerOfTwo: return (exp2(floor(log2(peak)) - 2), 0)
+    case .e4m3: return (Float(E4M3.nearest(min(divisor * peak / 6, 448)).value) / divisor, 0)
+    }
+    guard scheme.hasZeroPoints else { return (peak / scheme.largestCode, 0) }
     let scale = (high - low) / Float((1 << scheme.bits) - 1)
     let least = -Float(1 << (scheme.bits - 1))
     return (scale, (least - low / scale).rounded(.toNearestOrEven))
   }
 
   private func nearest(_ w: Double, _ scale: Float, _ zero: Float) -> Double {
-    if scheme.format == .e4m3 {
-      return Double(E4M3.nearest(Float(w / Double(scale))).value) * Double(scale)
+    if case .minifloat(let format) = scheme.format.numbers {
+      let target = w / Double(scale)
+      let numbers = format.values.filter(\.isFinite).map(Double.init)
+      return numbers.min { abs($0 - target) < abs($1 - target) }! * Double(scale)
     }
     let least = -Double(1 << (scheme.bits - 1))
     let code = (w / Double(scale)).rounded(.toNearestOrEven) + Double(zero)

@@ -65,6 +65,39 @@ import Testing
     }
   }
 
+  @Test(arguments: sizes) func minifloatsAreAlike(_ n: Int) {
+    let (x, factors) = (wild(n), uniform(n * n, seed: 5, times: 1).map { abs($0) + 0.1 })
+    let (w, scales) = (uniform(n, seed: 6, times: 3), [Float](repeating: 0.4, count: n))
+    let codes = (0..<n).map { UInt8(truncatingIfNeeded: $0 &* 167) }
+    for format in Minifloat.named {
+      var loop = format.loop
+      let table = format.values + [Float](repeating: 0, count: 256 - format.values.count)
+      unsafe expectSameBits("round_minifloat, \(format)") { k in
+        unsafe bytes(n) { unsafe k.round_minifloat(x, $0, n, 0.37, &loop) }
+      }
+      unsafe expectSameBits("decode_table, \(format)") { k in
+        unsafe floats(2 * n) {
+          unsafe k.decode_table(codes, 8, $0, n, table, 0.3)
+          unsafe k.decode_table(codes, 4, $0 + n, n / 2 * 2, table, 0.7)
+        }
+      }
+      unsafe expectSameBits("grid_error_minifloat, \(format)") { k in
+        unsafe floats(2) {
+          unsafe $0[0] = k.grid_error_minifloat(w, factors, n, 0.37, &loop)
+          unsafe $0[1] = k.grid_error_minifloat(w, nil, n, 0.37, &loop)
+        }
+      }
+      unsafe expectSameBits("round_feedback_minifloat, \(format)") { k in
+        var carry = [Float](repeating: 0.1, count: n)
+        var rounded = [UInt8](repeating: 0, count: n)
+        let errors = unsafe floats(n) {
+          unsafe k.round_feedback_minifloat(w, &carry, factors, n, n, scales, &loop, &rounded, $0)
+        }
+        return errors + carry.bits + rounded.map(UInt32.init)
+      }
+    }
+  }
+
   @Test(arguments: sizes) func roundingIsAlike(_ n: Int) {
     let x = uniform(n, seed: 3, times: 40)
     unsafe expectSameBits("absmax, minmax") { k in

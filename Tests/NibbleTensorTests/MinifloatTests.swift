@@ -55,6 +55,28 @@ import Testing
     }
   }
 
+  /// Weights round to the reference's codes, and codes decode to the entries of its table.
+  @Test(arguments: formats)
+  private func weightsHaveTheCodesOfTheReference(_ c: Fixture.Format) throws {
+    let format = try format(c)
+    // The largest value in every row makes the scale 1.
+    var values = [format.largest]
+    for x in FloatFormat.f32.decode(Bytes(Array(c.values))) {
+      values.append(min(max(x, -format.largest), format.largest))
+    }
+    var codes = [UInt8(doubles(c.table).firstIndex(of: Double(c.largest))!)] + c.codes
+    if values.count % 2 == 1 { (values, codes) = (values + [0], codes + [0]) }
+    let scheme = WeightScheme(format: .minifloat(format), granularity: .channel)
+    let matrix = try QuantizedMatrix(
+      rounding: FloatMatrix(values, 1, values.count), to: scheme, scaleFormat: .f32,
+      on: oneThread)
+    let found = matrix.codes.array.flatMap { scheme.bits == 4 ? [$0 & 15, $0 >> 4] : [$0] }
+    #expect(matrix.scales == [1])
+    #expect(found == codes)
+    let table = doubles(c.table)
+    #expect(matrix.decoded().map(Double.init) == codes.map { table[Int($0)] })
+  }
+
   @Test func namedFormatsAreThoseOfTheReference() throws {
     let named: [String: Minifloat] = [
       "E5M2": .e5m2, "E4M3": .e4m3, "E3M4": .e3m4, "E2M5": .e2m5, "E3M2": .e3m2, "E2M3": .e2m3,

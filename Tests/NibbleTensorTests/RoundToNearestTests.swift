@@ -100,10 +100,12 @@ import Testing
     guard peak > 0 else { return 1 }
     // compressed-tensors 0.20 calculate_qparams, in double so that the widest range is finite.
     let exact: Double =
-      switch scheme.format {
-      case .e4m3: Double(peak) / 448
-      case .int(let bits, true): Double(peak) / (Double(1 << bits - 1) / 2)
-      case .int(let bits, false): (Double(high) - Double(low)) / Double(1 << bits - 1)
+      switch scheme.format.numbers {
+      case .minifloat: Double(peak) / 448
+      case .integer(let bits):
+        scheme.hasZeroPoints
+          ? (Double(high) - Double(low)) / Double(1 << bits - 1)
+          : Double(peak) / (Double(1 << bits - 1) / 2)
       }
     switch format {
     case .f32: return max(Float(exact), .leastNormalMagnitude)
@@ -117,8 +119,8 @@ import Testing
   ) throws {
     let (x, restored, scale) = (Double(x), Double(restored), Double(scale))
     let error = abs(x - restored)
-    switch format {
-    case .e4m3:
+    switch format.numbers {
+    case .minifloat:
       // Beyond 448 scales the code saturates, as a scale rounded down lets happen.
       guard abs(x) <= 448 * scale else {
         #expect(abs(restored) == Double(448 * Float(scale)))
@@ -126,7 +128,7 @@ import Testing
       }
       // Half a step: 3 bits of mantissa, or 2^-9 scales below 2^-6 scales; 1e-6 for the division.
       #expect(error <= max(abs(x) / 16, scale * 0x1p-10) * (1 + 1e-6), "\(x) became \(restored)")
-    case .int(let bits, _):
+    case .integer(let bits):
       let code = (restored / scale).rounded() + Double(zero)
       let (least, most) = (-Double(1 << (bits - 1)), Double(1 << (bits - 1) - 1))
       #expect(code >= least && code <= most)
@@ -166,10 +168,9 @@ import Testing
     for (index, (x, restored)) in zip(values, decoded).enumerated() {
       let scale = matrix.scales[scaleIndex(index, n, k, scheme.granularity)]
       let bound: Float =
-        switch scheme.format {
-        case .e4m3: max(abs(x) / 16, scale * 0x1p-10)
-        case .int(_, symmetric: true): scale / 2
-        case .int(_, symmetric: false): scale
+        switch scheme.format.numbers {
+        case .minifloat: max(abs(x) / 16, scale * 0x1p-10)
+        case .integer: scheme.hasZeroPoints ? scale : scale / 2
         }
       // The division and the product round once each: 2^-22 of the largest code.
       #expect(abs(x - restored) <= bound + scale * 448 * 0x1p-22)

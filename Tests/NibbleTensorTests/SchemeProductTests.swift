@@ -12,8 +12,7 @@ import Testing
 
     /// Whether codes multiply codes in integers.
     var isInteger: Bool {
-      guard case .int(_, symmetric: true) = weights.format else { return false }
-      return inputs?.scheme.format == .int8
+      weights.format.isInteger && !weights.hasZeroPoints && inputs?.scheme.format == .int8
     }
   }
 
@@ -50,7 +49,12 @@ import Testing
     kind(.e4m3, .block(rows: 128, columns: 128), InputRounding(.dynamicPerToken(.e4m3))),
     kind(.e4m3, .block(rows: 128, columns: 128), nil), kind(.e4m3, .channel, fp8Groups),
     kind(.e4m3, .group(48), fp8Groups), kind(.e4m3, .tensor, fp8Fixed),
-    kind(.e4m3, .channel, InputRounding(.dynamicPerTensor(.e4m3))),
+    kind(.e4m3, .channel, InputRounding(.dynamicPerTensor(.e4m3))), kind(.mxfp4, .group(32), nil),
+    kind(.nvfp4, .group(16), nil), kind(.mxfp4, .group(32), perToken),
+    kind(.nvfp4, .group(16), fp8Groups), kind(.minifloat(.e2m1), .group(64), nil),
+    kind(.minifloat(.e2m5), .channel, nil), kind(.minifloat(.e3m4), .channel, fp8Fixed),
+    kind(.minifloat(.e5m2), .block(rows: 128, columns: 128), fp8Groups),
+    kind(.minifloat(.e3m2), .group(48), InputRounding(.dynamicPerToken(.e4m3))),
   ]
   static let integerKinds = kinds.filter { $0.isInteger }
 
@@ -85,24 +89,31 @@ import Testing
         case .rowGroups(let count): row / (n / count)
         }
       var code =
-        switch matrix.scheme.format {
-        case .e4m3: e4m3(of: bytes[at])
-        case .int(bits: 4, _): Double(Int(bytes[at / 2] >> (at % 2 * 4) & 15) - 8)
-        case .int: Double(Int8(bitPattern: bytes[at]))
+        switch matrix.scheme.format.numbers {
+        case .minifloat(let format):
+          minifloat(
+            format, Int(matrix.scheme.bits == 4 ? bytes[at / 2] >> (at % 2 * 4) & 15 : bytes[at]))
+        case .integer(bits: 4): Double(Int(bytes[at / 2] >> (at % 2 * 4) & 15) - 8)
+        case .integer: Double(Int8(bitPattern: bytes[at]))
         }
       if !matrix.zeroPoints.isEmpty { code -= Double(matrix.zeroPoints[index]) }
       return Factor(code: code, scale: Double(matrix.scales[index]), scaleIndex: index)
     }
   }
 
-  private static func e4m3(of code: UInt8) -> Double {
-    let (exponent, mantissa) = (Int(code >> 3 & 15), Double(code & 7))
+  /// The number of a code, by the definition of its fields.
+  private static func minifloat(_ format: Minifloat, _ code: Int) -> Double {
+    let m = format.mantissaBits
+    let (exponent, mantissa) = (code >> m & (1 << format.exponentBits - 1), code & (1 << m - 1))
+    let fraction = Double(mantissa) / Double(1 << m)
     let magnitude =
       exponent == 0
-      ? mantissa * 0x1p-9
-      : Double(sign: .plus, exponent: exponent - 7, significand: 1 + mantissa / 8)
-    return code & 0x80 == 0 ? magnitude : -magnitude
+      ? Double(sign: .plus, exponent: 1 - format.bias, significand: fraction)
+      : Double(sign: .plus, exponent: exponent - format.bias, significand: 1 + fraction)
+    return code >> (m + format.exponentBits) & 1 == 0 ? magnitude : -magnitude
   }
+
+  private static func e4m3(of code: UInt8) -> Double { minifloat(.e4m3, Int(code)) }
 
   /// The inputs' factors, by the formulas of ``ActivationScheme`` and ``InputRange``.
   static func factors(_ x: [Float], _ k: Int, _ rounding: InputRounding?) -> [Factor] {

@@ -42,6 +42,24 @@ void nibble_round_e4m3(const float *x, uint8_t *codes, size_t count, float scale
 void nibble_decode_int8(const int8_t *codes, float *out, size_t count, float scale, int zero);
 /// Two codes per byte, the first in the low nibble, stored as code + 8; count is even.
 void nibble_decode_int4(const uint8_t *codes, float *out, size_t count, float scale, int zero);
+/// A floating-point format of `bits` bits: the sign is the highest, and a code with exponent field e
+/// and mantissa field m stands for 2^(e - bias) * (1 + m / 2^mantissa_bits), or for
+/// 2^(1 - bias) * m / 2^mantissa_bits if e = 0. bits 3...8, bias -64...64, largest up to 2^100.
+typedef struct {
+  int bits;
+  int mantissa_bits;
+  int bias;
+  float largest;
+} nibble_minifloat;
+/// codes[i] = nearest number to x[i] / scale, of two the one with the even code, clamped to the
+/// largest; one code per byte.
+void nibble_round_minifloat(const float *x, uint8_t *codes, size_t count, float scale,
+                            const nibble_minifloat *format);
+/// out[i] = table[code i] * scale
+///   bits   8: one code per byte; 4: two, the first in the low nibble, count even
+///   table  [2^bits of the format]
+void nibble_decode_table(const uint8_t *codes, int bits, float *out, size_t count,
+                         const float *table, float scale);
 /// Rounds the columns of one row in order, each error carried to the later ones: for j in order
 ///   target = w[j] + carry[j] / r[j, j];  code = clamp(round_half_even(target / scale[j]) + zero[j])
 ///   error[j] = w[j] - (code - zero[j]) * scale[j];  carry[l] += error[j] * r[j, l] for l > j
@@ -52,6 +70,10 @@ void nibble_round_feedback_int(const float *w, float *carry, const float *r, siz
 /// The same with E4M3 codes.
 void nibble_round_feedback_e4m3(const float *w, float *carry, const float *r, size_t r_stride,
                                 size_t count, const float *scale, uint8_t *codes, float *error);
+/// The same with codes of a floating-point format, one per byte.
+void nibble_round_feedback_minifloat(const float *w, float *carry, const float *r, size_t r_stride,
+                                     size_t count, const float *scale,
+                                     const nibble_minifloat *format, uint8_t *codes, float *error);
 /// The targets of the loop above without rounding: out[j] = w[j] + carry[j] / r[j, j]. Changes
 /// carry.
 void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t r_stride,
@@ -61,6 +83,9 @@ void nibble_follow_feedback(const float *w, float *carry, const float *r, size_t
 float nibble_grid_error_int(const float *w, const float *importance, size_t count, float scale,
                             int zero, int low, int high);
 float nibble_grid_error_e4m3(const float *w, const float *importance, size_t count, float scale);
+/// The same for codes of a floating-point format; without importance all values count 1.
+float nibble_grid_error_minifloat(const float *w, const float *importance, size_t count, float scale,
+                                  const nibble_minifloat *format);
 /// d H d' with d = rounded w - w, H symmetric, rows of h_stride floats.
 ///   d [count]  overwritten with rounded w - w
 float nibble_grid_energy_int(const float *w, const float *h, size_t h_stride, size_t count,

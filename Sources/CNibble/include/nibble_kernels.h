@@ -43,6 +43,15 @@
     int zero, int low, int high), (w, importance, count, scale, zero, low, high))                  \
   X(float, grid_error_e4m3, (const float *w, const float *importance, size_t count, float          \
     scale), (w, importance, count, scale))                                                         \
+  X(void, round_minifloat, (const float *x, uint8_t *codes, size_t count, float scale, const       \
+    nibble_minifloat *format), (x, codes, count, scale, format))                                   \
+  X(void, decode_table, (const uint8_t *codes, int bits, float *out, size_t count, const float     \
+    *table, float scale), (codes, bits, out, count, table, scale))                                 \
+  X(void, round_feedback_minifloat, (const float *w, float *carry, const float *r, size_t          \
+    r_stride, size_t count, const float *scale, const nibble_minifloat *format, uint8_t *codes,    \
+    float *error), (w, carry, r, r_stride, count, scale, format, codes, error))                    \
+  X(float, grid_error_minifloat, (const float *w, const float *importance, size_t count, float     \
+    scale, const nibble_minifloat *format), (w, importance, count, scale, format))                 \
   X(float, grid_energy_int, (const float *w, const float *h, size_t h_stride, size_t count,        \
     float scale, int zero, int low, int high, float *d), (w, h, h_stride, count, scale, zero, low, \
     high, d))                                                                                      \

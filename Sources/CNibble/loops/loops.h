@@ -7,6 +7,7 @@
 #include "dot.h"
 #include "feedback.h"
 #include "limits.h"
+#include "minifloat.h"
 #include "panels.h"
 #include "statistics.h"
 

@@ -21,7 +21,9 @@ enum AscendType: String, CaseIterable {
 
   /// Nil when the format cannot hold the layer's scheme.
   init?(_ layer: Plan.Layer) {
-    guard case .int(bits: 8, let isSymmetric) = layer.scheme.weights.format else { return nil }
+    let weights = layer.scheme.weights
+    guard weights.format.numbers == .integer(bits: 8) else { return nil }
+    let isSymmetric = !weights.hasZeroPoints
     switch (layer.scheme.activations, layer.scheme.weights.granularity, isSymmetric) {
     case (.staticAsymmetric?, .channel, true), (.staticPerTensor(.int8)?, .channel, true):
       self = layer.isSparse ? .w8a8s : .w8a8

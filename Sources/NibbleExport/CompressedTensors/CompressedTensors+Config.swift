@@ -41,10 +41,10 @@ extension CompressedTensors {
           "weights": arguments(scheme.weights),
           "input_activations": scheme.activations.map(arguments) ?? .null,
           "output_activations": .null,
-          "format": .string(layout(scheme).rawValue),
+          "format": .string(layout(scheme)?.rawValue ?? ""),
         ])
     }
-    let formats = Set(schemes.map { layout($0).rawValue })
+    let formats = Set(schemes.compactMap { layout($0)?.rawValue })
     return [
       "quant_method": "compressed-tensors",
       "format": .string(formats.count == 1 ? formats.first ?? "" : "mixed-precision"),
@@ -58,24 +58,25 @@ extension CompressedTensors {
   }
 
   private static func arguments(_ scheme: WeightScheme) -> JSON {
-    let (bits, type, symmetric): (Int, String, Bool) =
-      switch scheme.format {
-      case .int(let bits, let symmetric): (bits, "int", symmetric)
-      case .e4m3: (8, "float", true)
-      }
     let (strategy, group): (String, JSON) =
       switch scheme.granularity {
       case .tensor: ("tensor", .null)
       case .channel, .rowGroups: ("channel", .null)
-      case .group(let size): ("group", JSON(size))
+      case .group(let size): (scheme.format == .nvfp4 ? "tensor_group" : "group", JSON(size))
       case .block: ("block", .null)
       }
     var arguments: JSON = [
-      "num_bits": JSON(bits), "type": .string(type), "symmetric": .bool(symmetric),
+      "num_bits": JSON(scheme.format.numbers.bits),
+      "type": scheme.format.isInteger ? "int" : "float", "symmetric": .bool(!scheme.hasZeroPoints),
       "strategy": .string(strategy), "dynamic": false, "group_size": group,
     ]
     if case .block(let rows, let columns) = scheme.granularity {
       arguments.set("block_structure", [JSON(rows), JSON(columns)])
+    }
+    switch scheme.format.scales {
+    case .float: break
+    case .powerOfTwo: arguments.set("scale_dtype", "torch.uint8")
+    case .e4m3: arguments.set("scale_dtype", "torch.float8_e4m3fn")
     }
     return arguments
   }
@@ -94,7 +95,28 @@ extension CompressedTensors {
     ]
   }
 
-  public func refusals(_ plan: Plan) -> [Refusal] { [] }
+  public func refusals(_ plan: Plan) -> [Refusal] {
+    var refusals: [Refusal] = []
+    if let layer = plan.layers.first(where: { Self.layout($0.scheme) == nil }) {
+      refusals.append(
+        .engine(
+          layer.scheme.weights.format.scales == .float
+            ? "\(layer.path): no engine loads weights in \(layer.scheme.weights.format). Write int8, "
+              + "int4, fp8, mxfp4 or nvfp4, or measure it without writing: nibble eval --quantize."
+            : "\(layer.path): compressed-tensors holds \(layer.scheme.weights.format) weights with "
+              + "float activations only. Leave the activations float."))
+    }
+    if plan.decoder == nil,
+      let layer = plan.layers.first(where: { $0.scheme.weights.format == .nvfp4 })
+    {
+      refusals.append(
+        .engine(
+          "\(layer.path): the parts of a layer that an engine fuses must share the float scale of "
+            + "nvfp4 weights, and the parts of an unknown family are not known. Use --recipe mxfp4."
+        ))
+    }
+    return refusals
+  }
 
   /// Seen with transformers 5.23: KL 0.0098 from the source for gpt-oss; the others give Nibble's
   /// log-probabilities (Interop/run).
@@ -133,19 +155,22 @@ extension CompressedTensors {
     case .group: (isWhole, isGrouped) = (false, true)
     case .block: (isWhole, isGrouped) = (false, false)
     }
-    switch (scheme.weights.format, scheme.activations) {
-    case (.int, nil): return isGrouped
-    case (.int(bits: 8, symmetric: true), .dynamicPerToken(.int8)),
-      (.int(bits: 8, symmetric: true), .staticPerTensor(.int8)),
-      (.int(bits: 8, symmetric: true), .staticAsymmetric):
-      return isWhole
-    case (.int(bits: 4, symmetric: true), .dynamicPerToken(.int8)): return isGrouped
-    case (.int, _): return false
-    case (.e4m3, let activations):
+    let weights = scheme.weights
+    switch (weights.format.numbers, scheme.activations) {
+    case (.integer, nil): return isGrouped
+    case (.integer(let bits), let activations?):
+      guard !weights.hasZeroPoints else { return false }
+      switch activations {
+      case .dynamicPerToken(.int8): return bits == 8 ? isWhole : isGrouped
+      case .staticPerTensor(.int8), .staticAsymmetric: return bits == 8 && isWhole
+      default: return false
+      }
+    case (.minifloat(.e4m3), let activations):
       if case .group = granularity { return false }
       guard let activations, activations.isStatic else { return activations?.format != .int8 }
       // Weights in blocks cannot be combined with static activations.
       return activations == .staticPerTensor(.e4m3) && isWhole
+    case (.minifloat, let activations): return weights.format.scales != .float && activations == nil
     }
   }
 }

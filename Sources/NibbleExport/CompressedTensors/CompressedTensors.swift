@@ -21,12 +21,20 @@ public struct CompressedTensors: Exporter {
     case floatQuantized = "float-quantized"
     /// Codes packed into int32 words along the inputs.
     case packQuantized = "pack-quantized"
+    /// E2M1 codes, two per byte, and E8M0 scales.
+    case mxfp4 = "mxfp4-pack-quantized"
+    /// E2M1 codes, two per byte, E4M3 scales and the float that divides them.
+    case nvfp4 = "nvfp4-pack-quantized"
   }
 
-  public static func layout(_ scheme: LinearScheme) -> Layout {
-    switch scheme.weights.format {
-    case .e4m3: .floatQuantized
-    case .int: scheme.activations == nil ? .packQuantized : .intQuantized
+  /// Nil for a scheme that the format cannot hold.
+  public static func layout(_ scheme: LinearScheme) -> Layout? {
+    switch (scheme.weights.format.numbers, scheme.weights.format.scales) {
+    case (.integer, _): scheme.activations == nil ? .packQuantized : .intQuantized
+    case (.minifloat(.e4m3), .float): .floatQuantized
+    case (.minifloat(.e2m1), .powerOfTwo): scheme.activations == nil ? .mxfp4 : nil
+    case (.minifloat(.e2m1), .e4m3): scheme.activations == nil ? .nvfp4 : nil
+    case (.minifloat, _): nil
     }
   }
 
@@ -43,12 +51,21 @@ public struct CompressedTensors: Exporter {
     func tensor(_ suffix: String, _ dtype: DType, _ shape: [Int]) -> SafetensorsLayout.Tensor {
       SafetensorsLayout.Tensor(name: "\(layer.path).\(suffix)", dtype: dtype, shape: shape)
     }
-    var tensors = [tensor("weight_scale", scaleFormat(of: layer).dtype, scaleShape)]
-    switch Self.layout(layer.scheme) {
+    let layout = Self.layout(layer.scheme)
+    let scaleType: DType =
+      layout == .mxfp4 ? .u8 : layout == .nvfp4 ? .f8E4M3 : scaleFormat(of: layer).dtype
+    var tensors = [tensor("weight_scale", scaleType, scaleShape)]
+    switch layout {
     case .intQuantized:
       tensors.append(tensor("weight", .i8, [n, k]))
       if weights.hasZeroPoints { tensors.append(tensor("weight_zero_point", .i8, scaleShape)) }
     case .floatQuantized: tensors.append(tensor("weight", .f8E4M3, [n, k]))
+    case .mxfp4: tensors.append(tensor("weight_packed", .u8, [n, k / 2]))
+    case .nvfp4:
+      tensors.append(tensor("weight_packed", .u8, [n, k / 2]))
+      tensors.append(tensor("weight_global_scale", .f32, [1]))
+    // Refused; as large as it would be.
+    case nil: tensors.append(tensor("weight", .u8, [n, k * weights.bits / 8]))
     case .packQuantized:
       tensors.append(tensor("weight_packed", .i32, [n, (k * weights.bits + 31) / 32]))
       tensors.append(tensor("weight_shape", .i64, [2]))
@@ -89,6 +106,14 @@ public struct CompressedTensors: Exporter {
         tensors["weight_zero_point"] = Bytes(matrix.zeroPoints.map { UInt8(bitPattern: $0) })
       }
     case .floatQuantized: tensors["weight"] = matrix.codes
+    case .mxfp4, .nvfp4:
+      tensors["weight_packed"] = matrix.codes
+      tensors["weight_scale"] = Bytes(matrix.scaleCodes)
+      if matrix.scheme.format == .nvfp4 {
+        let divisor = FloatFormat.f32.encode([matrix.scaleDivisor].span)
+        tensors["weight_global_scale"] = Bytes(divisor)
+      }
+    case nil: preconditionFailure("\(matrix.scheme) has no place in compressed-tensors")
     case .packQuantized:
       tensors["weight_packed"] = PackedCodes.pack(matrix)
       tensors["weight_shape"] = PackedCodes.shape([matrix.rows, matrix.columns])

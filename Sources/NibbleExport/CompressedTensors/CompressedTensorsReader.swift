@@ -5,7 +5,7 @@ public import NibbleTensor
 /// Reads a compressed-tensors checkpoint as the weights of a decoder, which runs on the stored
 /// codes and scales.
 public struct CompressedTensorsReader: WeightSource {
-  private let checkpoint: Checkpoint
+  let checkpoint: Checkpoint
   private let groups: [Group]
   private let ignored: ModuleTargets
 
@@ -16,8 +16,8 @@ public struct CompressedTensorsReader: WeightSource {
 
   static let storedNames = StoredNames(
     linear: [
-      "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "input_scale",
-      "input_zero_point",
+      "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_global_scale",
+      "input_scale", "input_zero_point",
     ], attention: ["k_scale", "v_scale"])
 
   /// - Throws: `ModelError`, which names a part of the scheme that Nibble does not support.
@@ -89,7 +89,12 @@ public struct CompressedTensorsReader: WeightSource {
     else {
       throw .unsupported("\(path): \(inputs) inputs do not fit \(weights)")
     }
-    guard !isPacked || weights.format != .e4m3 else {
+    if weights.format.scales != .float {
+      return .quantized(
+        try packedFloats(path, weights, outputs, inputs),
+        inputs: try inputRounding(path, scheme.activations))
+    }
+    guard !isPacked || weights.format.isInteger else {
       throw .unsupported("\(path): \(weights) is packed, which Nibble does not read")
     }
     let scaleShape = CompressedTensors.scaleShape(weights, outputs: outputs, inputs: inputs)
@@ -120,7 +125,7 @@ public struct CompressedTensorsReader: WeightSource {
     _ path: String, _ weights: WeightScheme, _ outputs: Int, _ inputs: Int
   ) throws(ModelError) -> Bytes {
     let codes = try checkpoint.bytes(
-      path + ".weight", weights.format == .e4m3 ? .f8E4M3 : .i8, [outputs, inputs])
+      path + ".weight", weights.format.isInteger ? .i8 : .f8E4M3, [outputs, inputs])
     guard weights.bits == 4 else { return codes }
     guard let narrow = PackedCodes.narrow(codes) else {
       throw .unsupported("\(path).weight: holds codes outside -8...7, which are not 4 bits")
@@ -195,13 +200,20 @@ private struct ArgumentFields {
     let symmetric = try flag(json, "symmetric", default: true)
     guard try !flag(json, "dynamic", default: false) else { throw unsupported("dynamic weights") }
     let bits = json["num_bits"]?.int ?? 8
+    let strategy = json["strategy"]?.string ?? inferredStrategy(json)
     let format: WeightScheme.Format
     switch (json["type"]?.string ?? "int", bits) {
     case ("int", 4), ("int", 8): format = .int(bits: bits, symmetric: symmetric)
     case ("float", 8): format = .e4m3
+    case ("float", 4):
+      format = strategy == "tensor_group" ? .nvfp4 : .mxfp4
+      guard let group = format.group, json["group_size"]?.int == group,
+        ["group", "tensor_group"].contains(strategy), symmetric
+      else { throw unsupported("4-bit float weights that are neither MXFP4 nor NVFP4") }
+      return WeightScheme(format: format, granularity: .group(group))
     case (let type, _): throw unsupported("\(bits)-bit \(type) weights")
     }
-    switch json["strategy"]?.string ?? inferredStrategy(json) {
+    switch strategy {
     case "tensor": return WeightScheme(format: format, granularity: .tensor)
     case "channel": return WeightScheme(format: format, granularity: .channel)
     case "group":
@@ -214,7 +226,7 @@ private struct ArgumentFields {
         format: format,
         granularity: .block(
           rows: try size(sizes[0], "blocks"), columns: try size(sizes[1], "blocks")))
-    case let strategy: throw unsupported("weights by \(strategy)")
+    default: throw unsupported("weights by \(strategy)")
     }
   }
 

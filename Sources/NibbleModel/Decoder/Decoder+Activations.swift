@@ -35,7 +35,8 @@ extension Weight {
   /// The same weight with int8 inputs. Nil if it quantizes its inputs already or has no integer
   /// codes.
   fileprivate var withInt8Activations: Weight? {
-    guard case .quantized(let matrix, nil) = self, case .int = matrix.scheme.format else {
+    guard case .quantized(let matrix, nil) = self, case .integer = matrix.scheme.format.numbers
+    else {
       return nil
     }
     // A smaller group size of the weight already splits the product into groups.

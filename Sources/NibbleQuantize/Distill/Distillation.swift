@@ -22,7 +22,8 @@ struct Distillation {
     inputs = layers.compactMapValues { $0.scheme.activations.map { InputRounding($0) } }
     roundings = layers.mapValues {
       WeightRounding(
-        scheme: $0.scheme.weights, scaleFormat: exporter.scaleFormat(of: $0), search: .extremes)
+        scheme: $0.scheme.weights, scaleFormat: exporter.scaleFormat(of: $0), search: .extremes,
+        sharedPeak: block.sharedPeak(of: $0))
     }
     // Others are not written again.
     order = block.parameters.parameters.filter { parameter in

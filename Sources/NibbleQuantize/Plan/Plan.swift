@@ -31,7 +31,11 @@ public struct Plan: Sendable {
     public var tensor: String { sharedTensor ?? path + ".weight" }
 
     /// Path of the module that contains the layer, such as its block's attention.
-    var module: Substring { path.lastIndex(of: ".").map { path[..<$0] } ?? "" }
+    var module: Substring { Self.module(of: path) }
+
+    static func module(of path: String) -> Substring {
+      path.lastIndex(of: ".").map { path[..<$0] } ?? ""
+    }
 
     public var outputBytes: Int {
       tensors.reduce(0) { $0 + $1.shape.reduce(1, *) * $1.dtype.bits / 8 }

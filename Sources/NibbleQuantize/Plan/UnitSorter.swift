@@ -213,15 +213,21 @@ struct UnitSorter {
       return nil
     }
     linearPaths.append(path)
-    guard let scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path) else {
+    guard var scheme = isHead ? recipe.headScheme(of: path) : recipe.scheme(of: path) else {
       keptFloat.append(
         Plan.KeptFloat(path: path, reason: "the recipe keeps it float", isLinear: true))
       return nil
     }
+    let outputs = linear?.shape.outputs ?? tensor.shape[0]
+    let inputs = linear?.shape.inputs ?? tensor.shape[1]
+    if recipe.isUndecided, scheme == recipe.scheme {
+      // All candidates take about the same bytes.
+      scheme =
+        recipe.candidates.first { $0.weights.fits(outputs: outputs, inputs: inputs) } ?? scheme
+    }
     var layer = Plan.Layer(
       path: path, linear: linear?.shape.id, role: linear?.shape.role, site: linear?.site,
-      outputs: linear?.shape.outputs ?? tensor.shape[0],
-      inputs: linear?.shape.inputs ?? tensor.shape[1],
+      outputs: outputs, inputs: inputs,
       scheme: scheme, sourceBytes: tensor.byteCount, modelFormat: format)
     layer.isSparse = recipe.isSparse
     layer.tensors = exporter.tensors(of: layer)

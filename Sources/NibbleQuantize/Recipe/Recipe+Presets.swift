@@ -123,6 +123,41 @@ extension Recipe {
       activations: .staticPerTensor(.e4m3)),
     maxKL: 0.2)
 
+  /// Microscaling FP4: each power-of-two scale is the better of two, by squared error.
+  public static let mxfp4 = Recipe(
+    name: "mxfp4",
+    summary: "FP4 weights with power-of-two scales per 32 inputs; a quarter of the size",
+    scheme: LinearScheme(weights: WeightScheme(format: .mxfp4, granularity: .group(32))),
+    steps: [Round(search: .codes)], maxKL: 0.6)
+
+  /// NVIDIA's FP4: each E4M3 scale is the best of all codes near it, by squared error.
+  public static let nvfp4 = Recipe(
+    name: "nvfp4", summary: "FP4 weights with FP8 scales per 16 inputs; closer than mxfp4",
+    scheme: LinearScheme(weights: WeightScheme(format: .nvfp4, granularity: .group(16))),
+    steps: [Round(search: .codes)], maxKL: 0.4)
+
+  /// MoFQ: int8 or E4M3 for weights and activations, whichever loses less.
+  public static let mofq8 = Recipe(
+    name: "mofq8", summary: "int8 or FP8 for each layer, whichever loses less", among: [w8a8, fp8],
+    maxKL: 0.15)
+
+  /// MoFQ: integers or FP4 of 4.5 bits a weight, whichever loses less.
+  public static let mofq4 = Recipe(
+    name: "mofq4", summary: "int4 in groups of 32 or nvfp4 for each layer, whichever loses less",
+    among: [w4a16Groups, nvfp4], steps: [Round(search: .codes)], maxKL: 0.4)
+
+  private static let w4a16Groups = Recipe(
+    name: "w4a16", summary: "", scheme: LinearScheme(weights: int(4, .group(32))), maxKL: 0.6)
+
+  private init(
+    name: String, summary: String, among recipes: [Recipe], steps: [any Step] = [Round()],
+    maxKL: Double
+  ) {
+    self.init(
+      name: name, summary: summary, scheme: recipes[0].scheme, steps: steps, maxKL: maxKL)
+    candidates = recipes.map(\.scheme)
+  }
+
   /// FP8 rounded by GPTQ.
   public static let fp8Best = Recipe(
     name: "fp8-best", summary: "fp8 rounded by GPTQ; closest to the source",
@@ -156,7 +191,8 @@ extension Recipe {
     w8a8, w8a8Smooth, w8a8Best, w8a8Static, w8a8O1, w8a8O2, w8a8O3, w8a8ZeroQuant, w4a8ZeroQuant,
     w8a8ZeroQuantLKD, w4a8ZeroQuantLKD,
     w8a8StaticSmooth, w8a8MinMax, w8a8s, w8a16, w4a16, w4a16Searched, w4a16AWQ, w4a16GPTQ,
-    w4a16Best, fp8, fp8Static, fp8Best,
+    w4a16Best, mxfp4, nvfp4, mofq4, fp8, fp8Static, fp8Best,
+    mofq8,
   ]
 
   /// The preset called `name`, changed by options.
@@ -170,11 +206,21 @@ extension Recipe {
     guard var recipe = presets.first(where: { $0.name == name }) else {
       throw .unknownRecipe(name, known: presets.map(\.name))
     }
+    if group != nil || symmetric != nil, !recipe.candidates.isEmpty {
+      throw .recipeOption(
+        recipe: name, option: group == nil ? "--asymmetric" : "--group",
+        reason: "its candidates have schemes of their own; name others in a recipe file")
+    }
     if let group {
       guard recipe.scheme.activations == nil else {
         throw .recipeOption(
           recipe: name, option: "--group",
           reason: "its integer products need one scale per channel; groups go with w4a16 and w8a16")
+      }
+      if let size = recipe.scheme.weights.format.group {
+        throw .recipeOption(
+          recipe: name, option: "--group",
+          reason: "its groups have \(size) inputs by definition; leave it out")
       }
       guard group >= 2 else {
         throw .recipeOption(
@@ -183,7 +229,7 @@ extension Recipe {
       recipe.scheme.weights.granularity = .group(group)
     }
     if let symmetric {
-      guard case .int(let bits, _) = recipe.scheme.weights.format,
+      guard case .integer(let bits) = recipe.scheme.weights.format.numbers,
         symmetric || recipe.scheme.activations == nil
       else {
         throw .recipeOption(

@@ -29,6 +29,23 @@ public struct Recipe: Hashable, Sendable, Codable {
     case all
   }
 
+  /// Schemes of equal width, `scheme` first, of which each layer takes the one that loses least; empty
+  /// when all layers take `scheme`. See ``FormatChoice``.
+  public var candidates: [LinearScheme] = []
+  /// Whether the candidates were compared, and `exceptions` name the layers that take another than
+  /// the first.
+  public internal(set) var hasChosen = false
+  /// Whether candidates are still to be compared, which reads the weights.
+  public var isUndecided: Bool { !candidates.isEmpty && !hasChosen }
+
+  /// The scheme of most layers, or the candidates.
+  public var schemeText: String {
+    candidates.isEmpty
+      ? "\(scheme)"
+      : candidates.map { "\($0)" }.joined(separator: ", or ")
+        + "; chosen by error for each layer"
+  }
+
   /// Layers whose scheme differs from `scheme`; the first pattern that matches counts.
   public var exceptions: [Exception] = []
 
@@ -76,7 +93,7 @@ public struct Recipe: Hashable, Sendable, Codable {
       activations: scheme.activations.map { .dynamicPerToken($0.format) })
   }
 
-  private var schemes: [LinearScheme] { [scheme] + exceptions.compactMap(\.scheme) }
+  private var schemes: [LinearScheme] { [scheme] + candidates + exceptions.compactMap(\.scheme) }
 
   var needs: StepNeeds {
     let isStatic = schemes.contains { $0.activations?.isStatic ?? false }
@@ -85,6 +102,11 @@ public struct Recipe: Hashable, Sendable, Codable {
     // Ranges of the KV cache come from the quantized model if it runs, otherwise from the source.
     if cache != nil, !needs.contains(.quantized) { needs.insert(.statistics) }
     return needs
+  }
+
+  /// The rounding for a recipe without calibration, and for the head in any recipe.
+  var plainRound: Round {
+    steps.lazy.compactMap { $0 as? Round }.first { $0.needs.isEmpty } ?? Round()
   }
 
   /// Whether a step needs calibration data.
@@ -120,11 +142,32 @@ public struct Recipe: Hashable, Sendable, Codable {
     steps.contains { $0.effects.contains(.biasesNorms) }
   }
 
+  private var candidateFault: String? {
+    guard !candidates.isEmpty else { return nil }
+    guard candidates.count > 1, candidates[0] == scheme else {
+      return "candidates are two schemes or more, the first of them the recipe's own"
+    }
+    let widths = Set(candidates.map(\.weights.format.numbers.bits))
+    if widths.count > 1 {
+      return "candidates have numbers of one width; of two, the wider would win"
+    }
+    if isSparse || candidates.contains(where: { $0.activations?.isStatic ?? false }) {
+      return "candidates are compared before calibration; use dynamic or float activations"
+    }
+    return nil
+  }
+
+  /// The reason why a run cannot start before the candidates are compared; nil when it can.
+  var undecidedFault: String? {
+    isUndecided ? "the format of each layer is to be chosen first, by FormatChoice" : nil
+  }
+
   /// The reason why the steps do not fit together; nil when they do.
   var fault: String? {
     guard let last = steps.last, last.rounds else {
       return "its last step must round: use round or gptq"
     }
+    if let fault = candidateFault { return fault }
     if steps.dropLast().contains(where: \.rounds) { return "only its last step may round" }
     if let step = steps.first(where: { $0.effects.contains(.fitsNearest) }),
       (last as? Round)?.search != .extremes

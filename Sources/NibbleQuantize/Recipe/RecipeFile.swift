@@ -9,8 +9,11 @@ extension Recipe {
   ///
   /// ```yaml
   /// name: careful
-  /// weights: {format: int4, symmetric: false, group: 64}   # int4, int8, fp8
+  /// weights: {format: int4, symmetric: false, group: 64}   # int4, int8, fp8, mxfp4, e2m1 ...
   /// activations: float                                     # or {format: int8, per: token}
+  /// candidates:                                            # instead of weights and activations
+  ///   - {weights: {format: int8}, activations: {format: int8}}
+  ///   - {weights: {format: fp8}, activations: {format: fp8}}
   /// exceptions:                                            # the first that matches counts
   ///   - {layers: "*.mlp.down_proj", weights: {format: int8}}
   ///   - {layers: "*.0.*", keep: float}
@@ -58,13 +61,22 @@ extension Recipe {
   private init(_ fields: RecipeFields, defaultName: String) throws {
     try fields.allow([
       "name", "summary", "weights", "activations", "exceptions", "steps", "max_kl",
-      "quantize_head", "input_range", "kv_cache", "expert_tokens",
+      "quantize_head", "input_range", "kv_cache", "expert_tokens", "candidates",
     ])
+    let candidates = try fields.list("candidates").map { node in
+      let fields = try RecipeFields(node, "a candidate")
+      try fields.allow(["weights", "activations"])
+      return try LinearScheme(fields)
+    }
+    guard candidates.isEmpty || !fields.has("weights") && !fields.has("activations") else {
+      throw RecipeFault("candidates stand instead of weights and activations")
+    }
     self.init(
       name: try fields.text("name") ?? defaultName, summary: try fields.text("summary") ?? "",
-      scheme: try LinearScheme(fields),
+      scheme: try candidates.first ?? LinearScheme(fields),
       steps: try fields.list("steps").map(StepRegistry.step),
       maxKL: try fields.number("max_kl") ?? 0.1)
+    self.candidates = candidates
     if steps.isEmpty { steps = [Round()] }
     quantizesHead = try fields.flag("quantize_head") ?? false
     if let name = try fields.text("input_range") {
@@ -199,15 +211,13 @@ extension WeightScheme {
   init(_ fields: RecipeFields) throws {
     try fields.allow(["format", "symmetric", "per", "group", "row_groups", "block"])
     let symmetric = try fields.flag("symmetric") ?? true
-    let format: Format
-    switch try fields.text("format") {
-    case "int4": format = .int(bits: 4, symmetric: symmetric)
-    case "int8": format = .int(bits: 8, symmetric: symmetric)
-    case "fp8":
-      guard symmetric else { throw RecipeFault("fp8 weights have no zero points") }
-      format = .e4m3
-    case let other:
-      throw RecipeFault("format of weights is \(other ?? "missing"); use int4, int8 or fp8")
+    let name = try fields.text("format")
+    guard let format = Format(name: name ?? "", symmetric: symmetric) else {
+      throw RecipeFault(
+        "format of weights is \(name ?? "missing"); use \(Format.names.joined(separator: ", "))")
+    }
+    guard symmetric || format.hasZeroPoints else {
+      throw RecipeFault("\(name ?? "") weights have no zero points")
     }
     let sharing = ["per", "group", "row_groups", "block"].filter(fields.has)
     guard sharing.count < 2 else {
@@ -224,6 +234,8 @@ extension WeightScheme {
         throw RecipeFault("block of weights is not [rows, columns], such as [128, 128]")
       }
       granularity = .block(rows: sides[0], columns: sides[1])
+    } else if let group = format.group, !fields.has("per") {
+      granularity = .group(group)
     } else {
       switch try fields.text("per") ?? "channel" {
       case "channel": granularity = .channel
@@ -231,7 +243,28 @@ extension WeightScheme {
       case let other: throw RecipeFault("per of weights is \(other); use channel or tensor")
       }
     }
+    if let group = format.group, granularity != .group(group) {
+      throw RecipeFault("\(format) weights have groups of \(group) inputs; leave the rest out")
+    }
     self.init(format: format, granularity: granularity)
+  }
+}
+
+extension WeightScheme.Format {
+  /// What recipe files call the formats.
+  static let names = ["int4", "int8", "fp8", "mxfp4", "nvfp4"] + Minifloat.named.map(\.description)
+
+  init?(name: String, symmetric: Bool) {
+    switch name {
+    case "int4": self = .int(bits: 4, symmetric: symmetric)
+    case "int8": self = .int(bits: 8, symmetric: symmetric)
+    case "fp8": self = .e4m3
+    case "mxfp4": self = .mxfp4
+    case "nvfp4": self = .nvfp4
+    default:
+      guard let named = Minifloat.named.first(where: { $0.description == name }) else { return nil }
+      self = .minifloat(named)
+    }
   }
 }
 

@@ -82,6 +82,9 @@ public struct QuantizeRun {
     to output: String, progress: (Progress) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Report {
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
+    if let fault = plan.recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: plan.recipe.name, reason: fault)
+    }
     try checkCalibration()
     do {
       return try run(
@@ -238,13 +241,13 @@ public struct QuantizeRun {
         plan.recipe.needsCalibration
         ? try steps.calibrated(
           source, block, isLast: block == config.blocks.count - 1, statistics, &streams)
-        : try steps.round(plainRound)
+        : try steps.round(plan.recipe.plainRound)
       let start = ContinuousClock.now
       runningError = run(source, outcome, &streams)
       measuring += ContinuousClock.now - start
       source.release()
     } else {
-      outcome = try steps.round(plainRound)
+      outcome = try steps.round(plan.recipe.plainRound)
       if unit.block == nil {
         quantizedHead = plan.decoder.flatMap { outcome.weights[$0.head.path] }
       }
@@ -255,11 +258,6 @@ public struct QuantizeRun {
       unit: index, sha256: hash, source: sourceHash, layers: outcome.layers, steps: outcome.steps,
       expertTokens: outcome.expertTokens.isEmpty ? nil : outcome.expertTokens,
       cache: outcome.cache, runningError: runningError, states: nil)
-  }
-
-  /// The rounding for a recipe without calibration, and for the head in any recipe.
-  private var plainRound: Round {
-    plan.recipe.steps.lazy.compactMap { $0 as? Round }.first { $0.search == .extremes } ?? Round()
   }
 
   /// Runs the source's block and the quantized one over the windows that measure the error.

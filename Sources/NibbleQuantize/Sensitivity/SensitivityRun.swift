@@ -33,6 +33,9 @@ public struct SensitivityRun {
     scratch: String? = nil,
     progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool = { false }
   ) throws(QuantizeError) -> Sensitivity {
+    if let fault = plan.recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: plan.recipe.name, reason: fault)
+    }
     guard let config = plan.decoder else {
       throw .unmeasurable(
         "sensitivity needs a model that runs: " + (plan.familyError.map { "\($0)" } ?? ""))
@@ -130,7 +133,7 @@ public struct SensitivityRun {
     var block = block
     for layer in layers {
       guard let id = layer.linear else { continue }
-      let matrix = try Round().round(
+      let matrix = try plan.recipe.plainRound.round(
         layer, of: checkpoint, scaleFormat: plan.exporter.scaleFormat(of: layer),
         sharedPeak: 0, on: compute)
       let source: FloatMatrix

@@ -62,7 +62,8 @@ public struct GPTQ: Step {
         guard let layer = block.layers[id], let weight = block.weight(id) else { continue }
         let matrix = round(
           targets.target(of: weight, on: compute), feedback, scheme: layer.scheme.weights,
-          scaleFormat: exporter.scaleFormat(of: layer), on: compute)
+          scaleFormat: exporter.scaleFormat(of: layer), sharedPeak: block.sharedPeak(of: layer),
+          on: compute)
         block.round(id, to: matrix, from: weight)
       }
     }
@@ -91,11 +92,12 @@ public struct GPTQ: Step {
 
   func round(
     _ weight: FloatRows, _ feedback: Feedback, scheme: WeightScheme, scaleFormat: FloatFormat,
-    on compute: Compute
+    sharedPeak: Float = 0, on compute: Compute
   ) -> QuantizedMatrix {
     let matrix = QuantizedMatrix(
       feedback: weight,
-      to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
+      to: WeightRounding(
+        scheme: scheme, scaleFormat: scaleFormat, search: search, sharedPeak: sharedPeak),
       factor: feedback.factor, order: feedback.order, on: compute)
     guard refinements > 0, let damped = feedback.damped else { return matrix }
     return matrix.refined(

@@ -6,7 +6,7 @@ public import NibbleTensor
 public struct Round: Step {
   public static let name = "round"
 
-  /// How scales are chosen. Anything but `extremes` needs calibration.
+  /// How scales are chosen. `shrink` and `clip` need calibration.
   public var search: ScaleSearch
 
   public init(search: ScaleSearch = .extremes) { self.search = search }
@@ -20,15 +20,16 @@ public struct Round: Step {
 
   public var needs: StepNeeds {
     switch search {
-    case .extremes: []
+    case .extremes, .codes: []
     case .shrink: [.statistics]
     case .clip: [.statistics, .moments]
     }
   }
 
   public func fault(after earlier: [any Step], _ schemes: [LinearScheme]) -> String? {
-    if search == .clip, schemes.contains(where: { $0.weights.format == .e4m3 }) {
-      return "clip searches integer ranges, and a layer has fp8 weights; use shrink or extremes"
+    if search == .clip, let scheme = schemes.first(where: { !$0.weights.format.isInteger }) {
+      return "clip searches integer ranges, and a layer has \(scheme.weights.format) weights; use "
+        + "shrink or extremes"
     }
     return search.fault(schemes)
   }
@@ -42,9 +43,7 @@ public struct Round: Step {
         let matrix = try round(
           weight, seen: layer.site.flatMap { block.seen[$0] }, scheme: layer.scheme.weights,
           scaleFormat: context.exporter.scaleFormat(of: layer),
-          sharedPeak: layer.fused(among: block.layers.values).compactMap(\.linear).compactMap {
-            block.weight($0)?.matrix.peak(on: context.compute)
-          }.max() ?? 0, on: context.compute)
+          sharedPeak: block.sharedPeak(of: layer), on: context.compute)
         block.round(id, to: matrix, from: weight)
       } catch { throw .nonFinite(tensor: layer.path + ".weight", index: error.index) }
     }
@@ -61,7 +60,8 @@ public struct Round: Step {
     do {
       return try QuantizedMatrix(
         rounding: checkpoint.matrix(name, rows: layer.outputs, columns: layer.inputs),
-        to: layer.scheme.weights, scaleFormat: scaleFormat, sharedPeak: sharedPeak, on: compute)
+        to: layer.scheme.weights, scaleFormat: scaleFormat, sharedPeak: sharedPeak, search: search,
+        on: compute)
     } catch let error as NonFinite {
       throw .nonFinite(tensor: name, index: error.index)
     } catch { throw QuantizeError(wrapping: error) }
@@ -79,7 +79,8 @@ public struct Round: Step {
     }
     return QuantizedMatrix(
       nearest: weight,
-      to: WeightRounding(scheme: scheme, scaleFormat: scaleFormat, search: search),
+      to: WeightRounding(
+        scheme: scheme, scaleFormat: scaleFormat, search: search, sharedPeak: sharedPeak),
       importance: seen?.meanSquare.map(Float.init), moments: seen?.moments, on: compute)
   }
 }
@@ -91,12 +92,16 @@ extension ScaleSearch {
     case "extremes": self = .extremes
     case "shrink": self = .shrink(steps: 20)
     case "clip": self = .clip
-    case let other?: throw RecipeFault("search is \(other); use extremes, shrink or clip")
+    case "codes": self = .codes
+    case let other?: throw RecipeFault("search is \(other); use extremes, shrink, clip or codes")
     }
   }
 
   /// The reason why scales of these schemes cannot be searched; nil when they can.
   func fault(_ schemes: [LinearScheme]) -> String? {
+    if self == .codes, schemes.allSatisfy({ $0.weights.format.scales == .float }) {
+      return "search: codes is for mxfp4 and nvfp4, whose scales are codes; use shrink or extremes"
+    }
     guard self != .extremes,
       let scheme = schemes.first(where: { $0.weights.granularity.sharesRows })
     else { return nil }
@@ -105,13 +110,21 @@ extension ScaleSearch {
 }
 
 extension Plan.Layer {
-  /// Layers that an engine fuses into one, such as query, key and value. If each has one FP8 scale,
-  /// the engine would merge the scales by rounding the codes again, so these layers share a scale
-  /// here.
+  /// Layers that an engine fuses into one, such as query, key and value, if each has one float for
+  /// all of its scales. The engine would use the largest of these floats for all of them, so these
+  /// layers share it here.
   func fused(among layers: some Sequence<Plan.Layer>) -> [Plan.Layer] {
-    guard scheme.weights.format == .e4m3, scheme.weights.granularity == .tensor, let site else {
-      return []
-    }
+    guard scheme.weights.hasTensorScale, let site else { return [] }
     return layers.filter { $0.scheme == scheme && $0.site == site && $0.module == module }
+  }
+}
+
+extension WorkingBlock {
+  /// Largest magnitude of the weights that share a float of all of their scales with a layer; 0 if
+  /// there is none.
+  func sharedPeak(of layer: Plan.Layer) -> Float {
+    layer.fused(among: layers.values).compactMap(\.linear).compactMap {
+      weight($0)?.matrix.peak(on: compute)
+    }.max() ?? 0
   }
 }

@@ -19,7 +19,9 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     _ source: Source, _ shape: DecoderShape, recipe: Recipe, untyingHead: Bool = false,
     on compute: Compute
   ) throws(QuantizeError) {
-    if let fault = recipe.fault { throw .unsoundRecipe(recipe: recipe.name, reason: fault) }
+    if let fault = recipe.fault ?? recipe.undecidedFault {
+      throw .unsoundRecipe(recipe: recipe.name, reason: fault)
+    }
     guard !recipe.needsCalibration else {
       throw .unsoundRecipe(
         recipe: recipe.name,
@@ -50,13 +52,37 @@ public struct RoundedSource<Source: WeightSource>: WeightSource {
     guard scheme.weights.fits(outputs: outputs, inputs: inputs) else {
       throw .unsupported("\(path): [\(outputs), \(inputs)] does not fit \(scheme.weights)")
     }
+    let peak = try sharedPeak(of: path, scheme)
     do {
       let codes = try QuantizedMatrix(
-        rounding: matrix, to: scheme.weights, scaleFormat: .f32, releasing: true, on: compute)
+        rounding: matrix, to: scheme.weights, scaleFormat: .f32, sharedPeak: peak,
+        search: recipe.plainRound.search, releasing: true, on: compute)
       return .quantized(codes, inputs: scheme.activations.map { InputRounding($0) })
     } catch {
       throw .unsupported("\(path): value \(error.index) is infinite or not a number")
     }
+  }
+
+  /// Largest magnitude of the weights that share a float of all of their scales with one; 0 if there
+  /// is none.
+  private func sharedPeak(of path: String, _ scheme: LinearScheme) throws(ModelError) -> Float {
+    let place = shape.place(of: path)
+    guard scheme.weights.hasTensorScale, let index = place.block, index < shape.blocks.count else {
+      return 0
+    }
+    let block = shape.blocks[index]
+    let site = block.sites.first { $0.ids.contains(LinearID(rawValue: place.name)) }
+    var peak: Float = 0
+    for linear in site?.linears ?? [] where linear.stack == nil {
+      let other = block.path(of: linear.id)
+      guard Plan.Layer.module(of: other) == Plan.Layer.module(of: path),
+        recipe.scheme(of: other) == scheme,
+        case .float(let matrix) = try source.weight(
+          other, outputs: linear.outputs, inputs: linear.inputs)
+      else { continue }
+      peak = max(peak, matrix.peak(on: compute))
+    }
+    return peak
   }
 
   public func stacked(

@@ -1,3 +1,5 @@
+import CNibble
+
 /// A floating-point format of at most eight bits: a sign, exponent bits and mantissa bits.
 ///
 /// A code with exponent field e and mantissa field m stands for `2^(e - bias) · (1 + m / 2^M)`, or
@@ -47,6 +49,9 @@ public struct Minifloat: Hashable, Sendable, Codable {
   public static let e2m3 = Minifloat(2, 3, .numbers)
   public static let e2m1 = Minifloat(2, 1, .numbers)
 
+  /// The formats that have a name: "e4m3" and so on.
+  public static let named = [e5m2, e4m3, e3m4, e2m5, e3m2, e2m3, e2m1]
+
   /// Bits of a code, with its sign.
   public var bits: Int { 1 + exponentBits + mantissaBits }
 
@@ -57,6 +62,12 @@ public struct Minifloat: Hashable, Sendable, Codable {
       let magnitude = magnitude(of: code % half)
       return code < half ? magnitude : -magnitude
     }
+  }
+
+  /// The format as the loops in C read it.
+  var loop: nibble_minifloat {
+    nibble_minifloat(
+      bits: Int32(bits), mantissa_bits: Int32(mantissaBits), bias: Int32(bias), largest: largest)
   }
 
   /// The largest finite value.

@@ -30,6 +30,15 @@ public enum NumberFormat: Hashable, Sendable, Codable {
     }
   }
 
+  /// The value of each code, `[2^bits]`, for kernels that look codes up; empty for formats that they
+  /// decode by arithmetic: integers and E4M3.
+  var table: [Float] {
+    switch self {
+    case .integer, .minifloat(.e4m3): []
+    case .minifloat(let format): format.values
+    }
+  }
+
   /// Formats of eight bits: int8, E2M5, E3M4, E4M3, E5M2.
   public static let eightBits: [NumberFormat] = [
     .integer(bits: 8), .minifloat(.e2m5), .minifloat(.e3m4), .minifloat(.e4m3), .minifloat(.e5m2),

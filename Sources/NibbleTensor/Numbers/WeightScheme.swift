@@ -1,13 +1,5 @@
 /// How one weight is stored: its number format, and which values share a scale.
 public struct WeightScheme: Hashable, Sendable, Codable {
-  public enum Format: Hashable, Sendable, Codable {
-    /// Two's complement codes of 4 or 8 bits. `value = (code - zero) * scale`; zero is 0 when
-    /// symmetric.
-    case int(bits: Int, symmetric: Bool)
-    /// FP8 E4M3FN, largest value 448. `value = code * scale`.
-    case e4m3
-  }
-
   public enum Granularity: Hashable, Sendable, Codable {
     case tensor
     /// One scale per output (row).
@@ -37,32 +29,31 @@ public struct WeightScheme: Hashable, Sendable, Codable {
     self.granularity = granularity
   }
 
-  /// Bits of one code.
-  public var bits: Int {
-    switch format {
-    case .int(let bits, _): bits
-    case .e4m3: 8
-    }
-  }
+  /// Bits that a code takes in memory: 4 or 8.
+  public var bits: Int { format.numbers.bits == 4 ? 4 : 8 }
 
   /// Divisor of the largest magnitude that gives the scale: half the width of the code range. With
   /// row groups it is ZeroQuant's `2^(bits-1)`, which clips the largest value by up to one code.
   public var largestCode: Float {
-    switch (format, granularity) {
-    case (.e4m3, _): 448
-    case (.int(let bits, _), .rowGroups): Float(1 << (bits - 1))
-    case (.int(let bits, _), _): Float((1 << bits) - 1) / 2
+    if case .integer(let bits) = format.numbers, case .rowGroups = granularity {
+      Float(1 << (bits - 1))
+    } else {
+      format.numbers.largest
     }
   }
 
   /// Whether codes carry zero points.
-  public var hasZeroPoints: Bool {
-    if case .int(_, symmetric: false) = format { true } else { false }
+  public var hasZeroPoints: Bool { format.hasZeroPoints }
+
+  /// Whether one float belongs to all scales of the weight: the scale itself, or what E4M3 scales
+  /// are relative to. Layers that an engine fuses must have the same.
+  public var hasTensorScale: Bool {
+    format.scales == .e4m3 || format == .e4m3 && granularity == .tensor
   }
 
   /// Whether a weight of this shape can be stored. Groups must divide the inputs and row groups the
   /// outputs; values that share a scale must fill whole bytes of a row; zero points need
-  /// per-channel or per-group scales.
+  /// per-channel or per-group scales; formats with coded scales have groups of one size.
   public func fits(outputs: Int, inputs: Int) -> Bool {
     let (divides, takesZeros): (Bool, Bool) =
       switch granularity {
@@ -72,7 +63,9 @@ public struct WeightScheme: Hashable, Sendable, Codable {
       case .block(let rows, let columns): (rows > 0 && columns > 0, false)
       case .rowGroups(let count): (count > 0 && outputs.isMultiple(of: count), false)
       }
-    guard divides, inputs > 0, takesZeros || !hasZeroPoints else { return false }
+    guard divides, inputs > 0, takesZeros || !hasZeroPoints,
+      format.group.map({ granularity == .group($0) }) ?? true
+    else { return false }
     let span = grid(outputs: outputs, inputs: inputs).columns
     return (span * bits).isMultiple(of: 8) && (inputs * bits).isMultiple(of: 8)
   }
@@ -123,11 +116,6 @@ public struct ScaleGrid: Hashable, Sendable {
 
 extension WeightScheme: CustomStringConvertible {
   public var description: String {
-    let format =
-      switch format {
-      case .int(let bits, let symmetric): "int\(bits)" + (symmetric ? "" : " asymmetric")
-      case .e4m3: "fp8 e4m3"
-      }
     let granularity =
       switch granularity {
       case .tensor: "per tensor"

@@ -13,7 +13,9 @@ public struct PreparedWeight: Sendable {
   /// takes 1 to 6 bytes per value until this object is gone. Results do not change.
   public mutating func pack(on compute: Compute) {
     guard !weight.isCompressed else { return }
-    if let groups = weight.integerGroups, WeightPanels.hold(groups, columns: weight.columns) {
+    if let groups = weight.integerGroups, case .quantized(let matrix, _) = weight,
+      WeightPanels.hold(matrix, groups)
+    {
       packPanels(groups, on: compute)
       return
     }
@@ -35,7 +37,7 @@ public struct PreparedWeight: Sendable {
   public mutating func packForSteps(on compute: Compute) {
     guard case .quantized(let matrix, let rounding) = weight, !weight.isCompressed else { return }
     let groups = matrix.groups(with: rounding)
-    guard WeightPanels.hold(groups, columns: weight.columns),
+    guard WeightPanels.hold(matrix, groups),
       weight.integerGroups != nil || weight.columns.isMultiple(of: 8)
     else { return }
     packPanels(groups, on: compute)

@@ -1,7 +1,7 @@
 extension QuantizedMatrix {
   /// `Σ_k code` of each row of int8 codes, `[n]`.
   public var rowSums: [Int] {
-    precondition(scheme.bits == 8 && scheme.format != .e4m3, "\(scheme) has no int8 codes")
+    precondition(scheme.format.numbers == .integer(bits: 8), "\(scheme) has no int8 codes")
     return Self.rowSums(codes, rows: rows)
   }
 

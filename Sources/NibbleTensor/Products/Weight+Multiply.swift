@@ -21,8 +21,9 @@ extension Weight {
   /// Groups of a product in integers; nil when the product is in float.
   var integerGroups: ProductGroups? {
     guard case .quantized(let matrix, let rounding?) = self,
-      case .int(_, let isSymmetric) = matrix.scheme.format, rounding.scheme.format == .int8
+      case .integer = matrix.scheme.format.numbers, rounding.scheme.format == .int8
     else { return nil }
+    let isSymmetric = !matrix.scheme.hasZeroPoints
     let groups = matrix.groups(with: rounding)
     let hasZero = rounding.range?.zero ?? 0 != 0
     // The sums of a group stay within int32.
@@ -285,8 +286,8 @@ extension PreparedWeight {
   /// Panels of some rows of an integer weight, for one product; nil when panels cannot hold its
   /// groups.
   private func panels(of part: Range<Int>, on compute: Compute) -> WeightPanels? {
-    guard let groups = weight.integerGroups,
-      WeightPanels.hold(groups, columns: weight.columns)
+    guard let groups = weight.integerGroups, case .quantized(let matrix, _) = weight,
+      WeightPanels.hold(matrix, groups)
     else { return nil }
     return weight.rows(part).panels(groups, on: compute)
   }

@@ -18,14 +18,15 @@ import CNibble
   static let height = 16
 
   /// Whether panels can hold a weight whose scales are constant in these groups.
-  static func hold(_ groups: ProductGroups, columns: Int) -> Bool {
-    groups.count == 1 || groups.width.isMultiple(of: 8)
+  static func hold(_ matrix: QuantizedMatrix, _ groups: ProductGroups) -> Bool {
+    // Codes that are looked up in a table are read in place.
+    matrix.table.isEmpty && (groups.count == 1 || groups.width.isMultiple(of: 8))
   }
 
   /// - Parameter inputZero: whether inputs have a zero point, so that sums of the codes are needed.
   init(_ matrix: QuantizedMatrix, _ groups: ProductGroups, inputZero: Bool, on compute: Compute) {
     let (n, k, height) = (matrix.rows, matrix.columns, Self.height)
-    precondition(Self.hold(groups, columns: k), "panels of groups of \(groups.width)")
+    precondition(Self.hold(matrix, groups), "panels of \(matrix.scheme), groups of \(groups.width)")
     self.matrix = matrix
     self.groups = groups
     let format = Self.format(matrix.scheme)
@@ -92,10 +93,11 @@ import CNibble
   }
 
   static func format(_ scheme: WeightScheme) -> Int32 {
-    switch scheme.format {
-    case .int(bits: 4, _): Int32(NIBBLE_INT4)
-    case .int: Int32(NIBBLE_INT8)
-    case .e4m3: Int32(NIBBLE_E4M3)
+    switch scheme.format.numbers {
+    case .integer(bits: 4): Int32(NIBBLE_INT4)
+    case .integer: Int32(NIBBLE_INT8)
+    case .minifloat(.e4m3): Int32(NIBBLE_E4M3)
+    case .minifloat: preconditionFailure("panels hold no \(scheme.format)")
     }
   }
 

@@ -26,7 +26,7 @@ extension QuantizedMatrix {
     let (n, k) = (weight.rows, weight.columns)
     precondition(factor.size == k, "a factor of \(factor.size) for \(k) columns")
     precondition(scheme.granularity != .tensor, "a scale of the whole tensor has no row order")
-    let finder = ScaleFinder(rounding)
+    let finder = ScaleFinder(rounding) { weight.rowPeaks(on: compute).max() ?? 0 }
     let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
     precondition(
@@ -66,16 +66,17 @@ extension QuantizedMatrix {
       }
     }
     self.init(
-      scheme: scheme, rows: n, columns: k, codes: Bytes(Self.packed(codes, bits: scheme.bits)),
-      scales: scales, zeroPoints: scheme.hasZeroPoints ? zeros : [])
+      scheme: scheme, rows: n, columns: k, codes: Bytes(Self.packed(codes, scheme)),
+      scales: scales, zeroPoints: scheme.hasZeroPoints ? zeros : [], scaleDivisor: finder.divisor)
   }
 
-  /// Codes as stored: int4 as two codes per byte.
-  static func packed(_ codes: [Int8], bits: Int) -> [UInt8] {
-    guard bits == 4 else { return codes.map { UInt8(bitPattern: $0) } }
+  /// Codes as stored: those of 4 bits as two per byte.
+  static func packed(_ codes: [Int8], _ scheme: WeightScheme) -> [UInt8] {
+    guard scheme.bits == 4 else { return codes.map { UInt8(bitPattern: $0) } }
+    let shift: Int8 = if case .integer = scheme.format.numbers { 8 } else { 0 }
     return unsafe [UInt8](unsafeUninitializedCapacity: codes.count / 2) { bytes, initialized in
       for i in 0..<codes.count / 2 {
-        unsafe bytes[i] = UInt8(codes[2 * i] + 8) | UInt8(codes[2 * i + 1] + 8) << 4
+        unsafe bytes[i] = UInt8(codes[2 * i] + shift) | UInt8(codes[2 * i + 1] + shift) << 4
       }
       initialized = codes.count / 2
     }
@@ -143,12 +144,19 @@ extension QuantizedMatrix {
               unsafe columnScales[j] = scales[group]
               unsafe columnZeros[j] = zeros[group]
             }
-            if finder.scheme.format == .e4m3 {
+            switch finder.scheme.format.numbers {
+            case .minifloat(let format):
               unsafe rounded.withMemoryRebound(to: UInt8.self, capacity: count) {
-                unsafe nibble_round_feedback_e4m3(
-                  values, rowCarry, r, k, count, columnScales, $0, rowErrors)
+                if format == .e4m3 {
+                  unsafe nibble_round_feedback_e4m3(
+                    values, rowCarry, r, k, count, columnScales, $0, rowErrors)
+                } else {
+                  var loop = format.loop
+                  unsafe nibble_round_feedback_minifloat(
+                    values, rowCarry, r, k, count, columnScales, &loop, $0, rowErrors)
+                }
               }
-            } else {
+            case .integer:
               unsafe nibble_round_feedback_int(
                 values, rowCarry, r, k, count, columnScales, columnZeros,
                 finds ? finder.lowestCode : -finder.highestCode, finder.highestCode, rounded,

@@ -20,7 +20,7 @@ extension QuantizedMatrix {
     }
     let span = scheme.grid(outputs: n, inputs: k).columns
     let groups = k / span
-    let finder = ScaleFinder(rounding)
+    let finder = ScaleFinder(rounding) { weight.rowPeaks(on: compute).max() ?? 0 }
     let codeBytes = k * scheme.bits / 8
     var scales = [Float](repeating: 1, count: n * groups)
     var zeros = [Int8](repeating: 0, count: n * groups)
@@ -56,7 +56,7 @@ extension QuantizedMatrix {
     }
     self.init(
       scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales,
-      zeroPoints: scheme.hasZeroPoints ? zeros : [])
+      zeroPoints: scheme.hasZeroPoints ? zeros : [], scaleDivisor: finder.divisor)
   }
 
   /// Uses the scales that rows share; a value that overflowed counts as 0.

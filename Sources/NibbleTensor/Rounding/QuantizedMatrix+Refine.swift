@@ -22,7 +22,9 @@ extension QuantizedMatrix {
     let (n, k) = (rows, columns)
     precondition(moments.count == k * k, "\(moments.count) moments for \(k) columns")
     precondition(weight.values.count == n * k, "\(weight.values.count) values, not \(n) x \(k)")
-    guard case .int(let bits, _) = scheme.format, !scheme.granularity.sharesRows, rounds > 0 else {
+    guard case .integer(let bits) = scheme.format.numbers, !scheme.granularity.sharesRows,
+      rounds > 0
+    else {
       return self
     }
     var codes = [Int8](repeating: 0, count: n * k)
@@ -58,7 +60,7 @@ extension QuantizedMatrix {
       }
     }
     return QuantizedMatrix(
-      scheme: scheme, rows: n, columns: k, codes: Bytes(Self.packed(codes, bits: bits)),
+      scheme: scheme, rows: n, columns: k, codes: Bytes(Self.packed(codes, scheme)),
       scales: scales, zeroPoints: zeroPoints)
   }
 }

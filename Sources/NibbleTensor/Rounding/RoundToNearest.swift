@@ -15,23 +15,30 @@ extension QuantizedMatrix {
   /// even, codes in `-2^(bits-1)...2^(bits-1)-1`; groups of rows have `scale = absmax / 2^(bits-1)`.
   /// int asymmetric: the range is widened to hold 0, `scale = (max - min) / (2^bits - 1)`,
   /// `zero = round(-2^(bits-1) - min / scale)`. fp8: `scale = absmax / 448`. A group of zeros has
-  /// scale 1. Codes are computed with the scale as it is stored. Sources: compressed-tensors 0.20
+  /// scale 1. Codes are computed with the scale as it is stored. Other formats, and scales that are
+  /// stored as codes: ``NumberFormat``, ``ScaleSearch``. Sources: compressed-tensors 0.20
   /// `calculate_qparams`, in float instead of the weight's format; for groups of rows DeepSpeed's
   /// `SymQuantizer`, which divides by zero in a group of zeros.
   ///
   /// - Parameters:
   ///   - scaleFormat: what scales are rounded to before codes are computed.
-  ///   - sharedPeak: largest magnitude of all weights that share this per-tensor scale; ignored
-  ///     with other granularities.
+  ///   - sharedPeak: largest magnitude of all weights that share a scale of the whole weight;
+  ///     ignored by schemes without one.
+  ///   - search: how scales that are stored as codes are found; others come from the extremes.
   ///   - releases: whether the mapped pages of rows go back to the system as soon as they are rounded.
   /// - Throws: `NonFinite` at the first value that is infinite or not a number.
   public init(
     rounding weight: FloatMatrix, to scheme: WeightScheme, scaleFormat: FloatFormat,
-    sharedPeak: Float = 0, releasing releases: Bool = false, on compute: Compute
+    sharedPeak: Float = 0, search: ScaleSearch = .extremes, releasing releases: Bool = false,
+    on compute: Compute
   ) throws(NonFinite) {
     let (n, k) = (weight.rows, weight.columns)
     precondition(scheme.fits(outputs: n, inputs: k), "[\(n), \(k)] does not fit \(scheme)")
-    let rows = RowRounding(scheme: scheme, rows: n, columns: k, scaleFormat: scaleFormat)
+    let finder = ScaleFinder(
+      WeightRounding(
+        scheme: scheme, scaleFormat: scaleFormat, search: search, sharedPeak: sharedPeak)
+    ) { weight.peak(on: compute) }
+    let rows = RowRounding(finder, rows: n, columns: k)
     let grid = rows.grid
     var codes = [UInt8](repeating: 0, count: n * rows.codeBytes)
     var scales =
@@ -57,7 +64,8 @@ extension QuantizedMatrix {
     // The mapped page at the border of two slices is released only here.
     if releases { weight.bytes.release() }
     self.init(
-      scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros)
+      scheme: scheme, rows: n, columns: k, codes: Bytes(codes), scales: scales, zeroPoints: zeros,
+      scaleDivisor: finder.divisor)
   }
 
   /// The scale of each rectangle of several rows, from its largest magnitude.

@@ -3,14 +3,16 @@ import CNibble
 /// Quantizes one row of a weight, group by group.
 struct RowRounding {
   let scheme: WeightScheme
+  /// Finds scales that are stored as codes.
+  let finder: ScaleFinder
   let columns: Int
   let grid: ScaleGrid
   let scaleFormat: FloatFormat
 
-  init(scheme: WeightScheme, rows: Int, columns: Int, scaleFormat: FloatFormat) {
-    self.scheme = scheme
+  init(_ finder: ScaleFinder, rows: Int, columns: Int) {
+    self.finder = finder
     self.columns = columns
-    self.scaleFormat = scaleFormat
+    (scheme, scaleFormat) = (finder.scheme, finder.scaleFormat)
     grid = scheme.grid(outputs: rows, inputs: columns)
   }
 
@@ -65,6 +67,8 @@ struct RowRounding {
           unsafe scales[group] = scale
           unsafe zeros[group] = Int8(point)
           zero = point
+        } else if scheme.format.scales != .float {
+          unsafe scales[group] = finder.codedScale(part, values.count, peak: peak)
         } else {
           unsafe scales[group] = scale(peak: peak)
         }
@@ -89,18 +93,27 @@ struct RowRounding {
     _ x: UnsafePointer<Float>, _ count: Int, _ codes: UnsafeMutableRawPointer, _ scale: Float,
     _ zero: Int32, _ scheme: WeightScheme
   ) {
-    switch scheme.format {
-    case .e4m3:
-      unsafe nibble_round_e4m3(x, codes.assumingMemoryBound(to: UInt8.self), count, scale)
-    case .int(bits: 4, _):
+    let bytes = unsafe codes.assumingMemoryBound(to: UInt8.self)
+    switch scheme.format.numbers {
+    case .minifloat(.e4m3): unsafe nibble_round_e4m3(x, bytes, count, scale)
+    case .minifloat(let format):
+      var loop = format.loop
+      guard scheme.bits == 4 else {
+        unsafe nibble_round_minifloat(x, bytes, count, scale, &loop)
+        return
+      }
+      unsafe withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { wide in
+        unsafe nibble_round_minifloat(x, wide.baseAddress!, count, scale, &loop)
+        for i in 0..<count / 2 { unsafe bytes[i] = wide[2 * i] | wide[2 * i + 1] << 4 }
+      }
+    case .integer(bits: 4):
       unsafe withUnsafeTemporaryAllocation(of: Int8.self, capacity: count) { wide in
         unsafe nibble_round_int(x, wide.baseAddress!, count, scale, zero, -8, 7)
-        let bytes = unsafe codes.assumingMemoryBound(to: UInt8.self)
         for i in 0..<count / 2 {
           unsafe bytes[i] = UInt8(wide[2 * i] + 8) | UInt8(wide[2 * i + 1] + 8) << 4
         }
       }
-    case .int:
+    case .integer:
       unsafe nibble_round_int(
         x, codes.assumingMemoryBound(to: Int8.self), count, scale, zero, -128, 127)
     }

@@ -11,6 +11,9 @@ public enum ScaleSearch: Hashable, Sendable, Codable {
   /// error of the group, `d H dᵀ` with `d = w - ŵ`, wins. Source: AWQ, arXiv 2306.00978,
   /// `auto_clip`.
   case clip
+  /// Scales that are stored as codes: every code near that of the extremes. The one with the least `Σ
+  /// importance · (w - ŵ)²` wins, all importances 1 without statistics.
+  case codes
 }
 
 /// How a weight is quantized: its scheme and how its scales are found.
@@ -19,11 +22,17 @@ public struct WeightRounding: Hashable, Sendable {
   /// Format to which scales are rounded before codes are computed.
   public var scaleFormat: FloatFormat
   public var search: ScaleSearch
+  /// Largest magnitude of all weights that share a scale of the whole weight
+  /// (``WeightScheme/hasTensorScale``); 0: this weight's own.
+  public var sharedPeak: Float
 
-  public init(scheme: WeightScheme, scaleFormat: FloatFormat, search: ScaleSearch) {
+  public init(
+    scheme: WeightScheme, scaleFormat: FloatFormat, search: ScaleSearch, sharedPeak: Float = 0
+  ) {
     self.scheme = scheme
     self.scaleFormat = scaleFormat
     self.search = search
+    self.sharedPeak = sharedPeak
   }
 }
 
@@ -32,9 +41,39 @@ struct ScaleFinder {
   let scheme: WeightScheme
   let scaleFormat: FloatFormat
   let search: ScaleSearch
+  /// What E4M3 scales are divided by; 1 for other scales.
+  let divisor: Float
 
-  init(_ rounding: WeightRounding) {
+  /// - Parameter peak: largest magnitude of the weight; called for E4M3 scales only.
+  init(_ rounding: WeightRounding, peak: () -> Float) {
     (scheme, scaleFormat, search) = (rounding.scheme, rounding.scaleFormat, rounding.search)
+    divisor =
+      scheme.format.scales == .e4m3
+      ? CodedScales.divisor(
+        peak: rounding.sharedPeak > 0 ? rounding.sharedPeak : peak(),
+        largest: scheme.format.numbers.largest) : 1
+  }
+
+  /// A scale that is stored as a code.
+  ///
+  /// - Parameters:
+  ///   - peak: largest magnitude of the values.
+  ///   - importance: `[count]`; nil stands for 1.
+  func codedScale(
+    _ w: UnsafePointer<Float>, _ count: Int, peak: Float,
+    importance: UnsafePointer<Float>? = nil
+  ) -> Float {
+    guard case .minifloat(let format) = scheme.format.numbers else {
+      preconditionFailure("\(scheme) has no coded scales")
+    }
+    let scales = CodedScales(scheme.format.scales, divisor: divisor)
+    guard search != .extremes, peak > 0 else {
+      return scales.scale(peak: peak, largest: format.largest)
+    }
+    var loop = format.loop
+    return scales.best(peak: peak, largest: format.largest) { scale in
+      unsafe nibble_grid_error_minifloat(w, importance, count, scale, &loop)
+    }
   }
 
   var lowestCode: Int32 { -(1 << (Int32(scheme.bits) - 1)) }
@@ -52,9 +91,12 @@ struct ScaleFinder {
     unsafe nibble_minmax(w, count, &low, &high)
     low = min(low, 0)
     high = max(high, 0)
+    if scheme.format.scales != .float {
+      return (unsafe codedScale(w, count, peak: max(-low, high), importance: importance), 0)
+    }
     let widest = grid(low, high)
     switch search {
-    case .extremes: return widest
+    case .extremes, .codes: return widest
     case .shrink(let steps):
       guard let importance = unsafe importance else { return widest }
       var best = widest
@@ -67,7 +109,9 @@ struct ScaleFinder {
       }
       return best
     case .clip:
-      guard let moments = unsafe moments, scheme.format != .e4m3 else { return widest }
+      guard let moments = unsafe moments, case .integer = scheme.format.numbers else {
+        return widest
+      }
       let peak = max(-low, high)
       var best = widest
       var least = Float.infinity
@@ -89,10 +133,16 @@ struct ScaleFinder {
     _ w: UnsafePointer<Float>, _ count: Int, _ grid: (scale: Float, zero: Int32),
     _ importance: UnsafePointer<Float>
   ) -> Float {
-    scheme.format == .e4m3
-      ? unsafe nibble_grid_error_e4m3(w, importance, count, grid.scale)
-      : unsafe nibble_grid_error_int(
+    switch scheme.format.numbers {
+    case .minifloat(.e4m3):
+      return unsafe nibble_grid_error_e4m3(w, importance, count, grid.scale)
+    case .minifloat(let format):
+      var loop = format.loop
+      return unsafe nibble_grid_error_minifloat(w, importance, count, grid.scale, &loop)
+    case .integer:
+      return unsafe nibble_grid_error_int(
         w, importance, count, grid.scale, grid.zero, lowestCode, highestCode)
+    }
   }
 
   /// The scale and zero point of a range that contains 0.

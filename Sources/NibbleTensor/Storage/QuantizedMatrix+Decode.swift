@@ -19,16 +19,16 @@ extension QuantizedMatrix {
           let count = min(grid.columns, columns - start)
           let at = (row - part.lowerBound) * columns + start
           let out = unsafe values + at
-          switch scheme.format {
-          case .e4m3:
-            unsafe nibble_e4m3_to_f32(
-              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at, out, count)
+          let bytes = unsafe codes.baseAddress!.assumingMemoryBound(to: UInt8.self)
+          switch scheme.format.numbers {
+          case .minifloat(.e4m3):
+            unsafe nibble_e4m3_to_f32(bytes + at, out, count)
             if !unscaled { unsafe nibble_scale(out, scale, count) }
-          case .int(bits: 4, _):
-            unsafe nibble_decode_int4(
-              codes.baseAddress!.assumingMemoryBound(to: UInt8.self) + at / 2, out, count, scale,
-              zero)
-          case .int:
+          case .minifloat:
+            unsafe nibble_decode_table(
+              bytes + at * scheme.bits / 8, Int32(scheme.bits), out, count, table, scale)
+          case .integer(bits: 4): unsafe nibble_decode_int4(bytes + at / 2, out, count, scale, zero)
+          case .integer:
             unsafe nibble_decode_int8(
               codes.baseAddress!.assumingMemoryBound(to: Int8.self) + at, out, count, scale, zero)
           }

@@ -5,18 +5,22 @@ public struct QuantizedMatrix: Sendable {
   public let rows: Int
   /// Inputs `k`.
   public let columns: Int
-  /// int8 and fp8: one byte per code, `[n, k]`. int4: two codes per byte, the first in the low
-  /// nibble, stored as code + 8, `[n, k / 2]`.
+  /// One byte per code, `[n, k]`. Codes of 4 bits: two per byte, the first in the low nibble, `[n, k /
+  /// 2]`; integers are stored as code + 8.
   public let codes: Bytes
-  /// One per rectangle of `grid`; above zero.
+  /// One per rectangle of `grid`; above zero, or zero for a group of zeros.
   public let scales: [Float]
+  /// What E4M3 scales are divided by; 1 for other scales. Above zero.
+  public let scaleDivisor: Float
   /// One per scale; empty when the scheme is symmetric.
   public let zeroPoints: [Int8]
+  /// The value of each code, for formats that are looked up.
+  let table: [Float]
 
   /// - Precondition: the counts fit the scheme and the shape.
   public init(
     scheme: WeightScheme, rows: Int, columns: Int, codes: Bytes, scales: [Float],
-    zeroPoints: [Int8] = []
+    zeroPoints: [Int8] = [], scaleDivisor: Float = 1
   ) {
     precondition(
       scheme.fits(outputs: rows, inputs: columns), "[\(rows), \(columns)] does not fit \(scheme)")
@@ -34,6 +38,8 @@ public struct QuantizedMatrix: Sendable {
     self.codes = codes
     self.scales = scales
     self.zeroPoints = zeroPoints
+    self.scaleDivisor = scaleDivisor
+    table = scheme.format.numbers.table
   }
 
   /// Which values share a scale.
@@ -56,7 +62,8 @@ public struct QuantizedMatrix: Sendable {
     let range = part.lowerBound * perRow..<part.upperBound * perRow
     return Self(
       scheme: scheme, rows: part.count, columns: columns, codes: codes(of: part),
-      scales: Array(scales[range]), zeroPoints: zeroPoints.isEmpty ? [] : Array(zeroPoints[range]))
+      scales: Array(scales[range]), zeroPoints: zeroPoints.isEmpty ? [] : Array(zeroPoints[range]),
+      scaleDivisor: scaleDivisor)
   }
 
   /// The codes of some rows.
