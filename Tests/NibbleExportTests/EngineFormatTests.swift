@@ -69,6 +69,56 @@ import TinyModel
     }
   }
 
+  /// Numbers that no engine reads run in Nibble: as a float model that holds the rounded values.
+  @Test(arguments: ["e2m5", "e3m4", "e5m2", "e3m2", "e2m3", "e2m1"])
+  func minifloatsRunWithoutBeingWritten(_ name: String) throws {
+    try inTemporaryFolder { folder in
+      let format = try #require(Minifloat.named.first { "\($0)" == name })
+      let path = folder.path
+      try TinyModel().write(to: folder)
+      let recipe = Recipe(
+        name: name, summary: "",
+        scheme: LinearScheme(
+          weights: WeightScheme(format: .minifloat(format), granularity: .channel)), maxKL: 1)
+      let source = try Checkpoint(path: path)
+      var model = TinyModel()
+      model.format = .f32
+      let rounded = folder.appendingPathComponent("rounded")
+      // By the definition of the scale, and the table of the format.
+      try model.write(to: rounded) { name, values in
+        guard name.hasSuffix("_proj.weight"),
+          let shape = source.tensor(name)?.shape,
+          let matrix = try? source.matrix(name, rows: shape[0], columns: shape[1])
+        else {
+          for i in values.indices { values[i] = FloatFormat.f16.round(values[i]) }
+          return
+        }
+        let numbers = format.values.filter(\.isFinite)
+        values = (0..<shape[0]).flatMap { row in
+          let line = matrix.values(of: row..<row + 1)
+          let scale = (line.map(abs).max() ?? 0) / format.largest
+          return line.map { x in
+            // The code is the index, of which ties take the even one.
+            let best = numbers.indices.min {
+              (abs(numbers[$0] - x / scale), $0 % 2) < (abs(numbers[$1] - x / scale), $1 % 2)
+            }
+            return numbers[best ?? 0] * scale
+          }
+        }
+      }
+      let tokens = [3, 1, 4, 1, 5, 9, 2, 6]
+      func logits(_ decoder: Decoder) throws -> [Float] {
+        var session = try Session(decoder, capacity: 9, on: oneThread)
+        return try session.append(tokens)
+      }
+      let found = try logits(LoadedModel(path: path, rounding: recipe, on: oneThread).decoder)
+      let expected = try logits(LoadedModel(path: rounded.path).decoder)
+      // The same products, summed in another order.
+      #expect(zip(found, expected).allSatisfy { abs($0 - $1) < 1e-3 })
+      #expect(try found != logits(LoadedModel(path: path).decoder))
+    }
+  }
+
   private static let fp8PerTensor: Recipe = {
     var recipe = Recipe.fp8
     recipe.scheme.weights.granularity = .tensor

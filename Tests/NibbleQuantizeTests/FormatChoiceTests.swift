@@ -211,4 +211,33 @@ import TinyModel
       }
     }
   }
+
+  /// Engines join the experts of a block, so that one format is best for all of them together.
+  @Test func allExpertsOfABlockTakeOneScheme() throws {
+    try inTemporaryFolder { folder in
+      let model = FamilyFixture.models(of: ["mixtral"])[0]
+      try model.write(in: folder)
+      let checkpoint = try Checkpoint(path: folder)
+      // Integers second, so that what they win is an exception of the recipe.
+      var recipe = Recipe.mofq8
+      recipe.candidates = [Recipe.fp8.scheme, Recipe.w8a8.scheme]
+      recipe.scheme = Recipe.fp8.scheme
+      let choice = try FormatChoice(
+        checkpoint, recipe, exporter: CompressedTensors(), on: compute)
+      let chosen = recipe.choosing(choice)
+      let plan = try TinyRun(chosen).plan(folder)
+      #expect(plan.refusals.isEmpty, "\(plan.refusals)")
+      for unit in plan.units where unit.block != nil {
+        let experts = unit.layers.filter { $0.path.contains(".experts.") }
+        #expect(experts.count > 3 && Set(experts.map(\.scheme)).count == 1)
+      }
+      for group in choice.groups {
+        for layer in plan.layers where group.paths.contains(layer.path) {
+          #expect(layer.scheme == choice.candidates[group.chosen])
+        }
+      }
+      #expect(choice.counts[1] > 0 && choice.groups.contains { $0.paths.count > 3 })
+      #expect(choice.counts.reduce(0, +) == plan.layers.count)
+    }
+  }
 }
