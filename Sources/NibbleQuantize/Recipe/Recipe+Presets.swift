@@ -105,10 +105,12 @@ extension Recipe {
     name: "w4a16-gptq", summary: "w4a16 rounded by GPTQ",
     scheme: w4a16.scheme, steps: [GPTQ()], maxKL: 0.4)
 
-  /// AWQ's scales, then GPTQ.
+  /// GPTQ against the source's outputs: closer to SmolLM2 and to Gemma 3 270M than AWQ's scales and
+  /// plain GPTQ (Benchmarks/RESULTS.md).
   public static let w4a16Best = Recipe(
-    name: "w4a16-best", summary: "w4a16 scaled by AWQ and rounded by GPTQ; closest to the source",
-    scheme: w4a16.scheme, steps: [AWQ(), GPTQ()], maxKL: 0.3)
+    name: "w4a16-best",
+    summary: "w4a16 rounded by GPTQ against the source's outputs; closest to the source",
+    scheme: w4a16.scheme, steps: [GPTQ(aligning: Alignment(usesResidual: false))], maxKL: 0.3)
 
   /// Round to nearest, no data: FP8 weights per channel, FP8 activations per token.
   public static let fp8 = Recipe(

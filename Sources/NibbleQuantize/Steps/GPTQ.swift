@@ -20,7 +20,7 @@ public struct GPTQ: Step {
   /// quantized model's inputs.
   public var alignment: Alignment?
 
-  public init() {}
+  public init(aligning alignment: Alignment? = nil) { self.alignment = alignment }
 
   public init(_ fields: RecipeFields?) throws {
     try fields?.allow(["damping", "activation_order", "search", "refinements", "align"])
