@@ -40,7 +40,7 @@ import TinyModel
       let compute = Compute(threads: threads, precision: .f32)
       let pass = try ForwardPass(shape, positions: states.rows, on: compute)
       let parameters = Dictionary(
-        uniqueKeysWithValues: block.parameters.map { ($0, block.value(of: $0, on: compute)!) })
+        uniqueKeysWithValues: block.learnable.map { ($0, block.value(of: $0, on: compute)!) })
       let run = pass.record(block, on: states.values, training: parameters, trainsStates: true)
       #expect(run.tape[run.output].difference(from: wanted) < 1e-5, "output")
       let gradients = run.gradients(FloatRows(gradient.values, columns: width))
@@ -49,7 +49,7 @@ import TinyModel
         run.gradientOfStates(FloatRows(gradient.values, columns: width)))
       let theirStates = try #require(Self.fixture.rows(c, "g_states"))
       #expect(ofStates.difference(from: theirStates) < 1e-5, "states")
-      for parameter in block.parameters {
+      for parameter in block.learnable {
         let name = "g/\(shape.blocks[index].path).\(parameter.name)"
         // Stacked experts have one tensor for all of them.
         guard let theirs = Self.fixture.rows(c, name) else { continue }
@@ -58,7 +58,7 @@ import TinyModel
       }
     }
     #expect(results[0] == results[1])
-    let named = Set(block.parameters.map { "\(shape.blocks[index].path).\($0.name)" })
+    let named = Set(block.learnable.map { "\(shape.blocks[index].path).\($0.name)" })
     let compared = Self.fixture.names(c, "g/").filter { named.contains($0) }
     #expect(compared.count >= 6, "of \(Self.fixture.names(c, "g/"))")
   }

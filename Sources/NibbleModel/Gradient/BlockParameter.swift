@@ -35,7 +35,7 @@ extension Block {
 
   /// Weights, biases and norms, in the order in which they run. Without the norms of heads, and
   /// without linears that stay float.
-  package var parameters: [BlockParameter] {
+  package var learnable: [BlockParameter] {
     let ofLinears = shape.linears.filter { !$0.staysFloat && linears[$0.id] != nil }.flatMap {
       linears[$0.id]?.bias == nil
         ? [BlockParameter.weight($0.id)] : [.weight($0.id), .bias($0.id)]

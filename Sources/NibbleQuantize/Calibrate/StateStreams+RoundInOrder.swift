@@ -62,10 +62,10 @@ extension StateStreams {
         moments?.finish(on: compute)
         for key in sums.keys { sums[key]?.finish(on: compute) }
         let targets: SiteTargets =
-          if let aligned, let fit = sums[false] {
+          if let aligned, let fit = sums.removeValue(forKey: false) {
             SiteTargets(
-              aligned, fit: fit, check: sums[true], weights: site.ids.compactMap(block.weight),
-              on: compute)
+              aligned, fit: consume fit, check: sums.removeValue(forKey: true),
+              weights: site.ids.compactMap(block.weight), on: compute)
           } else {
             SiteTargets(moments ?? GramMatrix(channels: site.width))
           }

@@ -26,7 +26,7 @@ struct Distillation {
         sharedPeak: block.sharedPeak(of: $0))
     }
     // Others are not written again.
-    order = block.parameters.parameters.filter { parameter in
+    order = block.parameters.learnable.filter { parameter in
       switch parameter {
       case .weight(let id), .bias(let id): layers[id] != nil
       case .norm: true

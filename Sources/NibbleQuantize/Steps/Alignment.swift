@@ -42,7 +42,7 @@ public struct Alignment: Codable, Hashable, Sendable {
   }
 
   /// Squares of the channels that are in memory beside those of the step.
-  static let squares = 6
+  static let squares = 4
   /// Candidates of λ.
   static let dampings: [Float] = [0.003, 0.01, 0.05, 0.2, 0.5]
   /// Every tenth window is kept out of the sums that a candidate is computed from.
@@ -138,13 +138,13 @@ struct SiteTargets {
   ///   - check: those over the windows kept out; nil without any.
   ///   - weights: the linears of the site.
   init(
-    _ alignment: Alignment, fit: AlignedMoments, check: AlignedMoments?, weights: [FloatRows],
-    on compute: Compute
+    _ alignment: Alignment, fit: consuming AlignedMoments, check: consuming AlignedMoments?,
+    weights: [FloatRows], on compute: Compute
   ) {
-    var sums = fit
+    var sums = consume fit
     var choice: Choice? = Choice(damping: alignment.damping ?? 0.2, usesResidual: false)
-    if let check {
-      choice = Self.choice(alignment, fit: fit, check: check, weights, on: compute)
+    if let check = check.take() {
+      choice = Self.choice(alignment, fit: sums, check: check, weights, on: compute)
       sums.add(check, on: compute)
     }
     moments = sums.inputs

@@ -43,7 +43,7 @@ package struct AttentionPrimitive: Primitive {
         unsafe ofHeads.withUnsafeMutableBufferPointer { gh in
           compute.pool.run(heads) { head, _ in
             let at = unsafe gh.baseAddress! + head * 2 * t * d
-            var backward = HeadBackward(
+            let backward = HeadBackward(
               attention: attention, head: head, sink: sinks?[head],
               keys: Self.head(head / group, of: k, d), values: Self.head(head / group, of: v, d),
               outputs: Self.head(head, of: output, d), gradient: Self.head(head, of: gradient, d))
@@ -101,22 +101,6 @@ private struct HeadBackward {
   let values: [Float]
   let outputs: [Float]
   let gradient: [Float]
-  private var weights: [Float] = []
-  private var changes: [Float] = []
-  private var scores: [Float] = []
-
-  init(
-    attention: Attention, head: Int, sink: Float?, keys: [Float], values: [Float],
-    outputs: [Float], gradient: [Float]
-  ) {
-    self.attention = attention
-    self.head = head
-    self.sink = sink
-    self.keys = keys
-    self.values = values
-    self.outputs = outputs
-    self.gradient = gradient
-  }
 
   /// A slab of queries from position `first` on. Adds to the gradients of keys and values.
   ///
@@ -124,7 +108,7 @@ private struct HeadBackward {
   ///   - q: in rows of all heads, as `gq`.
   ///   - gk: `[t, d]`, as `gv`.
   /// - Returns: the slab's part of the sink's gradient.
-  mutating func run(
+  func run(
     _ q: UnsafePointer<Float>, tokens: Int, from first: Int,
     into gq: UnsafeMutablePointer<Float>, _ gk: UnsafeMutablePointer<Float>,
     _ gv: UnsafeMutablePointer<Float>
@@ -132,8 +116,8 @@ private struct HeadBackward {
     let (d, width) = (attention.headSize, attention.heads * attention.headSize)
     let seen = attention.seen(by: tokens, from: first)
     let (start, length) = (seen.lowerBound, seen.count)
-    weights = [Float](repeating: 0, count: tokens * length)
-    changes = [Float](repeating: 0, count: tokens * length)
+    var weights = [Float](repeating: 0, count: tokens * length)
+    var changes = weights
     let caps = unsafe capped(q, tokens: tokens, seen)
     var ofSink = 0.0
     unsafe weights.withUnsafeMutableBufferPointer { weights in
@@ -178,12 +162,12 @@ private struct HeadBackward {
   }
 
   /// `1 - (u / cap)²` of each score; empty without a cap.
-  private mutating func capped(
+  private func capped(
     _ q: UnsafePointer<Float>, tokens: Int, _ seen: Range<Int>
   ) -> [Float] {
     guard let cap = attention.softCap else { return [] }
     let d = attention.headSize
-    scores = [Float](repeating: 0, count: tokens * seen.count)
+    var scores = [Float](repeating: 0, count: tokens * seen.count)
     unsafe scores.withUnsafeMutableBufferPointer { scores in
       unsafe keys.withUnsafeBufferPointer { keys in
         unsafe PlainProduct.multiplyTransposed(
