@@ -3,7 +3,6 @@ import NibbleTensor
 
 /// The learned parameters of one block, and the steps that learn them. See `Distill`.
 struct Distillation {
-  let settings: Distill
   /// The block with everything that is not learned.
   private let block: WorkingBlock
   private let roundings: [LinearID: WeightRounding]
@@ -17,7 +16,6 @@ struct Distillation {
 
   init(_ block: WorkingBlock, _ settings: Distill, for exporter: any Exporter) {
     self.block = block
-    self.settings = settings
     let layers = block.layers
     inputs = layers.compactMapValues { $0.scheme.activations.map { InputRounding($0) } }
     roundings = layers.mapValues {

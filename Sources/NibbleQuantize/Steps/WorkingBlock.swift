@@ -68,8 +68,6 @@ public struct WorkingBlock {
   }
 
   private enum WeightChange {
-    /// Replaces all changes before it.
-    case values([Float])
     case columns([Float])
     case rows([Float])
     case storage(FloatFormat)
@@ -82,6 +80,8 @@ public struct WorkingBlock {
 
   private let source: Block
   private var weightChanges: [LinearID: [WeightChange]] = [:]
+  /// Weights that were learned, to which later changes apply.
+  private var learned: [LinearID: FloatRows] = [:]
   private var activationChanges: [Site: [ActivationChange]] = [:]
   /// Storage format of each vector, by tensor name within the block.
   private let formats: [String: FloatFormat]
@@ -115,17 +115,9 @@ public struct WorkingBlock {
   /// stay as they are.
   func weight(_ id: LinearID) -> FloatRows? {
     guard let linear = source.linears[id], shape.linear(id)?.stack == nil else { return nil }
-    var changes = weightChanges[id, default: []][...]
-    var weight: FloatRows
-    if case .values(let values) = changes.first {
-      weight = FloatRows(values, columns: linear.weight.columns)
-      changes = changes.dropFirst()
-    } else {
-      weight = FloatRows(linear.weight, on: compute)
-    }
-    for change in changes {
+    var weight = learned[id] ?? FloatRows(linear.weight, on: compute)
+    for change in weightChanges[id] ?? [] {
       switch change {
-      case .values(let values): weight.values = values
       case .columns(let factors): weight.scaleColumns(by: factors, on: compute)
       case .rows(let factors): weight.scaleRows(by: factors)
       case .storage(let format): weight.values = weight.values.map { format.round($0) }
@@ -183,12 +175,14 @@ public struct WorkingBlock {
   mutating func replace(_ parameter: BlockParameter, by value: FloatRows) {
     let values = stored(value, of: parameter).values
     switch parameter {
-    case .weight(let id): weightChanges[id] = [.values(values)]
+    case .weight(let id):
+      learned[id] = value
+      weightChanges[id] = nil
+      return
     case .bias(let id): parameters.linears[id]?.bias = values
     case .norm(let path): parameters.norms[path]?.weight = values
     case .normBias(let path): parameters.norms[path]?.bias = values
     }
-    if case .weight = parameter { return }
     changed.insert(parameter.name)
   }
 
