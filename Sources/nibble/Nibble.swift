@@ -23,7 +23,8 @@ import NibbleTensor
     subcommands: [
       Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, FormatsCommand.self,
       CalibrateCommand.self,
-      Quantize.self, CompressCommand.self, CheckCommand.self, ReportCommand.self, Eval.self,
+      Quantize.self, TuneCommand.self, CompressCommand.self, CheckCommand.self, ReportCommand.self,
+      Eval.self,
       Run.self, Chat.self, BenchCommand.self,
       Tokenize.self, LogitsCommand.self,
     ])

@@ -255,13 +255,8 @@ enum ScaleSharing: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-struct MeasureOptions: ParsableArguments {
-  @Option(
-    help: """
-      What nibble calibrate saw of this model, instead of text. GPTQ learns from text all the same.
-      """)
-  var statistics: String?
-
+/// The held-out text of a verdict.
+struct VerdictOptions: ParsableArguments {
   @Option(help: "Held-out text of the verdict: a file or builtin.")
   var verdictText = "builtin"
 
@@ -270,6 +265,31 @@ struct MeasureOptions: ParsableArguments {
 
   @Option(help: "Tokens in a window. Default: 256, or the model's context where that is less.")
   var verdictWindow: Int?
+
+  func validate() throws {
+    guard (1...4096).contains(verdictWindows) else {
+      throw ValidationError("--verdict-windows is \(verdictWindows); use 1 to 4096.")
+    }
+    if let verdictWindow, !(2...65_536).contains(verdictWindow) {
+      throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
+    }
+  }
+
+  /// Lengths of the windows, known before any text is read.
+  func windowSizes(_ limit: ContextLimit) -> [Int] {
+    Array(
+      repeating: verdictWindow ?? max(2, min(256, limit.context ?? 256)), count: verdictWindows)
+  }
+}
+
+struct MeasureOptions: ParsableArguments {
+  @Option(
+    help: """
+      What nibble calibrate saw of this model, instead of text. GPTQ learns from text all the same.
+      """)
+  var statistics: String?
+
+  @OptionGroup var verdict: VerdictOptions
 
   @Flag(
     help: """
@@ -286,12 +306,6 @@ struct MeasureOptions: ParsableArguments {
   var shardSize = "5GB"
 
   func validate() throws {
-    guard (1...4096).contains(verdictWindows) else {
-      throw ValidationError("--verdict-windows is \(verdictWindows); use 1 to 4096.")
-    }
-    if let verdictWindow, !(2...65_536).contains(verdictWindow) {
-      throw ValidationError("--verdict-window is \(verdictWindow); use 2 to 65536.")
-    }
     _ = try budget()
     _ = try shardBytes()
   }
@@ -322,8 +336,7 @@ struct MeasureOptions: ParsableArguments {
     WindowSizes(
       calibration: try calibrationSource(options, for: recipe) == nil
         ? [] : options.windowSizes(limit.context),
-      heldOut: Array(
-        repeating: verdictWindow ?? max(2, min(256, limit.context ?? 256)), count: verdictWindows))
+      heldOut: verdict.windowSizes(limit))
   }
 
   func budget() throws -> Int? { try memory.map { try ByteSize.bytes($0, "--memory") } }

@@ -64,10 +64,8 @@ struct Quantize: ParsableCommand {
       for: first, at: output, written: OutputPath.unfinishedBytes(of: output))
     for file in try checkpoint.companionsOfGGUF() { files.add(file.name, file.text) }
     let computing = compute.compute(for: checkpoint, calibrates: recipe.needsCalibration)
-    let text = try RunWindows(
-      measure, calibration, beginning, try measure.calibrationSource(calibration, for: recipe),
-      checkpoint, first, computing)
-    let windows = text.windows
+    let text = try runWindows(checkpoint, recipe, first, computing)
+    let windows = text?.windows ?? QuantizeRun.Windows()
     let final = try plan(windows.sizes)
     Terminal.note(
       "\(recipe.name): \(final.recipe.schemeText); \(final.layers.count) layers, "
@@ -86,7 +84,23 @@ struct Quantize: ParsableCommand {
       to: output, progress: { show($0, since: start) }, shouldStop: { Interrupt.isRequested })
     let seconds = (clock.now - start) / .seconds(1)
     if Terminal.isInteractive { Terminal.note("") }
-    try finish(report, final, text.beginning, seconds: seconds)
+    try finish(report, final, text?.beginning ?? [], seconds: seconds)
+  }
+
+  /// The windows that run through the blocks; nil if the family cannot be run.
+  private func runWindows(
+    _ checkpoint: Checkpoint, _ recipe: Recipe, _ plan: Plan, _ compute: Compute
+  ) throws -> RunWindows? {
+    let source = try measure.calibrationSource(calibration, for: recipe)
+    guard let decoder = plan.decoder else {
+      guard source == nil else {
+        throw QuantizeError.unmeasurable(
+          "calibration needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
+      }
+      return nil
+    }
+    return try RunWindows(
+      measure.verdict, calibration, beginning, source, checkpoint, decoder, compute)
   }
 
   /// The recipe, with the layers of --keep-float left float and the formats of candidates chosen.

@@ -13,16 +13,9 @@ struct RunWindows {
   private(set) var beginning: [Int] = []
 
   init(
-    _ options: MeasureOptions, _ calibration: CalibrationOptions, _ rule: BeginningOptions,
-    _ source: String?, _ checkpoint: Checkpoint, _ plan: Plan, _ compute: Compute
+    _ options: VerdictOptions, _ calibration: CalibrationOptions, _ rule: BeginningOptions,
+    _ source: String?, _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ compute: Compute
   ) throws {
-    guard let decoder = plan.decoder else {
-      if source != nil {
-        throw QuantizeError.unmeasurable(
-          "calibration needs a model that can run: \(plan.familyError.map { "\($0)" } ?? "")")
-      }
-      return
-    }
     let length = ContextLimit(decoder.context).length(
       options.verdictWindow, "--verdict-window", default: 256)
     let count = options.verdictWindows

@@ -27,6 +27,9 @@ linears    x [T, K], w [N, K], b [N] where has_bias; w_scales [N, K / group], w_
            1 for zeros), else x itself; y = x_rounded w_rounded^T + b; g_y, g_x, g_w, g_b with the rounding as identity,
            nothing masked.
            {name, group, has_bias, rounds_inputs, margin: least distance of a value to a tie, in steps}
+scales     s [bands, groups]; codes, integers [N, K]; zeros [bands, groups] where has_zeros; w [N, K] = s (codes - zeros), a scale
+           for band rows and group columns, the last of each may be shorter; g_w, g_s. {name, bits, band, group, has_zeros}
+divergences x, b [rows, V]; y [rows] = T^2 KL(softmax(b / T) || softmax(x / T)); g_x: gradient of the sum of y. {name, temperature}
 steps      start [n], gradients [steps, n], values [steps, n] after each step; first, second [n]: Adam's moments after the
            last. {name, kind ("adamw", "sign"), rates: one a step, decay, betas, epsilon}
 
@@ -337,6 +340,55 @@ def linears(store, draw):
     return cases
 
 
+def scales(store, draw):
+    cases = []
+
+    def case(name, bits, rows, columns, band, group, has_zeros):
+        half = 1 << (bits - 1)
+        bands, groups = -(-rows // band), -(-columns // group)
+        codes = torch.tensor(draw.random.integers(-half, half, (rows, columns)).astype(f64))
+        zeros = torch.tensor(draw.random.integers(-half, half, (bands, groups)).astype(f64))
+
+        def spread(values):
+            return values.repeat_interleave(band, 0)[:rows].repeat_interleave(group, 1)[:, :columns]
+
+        def function(s):
+            return spread(s) * (codes - spread(zeros) if has_zeros else codes)
+
+        g_w = draw.normal(rows, columns)
+        s = draw.uniform(0.01, 0.2, bands, groups)
+        w, gradients = differentiate(function, {"s": s}, g_w, name)
+        store.add(name, s=s, codes=codes, w=w, g_w=g_w, **gradients,
+                  **(dict(zeros=zeros) if has_zeros else {}))
+        cases.append(dict(name=name, bits=bits, band=band, group=group, has_zeros=has_zeros))
+
+    case("scales_int4", 4, 12, 32, 1, 8, True)
+    case("scales_int8", 8, 10, 24, 1, 24, False)
+    case("scales_blocks", 8, 10, 20, 4, 8, False)
+    return cases
+
+
+def divergences(store, draw):
+    cases = []
+
+    def case(name, temperature, size):
+        x, b = draw.normal(7, 50, scale=size), draw.normal(7, 50, scale=size)
+        x[2] = b[2]
+
+        def function(x):
+            p, q = (F.log_softmax(values / temperature, -1) for values in (b, x))
+            return temperature**2 * (p.exp() * (p - q)).sum(-1)
+
+        y, gradients = differentiate(function, {"x": x}, torch.ones(7, dtype=torch.float64), name)
+        store.add(name, x=x, b=b, y=y, **gradients)
+        cases.append(dict(name=name, temperature=temperature))
+
+    case("divergence", 1.0, 2)
+    case("divergence_warm", 2.0, 4)
+    case("divergence_large", 1.0, 30)
+    return cases
+
+
 def steps(store, draw):
     cases, n, count = [], 9, 5
 
@@ -562,7 +614,7 @@ def main(folder):
         store.write(folder / f"{name}.safetensors")
 
     store = Store()
-    kinds = (norms, rotary, gates, attention, linears, steps)
+    kinds = (norms, rotary, gates, attention, linears, steps, scales, divergences)
     write("primitives", store, {
         kind.__name__: kind(store, Draw(30 + seed)) for seed, kind in enumerate(kinds)})
     store = Store()

@@ -44,16 +44,15 @@ import TinyModel
       let run = pass.record(block, on: states.values, training: parameters, trainsStates: true)
       #expect(run.tape[run.output].difference(from: wanted) < 1e-5, "output")
       let gradients = run.gradients(FloatRows(gradient.values, columns: width))
-      results.append(gradients)
-      let ofStates = try #require(
-        run.gradientOfStates(FloatRows(gradient.values, columns: width)))
+      results.append(gradients.parameters)
+      let ofStates = try #require(gradients.states)
       let theirStates = try #require(Self.fixture.rows(c, "g_states"))
       #expect(ofStates.difference(from: theirStates) < 1e-5, "states")
       for parameter in block.learnable {
         let name = "g/\(shape.blocks[index].path).\(parameter.name)"
         // Stacked experts have one tensor for all of them.
         guard let theirs = Self.fixture.rows(c, name) else { continue }
-        let ours = try #require(gradients[parameter], "\(parameter)")
+        let ours = try #require(gradients.parameters[parameter], "\(parameter)")
         #expect(ours.difference(from: theirs) < 1e-5, "\(parameter)")
       }
     }

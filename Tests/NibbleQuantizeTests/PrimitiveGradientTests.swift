@@ -149,6 +149,73 @@ import Testing
     }
   }
 
+  @Test(arguments: fixture.cases("scales"))
+  func scales(_ c: GradientFixture.Case) throws {
+    let bits = try #require(c.json["bits"]?.int)
+    let (band, group) = (try #require(c.json["band"]?.int), try #require(c.json["group"]?.int))
+    let codes = try #require(fixture.rows(c, "codes"))
+    let zeros = fixture.rows(c, "zeros")
+    let granularity: WeightScheme.Granularity =
+      band > 1
+      ? .block(rows: band, columns: group) : group == codes.columns ? .channel : .group(group)
+    let bytes = codes.values.map { UInt8(bitPattern: Int8($0)) }
+    let nibbles = bytes.map { ($0 &+ 8) & 15 }
+    let packed = stride(from: 0, to: bytes.count, by: 2).map { index -> UInt8 in
+      nibbles[index] | nibbles[index + 1] << 4
+    }
+    let scales = try #require(fixture.rows(c, "s")).values
+    let matrix = QuantizedMatrix(
+      scheme: WeightScheme(
+        format: .int(bits: bits, symmetric: zeros == nil), granularity: granularity),
+      rows: codes.rows, columns: codes.columns, codes: Bytes(bits == 4 ? packed : bytes),
+      scales: [Float](repeating: 1, count: scales.count),
+      zeroPoints: zeros?.values.map { Int8($0) } ?? [])
+    let ofOutput = try #require(fixture.rows(c, "g_w"))
+    for threads in [1, 3] {
+      let compute = Compute(threads: threads, precision: .f32)
+      let inputs = [FloatRows(scales, columns: scales.count)]
+      let primitive = ScalesPrimitive(matrix)
+      let output = primitive.forward(inputs, on: compute)
+      try expect(output, "w", of: c, below: 1e-6)
+      let gradients = primitive.backward(
+        ofOutput, inputs, output, needed: [true], on: compute)
+      let ours = try #require(gradients[0])
+      let theirs = try #require(fixture.rows(c, "g_s", columns: scales.count))
+      #expect(ours.difference(from: theirs) < 1e-6)
+    }
+  }
+
+  @Test(arguments: fixture.cases("divergences"))
+  func divergences(_ c: GradientFixture.Case) throws {
+    var x = try #require(fixture.rows(c, "x")).values
+    var base = try #require(fixture.rows(c, "b")).values
+    let wanted = try #require(fixture.rows(c, "y")).values
+    let temperature = Float(try #require(c.json["temperature"]?.double))
+    let found = compute.divergenceGradient(
+      &x, from: &base, rows: wanted.count, temperature: temperature)
+    for (ours, theirs) in zip(found, wanted) {
+      #expect(abs(ours - Double(theirs)) < 1e-5 * max(1, Double(theirs)))
+    }
+    try expect(FloatRows(x, columns: x.count / wanted.count), "g_x", of: c, below: 1e-5)
+  }
+
+  @Test func rowsTimesAStoredWeight() {
+    var random = SplitMix64(state: 3)
+    func rows(_ count: Int, _ columns: Int) -> FloatRows {
+      FloatRows((0..<count * columns).map { _ in Float(random.nextUnit() - 0.5) }, columns: columns)
+    }
+    // More rows of the weight than lanes have slabs, and a last slab that is cut.
+    let (a, weight) = (rows(5, 5000), rows(5000, 24))
+    let plain = a.times(weight, on: compute)
+    for threads in [1, 3] {
+      let product = a.times(
+        .float(weight.matrix), on: Compute(threads: threads, precision: .f32))
+      #expect(product.difference(from: plain) < 1e-5)
+    }
+    let one = Compute(threads: 1, precision: .f32)
+    #expect(a.times(.float(weight.matrix), on: one) == a.times(.float(weight.matrix), on: compute))
+  }
+
   @Test(arguments: fixture.cases("steps").filter { $0.name != "sign" })
   func adamW(_ c: GradientFixture.Case) throws {
     let rates = try #require(c.json["rates"]?.array).compactMap(\.double)

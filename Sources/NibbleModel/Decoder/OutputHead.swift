@@ -3,7 +3,7 @@ public import NibbleTensor
 /// Computes logits from the hidden states after the last block. Its weight is packed for products.
 public struct OutputHead: Sendable {
   let shape: HeadShape
-  let norm: Norm?
+  var norm: Norm?
   let projection: PreparedWeight?
   public private(set) var weight: PreparedWeight
 

@@ -21,16 +21,19 @@ package struct BlockTape {
     fileprivate let nodes: [BlockParameter: Tape.Node]
     fileprivate let input: Tape.Node
 
-    /// Gradients of the trained parameters, given that of the output.
-    package func gradients(_ gradient: FloatRows) -> [BlockParameter: FloatRows] {
-      let gradients = tape.gradients(of: output, gradient)
-      return nodes.compactMapValues { gradients[$0] }
+    /// The gradients, given that of the output.
+    package func gradients(_ gradient: FloatRows) -> Gradients {
+      let found = tape.gradients(of: output, gradient)
+      return Gradients(
+        parameters: nodes.compactMapValues { found[$0] }, states: found[input])
     }
+  }
 
-    /// Gradient of the hidden states that enter the block, if they were trained.
-    package func gradientOfStates(_ gradient: FloatRows) -> FloatRows? {
-      tape.gradients(of: output, gradient)[input]
-    }
+  package struct Gradients {
+    /// Of the trained parameters.
+    package let parameters: [BlockParameter: FloatRows]
+    /// Of the hidden states that enter the block; nil unless they were trained.
+    package let states: FloatRows?
   }
 
   private let block: Block
@@ -107,6 +110,11 @@ package struct BlockTape {
       let node = tape.parameter(value)
       nodes[parameter] = node
       return node
+    }
+    if case .weight(let id) = parameter, let codes = block.linears[id]?.weight.codes,
+      parameters[.scales(id)] != nil, let scales = node(.scales(id))
+    {
+      return tape.apply(ScalesPrimitive(codes), scales)
     }
     guard let value = block.value(of: parameter, on: tape.compute) else { return nil }
     return tape.constant(value)

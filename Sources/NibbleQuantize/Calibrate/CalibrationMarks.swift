@@ -25,8 +25,15 @@ public struct CalibrationMarks: Hashable, Sendable {
     hashes = Set(texts.compactMap { $0.string.flatMap { UInt64($0, radix: 16) } })
   }
 
+  private init(_ hashes: Set<UInt64>) { self.hashes = hashes }
+
+  /// These, and those of more windows.
+  package func adding(_ windows: [[Int]]) -> CalibrationMarks {
+    CalibrationMarks(hashes.union(CalibrationMarks(windows).hashes))
+  }
+
   /// As they are written in a report.
-  var json: JSON {
+  package var json: JSON {
     .array(
       hashes.sorted().map { hash in
         let digits = String(hash, radix: 16)

@@ -26,7 +26,7 @@ struct Distillation {
     // Others are not written again.
     order = block.parameters.learnable.filter { parameter in
       switch parameter {
-      case .weight(let id), .bias(let id): layers[id] != nil
+      case .weight(let id), .scales(let id), .bias(let id): layers[id] != nil
       case .norm: true
       case .normBias(let path): block.parameters.norms[path]?.shape.hasBias == true
       }
@@ -95,7 +95,7 @@ struct Distillation {
         block.parameters, on: states, training: running, roundingInputs: inputs)
       let error = BlockError(
         run.tape[run.output].values, wanted, width: pass.shape.hidden, share: windows.count)
-      for (parameter, gradient) in run.gradients(error.gradient) {
+      for (parameter, gradient) in run.gradients(error.gradient).parameters {
         if sums[parameter] == nil {
           sums[parameter] = gradient
         } else {

@@ -25,9 +25,12 @@ public struct Verdict: Sendable, Hashable, Codable {
   }
 
   /// The numbers with their definitions.
-  public func json(bound: Double) -> JSON {
+  ///
+  /// - Parameter bound: the largest KL divergence that is accepted; nil for none.
+  public func json(bound: Double?) -> JSON {
     var json: JSON = [
-      "kl": .number(kl), "kl_bound": .number(bound), "within_bound": .bool(kl <= bound),
+      "kl": .number(kl), "kl_bound": bound.map { .number($0) } ?? .null,
+      "within_bound": bound.map { .bool(kl <= $0) } ?? .null,
       "top1": .number(top1), "perplexity": .number(perplexity),
       "source_perplexity": .number(sourcePerplexity), "tokens": JSON(tokens),
       "definition": .string(Self.definition),

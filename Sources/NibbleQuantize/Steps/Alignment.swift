@@ -46,7 +46,7 @@ public struct Alignment: Codable, Hashable, Sendable {
   /// Candidates of λ.
   static let dampings: [Float] = [0.003, 0.01, 0.05, 0.2, 0.5]
   /// Every tenth window is kept out of the sums that a candidate is computed from.
-  static func keepsOut(window: Int, of count: Int) -> Bool {
+  package static func keepsOut(window: Int, of count: Int) -> Bool {
     count < 10 ? count > 1 && window == count - 1 : window % 10 == 9
   }
 }

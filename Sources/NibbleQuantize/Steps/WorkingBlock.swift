@@ -173,16 +173,12 @@ public struct WorkingBlock {
 
   /// Replaces a parameter by a learned one.
   mutating func replace(_ parameter: BlockParameter, by value: FloatRows) {
-    let values = stored(value, of: parameter).values
-    switch parameter {
-    case .weight(let id):
+    if case .weight(let id) = parameter {
       learned[id] = value
       weightChanges[id] = nil
       return
-    case .bias(let id): parameters.linears[id]?.bias = values
-    case .norm(let path): parameters.norms[path]?.weight = values
-    case .normBias(let path): parameters.norms[path]?.bias = values
     }
+    parameters.replace(parameter, by: stored(value, of: parameter))
     changed.insert(parameter.name)
   }
 

@@ -10,7 +10,8 @@ package struct AdamW: Sendable {
   package var decay: Float
   private var mean: [Float]
   private var square: [Float]
-  private var step = 0
+  /// Steps that were taken.
+  package var step = 0
 
   private static let betas: (Float, Float) = (0.9, 0.999)
   private static let epsilon: Float = 1e-8
@@ -20,6 +21,12 @@ package struct AdamW: Sendable {
     self.decay = decay
     mean = [Float](repeating: 0, count: count)
     square = mean
+  }
+
+  /// The running means of the gradient and of its square.
+  package var moments: [[Float]] {
+    get { [mean, square] }
+    set { (mean, square) = (newValue[0], newValue[1]) }
   }
 
   package mutating func move(

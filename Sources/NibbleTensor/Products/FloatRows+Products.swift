@@ -1,3 +1,5 @@
+import CNibble
+
 extension FloatRows {
   /// `A · Bᵀ`, `[m, n]`, of these rows A `[m, k]` and B `[n, k]`, in float.
   package func times(transposed other: FloatRows, on compute: Compute) -> FloatRows {
@@ -41,6 +43,38 @@ extension FloatRows {
       initialized = m * p
     }
     return FloatRows(product, columns: p)
+  }
+
+  /// `A · W`, `[m, k]`, of these rows A `[m, n]` and a stored weight W `[n, k]`, which is widened by
+  /// slabs of its rows.
+  package func times(_ weight: Weight, on compute: Compute) -> FloatRows {
+    precondition(weight.rows == columns, "\(columns) columns times \(weight.rows) rows")
+    let (m, n, k) = (rows, columns, weight.columns)
+    let (slab, lanes) = (512, 8)
+    let slabs = (n + slab - 1) / slab
+    // Each lane adds the products of every eighth slab, so that the sums do not depend on the number
+    // of threads.
+    var sums = [Float](repeating: 0, count: lanes * m * k)
+    unsafe sums.withUnsafeMutableBufferPointer { sums in
+      unsafe values.withUnsafeBufferPointer { a in
+        compute.pool.run(min(lanes, slabs)) { lane, _ in
+          let y = unsafe sums.baseAddress! + lane * m * k
+          unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: slab * k) { wide in
+            for index in stride(from: lane, to: slabs, by: lanes) {
+              let part = index * slab..<min((index + 1) * slab, n)
+              unsafe weight.widen(part, into: wide.baseAddress!)
+              unsafe PlainProduct.multiply(
+                a.baseAddress! + part.lowerBound, wide.baseAddress!, y, m, k, part.count,
+                aStride: n, yStride: k, beta: 1)
+            }
+          }
+        }
+        for lane in 1..<lanes {
+          unsafe nibble_add(sums.baseAddress!, sums.baseAddress! + lane * m * k, m * k)
+        }
+      }
+    }
+    return FloatRows(Array(sums[..<(m * k)]), columns: k)
   }
 
   /// `Aᵀ · B`, `[m, n]`, of these rows A `[t, m]` and B `[t, n]`, in float.

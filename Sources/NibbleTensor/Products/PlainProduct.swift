@@ -59,16 +59,17 @@ enum PlainProduct {
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 
-  /// `y[m, n] = a[m, k] · b[k, n]` on the calling thread.
+  /// `y[m, n] = a[m, k] · b[k, n] + beta · y` on the calling thread.
   static func multiply(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
-    _ m: Int, _ n: Int, _ k: Int, aStride: Int, bStride: Int? = nil, yStride: Int
+    _ m: Int, _ n: Int, _ k: Int, aStride: Int, bStride: Int? = nil, yStride: Int,
+    beta: Float = 0
   ) {
     OpenMP.useOneThread()
     let plain = CChar(bitPattern: UInt8(ascii: "N"))
     let status = unsafe dnnl_sgemm(
       plain, plain, dnnl_dim_t(m), dnnl_dim_t(n), dnnl_dim_t(k), 1, a, dnnl_dim_t(aStride), b,
-      dnnl_dim_t(bStride ?? n), 0, y, dnnl_dim_t(yStride))
+      dnnl_dim_t(bStride ?? n), beta, y, dnnl_dim_t(yStride))
     precondition(status == dnnl_success, "oneDNN product: status \(status.rawValue)")
   }
 
