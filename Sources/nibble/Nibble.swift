@@ -21,7 +21,8 @@ import NibbleTensor
       """,
     version: NibbleVersion.current,
     subcommands: [
-      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, FormatsCommand.self,
+      Pull.self, Inspect.self, PlanCommand.self, SensitivityCommand.self, SearchCommand.self,
+      FormatsCommand.self,
       CalibrateCommand.self,
       Quantize.self, TuneCommand.self, CompressCommand.self, CheckCommand.self, ReportCommand.self,
       Eval.self,

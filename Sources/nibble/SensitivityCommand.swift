@@ -69,9 +69,8 @@ struct SensitivityText: ParsableArguments {
     }
   }
 
-  func measure(
-    _ checkpoint: Checkpoint, _ plan: Plan, _ rule: BeginningOptions, _ compute: Compute
-  ) throws -> Sensitivity {
+  /// The windows of that text.
+  func windows(_ checkpoint: Checkpoint, _ rule: BeginningOptions) throws -> [[Int]] {
     guard let tokenizer = try checkpoint.tokenizer() else {
       throw QuantizeError.unmeasurable("sensitivity needs a tokenizer.json beside the weights")
     }
@@ -85,7 +84,13 @@ struct SensitivityText: ParsableArguments {
       throw ValidationError(
         "--sensitivity-length \(sensitivityLength) leaves no text after \(beginning.count) tokens.")
     }
-    let windows = try sampling.cut(text, with: tokenizer, beginning: beginning).windows
+    return try sampling.cut(text, with: tokenizer, beginning: beginning).windows
+  }
+
+  func measure(
+    _ checkpoint: Checkpoint, _ plan: Plan, _ rule: BeginningOptions, _ compute: Compute
+  ) throws -> Sensitivity {
+    let windows = try windows(checkpoint, rule)
     let found = try SensitivityRun(checkpoint, plan, windows: windows, on: compute).run(
       progress: { Terminal.progress("[\($0)/\($1)] groups of layers measured") },
       shouldStop: { Interrupt.isRequested })

@@ -95,9 +95,12 @@ struct TuneCommand: ParsableCommand {
     windows.heldOut = run.windows.heldOut
     windows.heldOutKinds = run.windows.heldOutKinds
     if text != "builtin" {
-      windows.other = try calibration.windows(
-        of: "builtin", for: model.checkpoint, model.tokenizer(), beginning: run.beginning,
-        on: compute
+      var sampling = CalibrationSampling()
+      (sampling.windows, sampling.allowsFewer) = (4, true)
+      sampling.length = windows.calibration.map(\.count).max() ?? sampling.length
+      windows.other = try sampling.cut(
+        CalibrationText(BuiltinText.calibration, path: "builtin"), with: model.tokenizer(),
+        beginning: run.beginning
       ).windows
     }
     return (windows, run.beginning)

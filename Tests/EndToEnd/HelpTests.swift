@@ -3,9 +3,9 @@ import Testing
 
 @Suite struct HelpTests {
   static let commands = [
-    "pull", "inspect", "plan", "sensitivity", "formats", "calibrate", "quantize", "compress",
-    "check",
-    "report", "eval", "run", "chat", "bench", "tokenize", "logits",
+    "pull", "inspect", "plan", "sensitivity", "search", "formats", "calibrate", "quantize", "tune",
+    "compress",
+    "check", "report", "eval", "run", "chat", "bench", "tokenize", "logits",
   ]
 
   @Test func helpNamesEveryCommandAndEveryExitStatus() throws {

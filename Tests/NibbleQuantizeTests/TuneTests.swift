@@ -67,10 +67,12 @@ import TinyModel
       against: try LoadedModel(path: folder + "/source"), windows: windows, settings: settings,
       on: compute)
     var checks = 0
-    return try run.run(to: "\(folder)/\(output)", bound: nil, progress: { _ in }) {
-      checks += 1
-      return checks == stopAfter
-    }
+    return try run.run(
+      to: "\(folder)/\(output)", bound: nil, progress: { _ in },
+      shouldStop: {
+        checks += 1
+        return checks == stopAfter
+      })
   }
 
   /// Every format that is read keeps its codes, its config and its other tensors; what is written is

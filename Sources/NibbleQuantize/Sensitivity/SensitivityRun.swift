@@ -58,7 +58,7 @@ public struct SensitivityRun {
       for block in config.blocks {
         try advance(&source, by: block, &pass, shouldStop)
       }
-      let groups = groups()
+      let groups = plan.groups
       var found: [Sensitivity.Group] = []
       for (index, shape) in config.blocks.enumerated() {
         let block = try Block(shape, from: checkpoint)
@@ -83,25 +83,6 @@ public struct SensitivityRun {
       }
       return Sensitivity(found, tokens: windows.reduce(0) { $0 + $1.count - 1 })
     } catch { throw QuantizeError(wrapping: error) }
-  }
-
-  /// Layers that share an input, per block; all layers of the experts of a block together.
-  private func groups() -> [Int: [(site: Site, layers: [Plan.Layer])]] {
-    var groups: [Int: [(site: Site, layers: [Plan.Layer])]] = [:]
-    for unit in plan.units {
-      guard let block = unit.block else { continue }
-      let sites = plan.decoder?.blocks[block].sites ?? []
-      let experts = plan.decoder?.blocks[block].experts?.expertLinears ?? []
-      var found = sites.filter { $0.expert == nil }.map {
-        ($0.site, Set($0.ids).subtracting(experts))
-      }
-      found.append((.experts, experts))
-      groups[block] = found.compactMap { site, ids in
-        let layers = unit.layers.filter { $0.linear.map(ids.contains) == true }
-        return layers.isEmpty ? nil : (site, layers)
-      }
-    }
-    return groups
   }
 
   /// Runs one of the source's blocks, which is in memory only during the call.
@@ -162,5 +143,26 @@ public struct SensitivityRun {
       comparison.add(states[index], against: source[index], window: window, index: index, &pass)
     }
     return comparison.meter.kl
+  }
+}
+
+extension Plan {
+  /// Layers that share an input, per block; all layers of the experts of a block together.
+  var groups: [Int: [(site: Site, layers: [Layer])]] {
+    var groups: [Int: [(site: Site, layers: [Layer])]] = [:]
+    for unit in units {
+      guard let block = unit.block else { continue }
+      let sites = decoder?.blocks[block].sites ?? []
+      let experts = decoder?.blocks[block].experts?.expertLinears ?? []
+      var found = sites.filter { $0.expert == nil }.map {
+        ($0.site, Set($0.ids).subtracting(experts))
+      }
+      found.append((.experts, experts))
+      groups[block] = found.compactMap { site, ids in
+        let layers = unit.layers.filter { $0.linear.map(ids.contains) == true }
+        return layers.isEmpty ? nil : (site, layers)
+      }
+    }
+    return groups
   }
 }
