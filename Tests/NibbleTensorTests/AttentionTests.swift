@@ -192,7 +192,8 @@ import Testing
       attention.attend(
         inputs.queries.span.extracting(tokens.lowerBound * width..<tokens.upperBound * width),
         store, from: first,
-        keys: inputs.keys.span.extracting(rows), values: inputs.values.span.extracting(rows), into: &span,
+        keys: inputs.keys.span.extracting(rows), values: inputs.values.span.extracting(rows),
+        into: &span,
         on: Compute(threads: threads, precision: .f32))
       return out
     }

@@ -164,8 +164,8 @@ import Testing
     let rows = Rows(c, 163, seed: 70)
     let expected = oracle(rows, most: kept.most)
     let cuts = [
-      [163], [Int](repeating: 1, count: 163), [20, 100, 43], [64, 9, 1, 30, 59], [31, 1, 96, 8, 27],
-      [5, 8, 8, 8, 8, 8, 51, 67], [150, 13],
+      [163], [Int](repeating: 1, count: 163), [20, 100, 43], [64, 9, 1, 30, 59],
+      [31, 1, 96, 8, 27], [5, 8, 8, 8, 8, 8, 51, 67], [150, 13],
     ]
     for parts in cuts {
       let store = KeyValueStore(c.attention, capacity: 170, format: kept.format)
@@ -195,7 +195,8 @@ import Testing
   }
 
   /// Other tokens are stored, taken back to where `resumable` says, and stored again.
-  @Test(arguments: cases, [(97, 1), (97, 2), (128, 8), (131, 31), (131, 33), (140, 70), (140, 139)])
+  @Test(
+    arguments: cases, [(97, 1), (97, 2), (128, 8), (131, 31), (131, 33), (140, 70), (140, 139)])
   func tokensTakenBackLeaveNoTrace(_ c: Case, _ place: (end: Int, back: Int)) {
     let (rows, others) = (Rows(c, 150, seed: 90), Rows(c, 150, seed: 95))
     let fresh = KeyValueStore(c.attention, capacity: 150, format: .int4)
@@ -248,6 +249,8 @@ import Testing
         }
       }
       unsafe nibble_cache_load(memory, &out, kept.format.code, d, isKey ? 1 : 0)
+      // The largest error beside its bound.
+      var worst: Float = 0
       for token in 0..<page {
         for i in 0..<d {
           let members =
@@ -259,9 +262,10 @@ import Testing
           let step = (high - low) / Float(kept.most)
           let found = isKey ? out[i * page + token] : out[token * d + i]
           let slack = (abs(low) + high - low) / 2048
-          #expect(abs(found - rows[token * d + i]) <= step / 2 + slack + 1e-7, "\(token), \(i)")
+          worst = max(worst, abs(found - rows[token * d + i]) / (step / 2 + slack + 1e-7))
         }
       }
+      #expect(worst <= 1, "keys: \(isKey)")
     }
   }
 

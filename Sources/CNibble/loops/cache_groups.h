@@ -51,6 +51,11 @@ static void store_group(const float *x, size_t count, uint8_t *group, int format
   }
 }
 
+typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
+typedef int32_t eight_codes __attribute__((vector_size(32)));
+typedef float eight_floats __attribute__((vector_size(32)));
+
+// With explicit vectors: compilers do not see the shifts of int3 as such in a plain loop.
 static inline __attribute__((always_inline)) void load_group(const uint8_t *group, float *out,
                                                              int format) {
   _Float16 halves[2];
@@ -58,16 +63,23 @@ static inline __attribute__((always_inline)) void load_group(const uint8_t *grou
   const float scale = (float)halves[0], low = (float)halves[1];
   group += sizeof halves;
   if (format == NIBBLE_CACHE_INT4) {
-    for (int i = 0; i < 16; i++) {
-      out[i] = (float)(group[i] & 15) * scale + low;
-      out[16 + i] = (float)(group[i] >> 4) * scale + low;
-    }
-  } else {
-    for (int r = 0; r < 4; r++)
-      for (int i = 0; i < 8; i++) {
-        const int code = ((group[i] >> (2 * r)) & 3) | ((group[8 + r] >> i) & 1) << 2;
-        out[8 * r + i] = (float)code * scale + low;
-      }
+    byte_lanes pairs;
+    memcpy(&pairs, group, sizeof pairs);
+    const float_lanes first = __builtin_convertvector(pairs & 15, float_lanes) * scale + low;
+    const float_lanes second = __builtin_convertvector(pairs >> 4, float_lanes) * scale + low;
+    memcpy(out, &first, sizeof first);
+    memcpy(out + LANES, &second, sizeof second);
+    return;
+  }
+  uint8_t __attribute__((vector_size(8))) bytes;
+  memcpy(&bytes, group, sizeof bytes);
+  const eight_codes low_bits = __builtin_convertvector(bytes, eight_codes);
+  const eight_codes places = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (int r = 0; r < 4; r++) {
+    const eight_codes high_bits = (((eight_codes){} + group[8 + r]) >> places) & 1;
+    const eight_codes codes = ((low_bits >> (2 * r)) & 3) | (high_bits << 2);
+    const eight_floats values = __builtin_convertvector(codes, eight_floats) * scale + low;
+    memcpy(out + 8 * r, &values, sizeof values);
   }
 }
 

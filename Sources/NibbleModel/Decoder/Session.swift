@@ -32,6 +32,8 @@ public struct Session: ~Copyable {
 
   public var count: Int { cache.count }
   public var capacity: Int { cache.capacity }
+  /// Number format of the KV cache.
+  public var format: CacheFormat { cache.format }
 
   /// Removes the tokens from `count` on, or more: `self.count` says from which token on the text must be
   /// appended again. A decoder with recurrent blocks removes all. An int4 or int3 cache removes up

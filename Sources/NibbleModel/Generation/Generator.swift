@@ -49,7 +49,7 @@ public struct Generator: ~Copyable {
     emit: (String) -> Bool
   ) throws(ModelError) -> Answer {
     if let fault = sampling.fault { throw .unsupported("\(fault)") }
-    if let fault = promptLookup?.fault(session.decoder) {
+    if let fault = promptLookup?.fault(session.decoder, keeping: session.format) {
       throw .unsupported(fault)
     }
     guard !prompt.isEmpty else { throw .unsupported("the prompt has no tokens") }

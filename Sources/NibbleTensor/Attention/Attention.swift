@@ -68,7 +68,8 @@ public struct Attention: Hashable, Sendable {
   ///   - out: `[t, heads · d]`, overwritten.
   public func attend(
     _ queries: Span<Float>, _ store: KeyValueStore, from position: Int, keys: Span<Float>,
-    values: Span<Float>, sinks: [Float]? = nil, into out: inout MutableSpan<Float>, on compute: Compute
+    values: Span<Float>, sinks: [Float]? = nil, into out: inout MutableSpan<Float>,
+    on compute: Compute
   ) {
     let width = heads * headSize
     let t = queries.count / width

@@ -136,7 +136,8 @@ import CNibble
         if start >= position {
           unsafe (group, stride) = (keys + ((start - position) * heads + head) * d, heads * d)
         } else {
-          unsafe rows.update(from: floats.recent(start, head, isKey: true), count: (position - start) * d)
+          unsafe rows.update(
+            from: floats.recent(start, head, isKey: true), count: (position - start) * d)
           for token in position...at {
             unsafe (rows + (token - start) * d).update(
               from: keys + ((token - position) * heads + head) * d, count: d)

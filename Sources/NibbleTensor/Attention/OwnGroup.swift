@@ -35,7 +35,9 @@ import CNibble
     _ own: Range<Int>, _ keyHead: Int, isKey: Bool
   ) -> (kept: Range<Int>, rows: UnsafePointer<Float>, rest: Range<Int>) {
     guard unsafe latest != nil else {
-      return unsafe (own, UnsafePointer(floats.recent(own.lowerBound, keyHead, isKey: isKey)), 0..<0)
+      return unsafe (
+        own, UnsafePointer(floats.recent(own.lowerBound, keyHead, isKey: isKey)), 0..<0
+      )
     }
     let kept = own.clamped(to: own.lowerBound..<max(own.lowerBound, start))
     return unsafe (
