@@ -97,8 +97,6 @@ size_t nibble_panel_bytes(size_t rows, size_t columns, int format) {
 }
 
 size_t nibble_cache_bytes(int format, size_t head) {
-  const size_t scales = format == NIBBLE_CACHE_F32 || format == NIBBLE_CACHE_F16 ? 0
-                        : format == NIBBLE_CACHE_INT4                            ? 2
-                                                                                 : 1;
-  return code_bytes(format, head) + scales * PAGE * sizeof(float);
+  const int has_scales = format == NIBBLE_CACHE_INT8 || format == NIBBLE_CACHE_E4M3;
+  return code_bytes(format, head) + (has_scales ? PAGE * sizeof(float) : 0);
 }

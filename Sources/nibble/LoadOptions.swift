@@ -36,8 +36,8 @@ struct LoadOptions: ParsableArguments {
 
   @Option(
     help: """
-      How keys and values are kept: f32, f16, int8, int4 or fp8; calibrated scales of the checkpoint are \
-      used when they are for that format. Default: f16, but f32 in eval.
+      How keys and values are kept: f32, f16, int8, fp8, int4 or int3; calibrated scales of the checkpoint \
+      are used when they are for that format. Default: f16, but f32 in eval.
       """)
   var kv: CacheFormat?
 

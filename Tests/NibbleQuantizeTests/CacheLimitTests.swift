@@ -26,7 +26,13 @@ import TinyModel
       #expect(tokens((192 * 2 + 64) * 640, .f16) == 640)
       // A scale of a token and head takes its bytes too.
       #expect(tokens((192 + 64) * 640, .int8) < 640 && tokens((192 * 2 + 64) * 640, .int8) >= 640)
-      #expect(tokens((192 + 64) * 640, .int4) >= 640)
+      // A group of 32 channels of a token is 2 float16 and its codes; heads of 16 fill half of one.
+      // In each block the first group, the last 64 tokens and 32 before stay float.
+      let floats = 128 * 192 * 4
+      for (format, group) in [(CacheFormat.int4, 20), (.int3, 16)] {
+        let bytes = (3 * 2 * 2 * group + 64) * 640 + floats
+        #expect(tokens(bytes, format) == 640 && tokens(bytes - 1, format) == 576)
+      }
       #expect(tokens(0, .f16) == 0)
     }
   }

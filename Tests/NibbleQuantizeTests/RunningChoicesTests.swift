@@ -58,7 +58,7 @@ import TinyModel
   /// A page holds 64 tokens: the 90 here cross one, in the prompt or in steps.
   @Test(
     arguments: [
-      (CacheFormat.f16, 0.001), (.int8, 0.02), (.fp8, 0.06), (.int4, 0.2),
+      (CacheFormat.f16, 0.001), (.int8, 0.02), (.fp8, 0.06), (.int4, 0.1), (.int3, 0.2),
     ], [60, 70])
   func keptKeysAndValuesChangeLittle(_ kept: (CacheFormat, Double), _ readFirst: Int) throws {
     try inTemporaryFolder { folder in

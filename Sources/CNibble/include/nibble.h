@@ -286,18 +286,35 @@ void nibble_top(const float *x, size_t count, size_t *best, size_t k);
 
 // MARK: KV cache (loops/cache.h)
 
-enum { NIBBLE_CACHE_F32, NIBBLE_CACHE_F16, NIBBLE_CACHE_INT8, NIBBLE_CACHE_INT4, NIBBLE_CACHE_E4M3 };
+enum {
+  NIBBLE_CACHE_F32,
+  NIBBLE_CACHE_F16,
+  NIBBLE_CACHE_INT8,
+  NIBBLE_CACHE_E4M3,
+  /// Groups of codes with 4 or 3 bits. A page holds NIBBLE_CACHE_PAGE / NIBBLE_CACHE_GROUP groups of
+  /// each channel of keys, or ceil(head / NIBBLE_CACHE_GROUP) groups of each token of values.
+  NIBBLE_CACHE_INT4,
+  NIBBLE_CACHE_INT3
+};
 /// Tokens per page. A page holds the keys or the values of one head.
 #define NIBBLE_CACHE_PAGE 64
+/// Values per group of int4 and int3: a channel's keys of as many tokens, or as many channels of a
+/// token's values. A group is its scale and its minimum in float16, and 32 codes:
+/// value = code * scale + minimum.
+#define NIBBLE_CACHE_GROUP 32
 
-/// Bytes of a page for heads of `head` elements, an even number: the codes, then one scale per
-/// token with int8 and E4M3, or a scale and an offset with int4. value = code * scale + offset.
+/// Bytes of a page for heads of `head` elements, an even number: with int8 and E4M3 the codes, then
+/// one scale per token; with int4 and int3 the groups.
 size_t nibble_cache_bytes(int format, size_t head);
-/// Quantizes one token's row [head] into its page. Scales are absmax / 127, absmax / 448, or (max -
-/// min) / 15 with the minimum as offset. `fixed`, when above zero, is the scale instead; the offset
-/// of int4 is then -8 scales.
+/// Quantizes one token's row [head] into its page. Scales are absmax / 127 or absmax / 448. `fixed`,
+/// when above zero, is the scale instead. int4 and int3 take rows of values only: scales are (max -
+/// min) / 15 or / 7 and the minimum is in float16; with `fixed` the minimum is -8 or -4 scales.
 void nibble_cache_store(const float *row, void *page, int format, size_t token, size_t head,
                         int is_key, float fixed);
+/// Quantizes the keys of a group of tokens into their page: rows[t * stride + i] for t < 32 and
+/// i < head. int4 and int3 only. `first` is the group's first token in the page, 0 or 32.
+void nibble_cache_store_keys(const float *rows, size_t stride, void *page, int format, size_t first,
+                             size_t head, float fixed);
 /// Dequantizes a page: keys as [head, 64 tokens], values as [64 tokens, head].
 void nibble_cache_load(const void *page, float *out, int format, size_t head, int is_key);
 /// scores[t] = sum over i of query[i] * keys[i, t], for the 64 tokens of a loaded page.

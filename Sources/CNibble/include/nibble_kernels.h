@@ -101,6 +101,8 @@
   X(void, top, (const float *x, size_t count, size_t *best, size_t k), (x, count, best, k))        \
   X(void, cache_store, (const float *row, void *page, int format, size_t token, size_t head, int   \
     is_key, float fixed), (row, page, format, token, head, is_key, fixed))                         \
+  X(void, cache_store_keys, (const float *rows, size_t stride, void *page, int format, size_t      \
+    first, size_t head, float fixed), (rows, stride, page, format, first, head, fixed))            \
   X(void, cache_load, (const void *page, float *out, int format, size_t head, int is_key),         \
     (page, out, format, head, is_key))                                                             \
   X(void, cache_scores, (const float *keys, const float *query, float *scores, size_t head),       \

@@ -4,13 +4,6 @@
 
 #include <string.h>
 
-static float clamped_even(float x, float low, float high) {
-  const float magic = 12582912.0f;  // adding it rounds to an integer, half to even
-  x = x > low ? x : low;            // NaN too
-  x = x < high ? x : high;
-  return (x + magic) - magic;
-}
-
 static void cache_store(const float *row, void *page, int format, size_t token, size_t head,
                         int is_key, float fixed) {
   // Keys are transposed: element i of all tokens is contiguous.
@@ -30,24 +23,14 @@ static void cache_store(const float *row, void *page, int format, size_t token, 
     }
     return;
   }
+  if (has_groups(format)) {
+    store_values(row, page, format, token, head, fixed);
+    return;
+  }
   float low = 0, high = 0;
   minmax(row, head, &low, &high);
   const float peak = high > -low ? high : -low;
   uint8_t *codes = page;
-  if (format == NIBBLE_CACHE_INT4) {
-    float scale = fixed > 0 ? fixed : (high - low) / 15.0f;
-    if (!(scale > 0)) scale = 1;
-    const float offset = fixed > 0 ? -8 * fixed : low;
-    scales[token] = scale;
-    scales[PAGE + token] = offset;
-    for (size_t i = 0; i < head; i++) {
-      const uint8_t code = (uint8_t)clamped_even((row[i] - offset) / scale, 0, 15);
-      // Two neighbouring elements of a token share a byte.
-      uint8_t *byte = is_key ? codes + i / 2 * PAGE + token : codes + (token * head + i) / 2;
-      *byte = i % 2 ? (uint8_t)((*byte & 15) | code << 4) : (uint8_t)((*byte & 0xF0) | code);
-    }
-    return;
-  }
   const float largest = format == NIBBLE_CACHE_INT8 ? 127.0f : 448.0f;
   float scale = fixed > 0 ? fixed : peak / largest;
   if (!(scale > 0)) scale = 1;
@@ -73,33 +56,16 @@ static void cache_load(const void *page, float *out, int format, size_t head, in
     case NIBBLE_CACHE_INT8:
       for (size_t i = 0; i < count; i++) out[i] = (float)((const int8_t *)page)[i];
       break;
-    case NIBBLE_CACHE_INT4: {
-      const uint8_t *codes = page;
-      if (is_key) {
-        for (size_t i = 0; i < head / 2; i++) {
-          for (size_t t = 0; t < PAGE; t++) {
-            out[2 * i * PAGE + t] = (float)(codes[i * PAGE + t] & 15);
-            out[(2 * i + 1) * PAGE + t] = (float)(codes[i * PAGE + t] >> 4);
-          }
-        }
-      } else {
-        for (size_t i = 0; i < count / 2; i++) {
-          out[2 * i] = (float)(codes[i] & 15);
-          out[2 * i + 1] = (float)(codes[i] >> 4);
-        }
-      }
-      break;
-    }
+    case NIBBLE_CACHE_INT4: return load_groups(page, out, NIBBLE_CACHE_INT4, head, is_key);
+    case NIBBLE_CACHE_INT3: return load_groups(page, out, NIBBLE_CACHE_INT3, head, is_key);
     default: e4m3_to_f32(page, out, count);
   }
-  float offsets[PAGE] = {0};
-  if (format == NIBBLE_CACHE_INT4) memcpy(offsets, scales + PAGE, sizeof offsets);
   if (is_key) {
     for (size_t i = 0; i < head; i++)
-      for (size_t t = 0; t < PAGE; t++) out[i * PAGE + t] = out[i * PAGE + t] * scales[t] + offsets[t];
+      for (size_t t = 0; t < PAGE; t++) out[i * PAGE + t] = out[i * PAGE + t] * scales[t];
   } else {
     for (size_t t = 0; t < PAGE; t++)
-      for (size_t i = 0; i < head; i++) out[t * head + i] = out[t * head + i] * scales[t] + offsets[t];
+      for (size_t i = 0; i < head; i++) out[t * head + i] = out[t * head + i] * scales[t];
   }
 }
 

@@ -3,6 +3,7 @@
 #include "formats.h"
 #include "quantize.h"
 #include "block.h"
+#include "cache_groups.h"
 #include "cache.h"
 #include "dot.h"
 #include "feedback.h"

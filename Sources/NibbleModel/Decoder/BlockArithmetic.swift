@@ -256,10 +256,12 @@ struct BlockArithmetic: Sendable {
 
   func attend(
     _ block: Block, _ shape: AttentionShape, _ store: KeyValueStore, from position: Int,
-    _ queries: [Float], into y: inout [Float]
+    _ queries: [Float], keys: [Float], values: [Float],
+    into y: inout [Float]
   ) {
     var out = y.mutableSpan
     shape.core.attend(
-      queries.span, store, from: position, sinks: block.sinks, into: &out, on: compute)
+      queries.span, store, from: position, keys: keys.span, values: values.span,
+      sinks: block.sinks, into: &out, on: compute)
   }
 }

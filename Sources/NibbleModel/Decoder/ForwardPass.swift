@@ -281,7 +281,9 @@ public struct ForwardPass: Sendable {
       run.store(keys: memory.keys, values: memory.values, in: store, at: position)
     case .state: preconditionFailure("\(block.shape.path) needs a KV cache")
     }
-    run.attend(block, attention, kept, from: position, memory.queries, into: &memory.attended)
+    run.attend(
+      block, attention, kept, from: position, memory.queries, keys: memory.keys,
+      values: memory.values, into: &memory.attended)
     if attention.isGated { run.applyGate(&memory.outputGate, to: &memory.attended) }
   }
 

@@ -53,9 +53,11 @@ public struct KeyValueCache: ~Copyable, Sendable {
     self.layers = layers
   }
 
-  /// Bytes of the states of mixers, for any number of tokens.
-  static func stateBytes(_ shape: DecoderShape) -> Int {
-    shape.blocks.compactMap(\.mixer).reduce(0) { $0 + DeltaNetState.bytes($1.core) }
+  /// Bytes for any number of tokens: the states of mixers, and keys and values that stay float beside
+  /// quantized ones.
+  static func constantBytes(_ shape: DecoderShape, format: CacheFormat) -> Int {
+    let floats = caches(shape).reduce(0) { $0 + format.floatBytes($1) }
+    return shape.blocks.compactMap(\.mixer).reduce(floats) { $0 + DeltaNetState.bytes($1.core) }
   }
 
   /// Bytes per token: its keys and values in all blocks, and its rows of the rotary tables.
@@ -79,14 +81,23 @@ public struct KeyValueCache: ~Copyable, Sendable {
     let page = caches(shape).reduce(KeyValueStore.page * rotaryBytes(shape)) {
       $0 + format.bytesPerPage($1)
     }
-    return max(0, bytes - stateBytes(shape)) / max(1, page) * KeyValueStore.page
+    return max(0, bytes - constantBytes(shape, format: format)) / max(1, page) * KeyValueStore.page
   }
 
-  /// Removes the tokens from `count` on. With a mixer, whose state cannot go back, it removes all
-  /// tokens instead, unless there is nothing to remove.
+  /// Removes the tokens from `count` on, and more where the rest needs what is no longer there: the
+  /// store of a block that quantizes keys in groups of tokens may have to go back to the beginning
+  /// of a group, see ``KeyValueStore``; a mixer, whose state cannot go back, removes all tokens.
+  /// `self.count` is then less than `count`, and the caller reads those tokens again.
   public mutating func truncate(to count: Int) {
     precondition(count <= self.count, "\(count) of \(self.count) tokens")
-    self.count = isRecurrent && count < self.count ? 0 : count
+    guard count < self.count else { return }
+    self.count =
+      isRecurrent
+      ? 0
+      : layers.reduce(count) { count, layer in
+        guard case .keysAndValues(let store) = layer else { return count }
+        return min(count, store.resumable(count))
+      }
   }
 }
 

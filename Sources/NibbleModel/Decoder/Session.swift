@@ -32,9 +32,12 @@ public struct Session: ~Copyable {
 
   public var count: Int { cache.count }
   public var capacity: Int { cache.capacity }
+  /// Number format of the KV cache.
+  public var format: CacheFormat { cache.format }
 
-  /// Removes the tokens from `count` on. A decoder with recurrent blocks cannot go back to an earlier
-  /// token: then all tokens are removed, and `count` is 0.
+  /// Removes the tokens from `count` on, or more: `self.count` says from which token on the text must be
+  /// appended again. A decoder with recurrent blocks removes all. An int4 or int3 cache removes up
+  /// to 31 more when 33 or more tokens are taken back.
   public mutating func truncate(to count: Int) { cache.truncate(to: count) }
 
   /// Appends tokens and returns the logits `[vocabulary]` after the last one.

@@ -49,7 +49,7 @@ public struct Generator: ~Copyable {
     emit: (String) -> Bool
   ) throws(ModelError) -> Answer {
     if let fault = sampling.fault { throw .unsupported("\(fault)") }
-    if let fault = promptLookup?.fault(session.decoder) {
+    if let fault = promptLookup?.fault(session.decoder, keeping: session.format) {
       throw .unsupported(fault)
     }
     guard !prompt.isEmpty else { throw .unsupported("the prompt has no tokens") }
@@ -116,12 +116,14 @@ public struct Generator: ~Copyable {
     ahead = nil
     let room = session.capacity - history.count
     let guess = promptLookup?.guess(after: history, atMost: room) ?? []
-    guard !guess.isEmpty else { return try session.append([token]) }
+    // The token, after those that the cache had to remove with wrong guesses.
+    let unread = Array(history[session.count...])
+    guard !guess.isEmpty else { return try session.append(unread) }
     speed.guessed += guess.count
-    let states = try session.states(after: [token] + guess)
+    let states = try session.states(after: unread + guess)
     var next = TokensAhead(guess, logits: [])
     var areFinite = true
-    session.withLogits(states, 0..<guess.count + 1) {
+    session.withLogits(states, unread.count - 1..<unread.count + guess.count) {
       next = TokensAhead(guess, logits: $0)
       areFinite = $0.areFinite
     }

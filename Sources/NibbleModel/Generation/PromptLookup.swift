@@ -15,8 +15,8 @@ public struct PromptLookup: Hashable, Sendable {
 
   public init(tokens: Int) { self.tokens = tokens }
 
-  /// Largest number of guesses for a model with quantized activations: more would use kernels that
-  /// add in another order and could change the text.
+  /// Largest number of guesses for a model with quantized activations or a quantized cache: more would
+  /// use kernels that add in another order and could change the text.
   public static let mostRounded = Compute.stepTokens - 1
 
   /// Message that says why the text could change; nil when it cannot.
@@ -24,7 +24,7 @@ public struct PromptLookup: Hashable, Sendable {
   /// Reading many tokens at once gives the same sums as one by one, up to their last bits. In float
   /// this matters only when two tokens tie. Where inputs are rounded to codes, one bit can change a
   /// code and then a token.
-  func fault(_ decoder: Decoder) -> String? {
+  func fault(_ decoder: Decoder, keeping format: CacheFormat) -> String? {
     if decoder.shape.isRecurrent {
       return
         "prompt lookup takes back the tokens that it guessed wrong, and blocks of "
@@ -35,11 +35,17 @@ public struct PromptLookup: Hashable, Sendable {
       guard case .quantized(_, let inputs) = weight else { return false }
       return inputs != nil
     }
-    guard rounds, tokens > Self.mostRounded else { return nil }
+    guard tokens > Self.mostRounded else { return nil }
+    if rounds {
+      return
+        "prompt lookup of \(tokens) tokens keeps the text of a model whose activations stay float; "
+        + "this one rounds them. Use --prompt-lookup \(Self.mostRounded), or --activations float "
+        + "where the scheme leaves the choice."
+    }
+    guard format != .f32, format != .f16 else { return nil }
     return
-      "prompt lookup of \(tokens) tokens keeps the text of a model whose activations stay float; "
-      + "this one rounds them. Use --prompt-lookup \(Self.mostRounded), or --activations float where "
-      + "the scheme leaves the choice."
+      "prompt lookup of \(tokens) tokens keeps the text while keys and values stay float; an "
+      + "\(format.rawValue) cache rounds them. Use --prompt-lookup \(Self.mostRounded), or --kv f16."
   }
 
   /// The guess for the tokens after `history`; empty when its ending did not occur before.

@@ -44,10 +44,11 @@ extension Session {
     if shared > 0 { _ = try states(after: Array(requests[0].input[..<shared])) }
     var scores = TaskScores(sums: [], greedy: [], tokens: requests.map(\.targets.count))
     for request in requests {
-      truncate(to: shared)
-      let states = try states(after: Array(request.input[shared...]))
+      truncate(to: min(shared, count))
+      let start = count
+      let states = try states(after: Array(request.input[start...]))
       var (loss, isGreedy) = (0.0, true)
-      let first = request.scored.lowerBound - shared
+      let first = request.scored.lowerBound - start
       for start in stride(from: 0, to: request.targets.count, by: logitRows) {
         let part = start..<min(start + logitRows, request.targets.count)
         let targets = Array(request.targets[part])

@@ -25,6 +25,7 @@ extension Attention {
       .scores, (partCount + workSize * compute.pool.threads) * 4
     ).assumingMemoryBound(to: Float.self)
     let alpha = changesScores ? 1 : scale
+    let own = unsafe OwnGroup(store, from: position)
     compute.pool.run(keyHeads * stretches) { task, worker in
       let (head, index) = (task / stretches, first + task % stretches)
       let work = unsafe memory + partCount + worker * workSize
@@ -62,6 +63,10 @@ extension Attention {
         for query in 0..<shared {
           let line = unsafe scores + (token * shared + query) * stretch
           let part = unsafe part(token, query)
+          unsafe own?.score(
+            line, of: begin..<begin + stretch,
+            queries + (token * heads + head * shared + query) * d, at: position + token,
+            keyHead: head, alpha: 1)
           for i in 0..<d { unsafe part[i] = 0 }
           guard !seen.isEmpty else {
             // The token sees nothing of this stretch: its weight is zero when stretches are joined.
@@ -79,10 +84,14 @@ extension Attention {
         }
       }
       visitPages(isKey: false) { start, token, end in
+        let floats = own?.positions(at: position + token, of: start..<end)
+        let quantized = end - start - (floats?.count ?? 0)
         for query in 0..<shared {
-          unsafe nibble_cache_mix(
-            work, scores + (token * shared + query) * stretch + start - begin, part(token, query),
-            end - start, d)
+          let weights = unsafe scores + (token * shared + query) * stretch + start - begin
+          let part = unsafe part(token, query)
+          unsafe nibble_cache_mix(work, weights, part, quantized, d)
+          unsafe own?.mix(
+            weights + quantized, of: start..<end, at: position + token, keyHead: head, into: part)
         }
       }
     }

@@ -61,18 +61,23 @@ public struct Attention: Hashable, Sendable {
   /// - Parameters:
   ///   - queries: `[t, heads · d]`, for the positions from `position` on, whose keys and values are
   ///     stored already.
+  ///   - keys: `[t, keyHeads · d]`, those that were stored for these positions. Read only where a
+  ///     store has groups of tokens, see ``KeyValueStore``; so are the values.
   ///   - sinks: `[heads]`: one extra score per head that has no value; nil for none. Source:
   ///     gpt-oss.
   ///   - out: `[t, heads · d]`, overwritten.
   public func attend(
-    _ queries: Span<Float>, _ store: KeyValueStore, from position: Int, sinks: [Float]? = nil,
-    into out: inout MutableSpan<Float>, on compute: Compute
+    _ queries: Span<Float>, _ store: KeyValueStore, from position: Int, keys: Span<Float>,
+    values: Span<Float>, sinks: [Float]? = nil, into out: inout MutableSpan<Float>,
+    on compute: Compute
   ) {
     let width = heads * headSize
     let t = queries.count / width
     precondition(queries.count == t * width && out.count == queries.count, "rows of \(width)")
     precondition(store.attention == self, "a store for another attention")
     precondition(position + t <= store.capacity, "\(position) + \(t) of \(store.capacity)")
+    precondition(
+      keys.count == t * keyWidth && values.count == keys.count, "keys and values of \(t) tokens")
     guard t > 0 else { return }
     unsafe queries.withUnsafeBufferPointer { queries in
       unsafe out.withUnsafeMutableBufferPointer { out in
@@ -80,11 +85,18 @@ public struct Attention: Hashable, Sendable {
         if t <= Compute.stepTokens {
           unsafe attendSteps(
             queries, store, from: position, tokens: t, sinks: sinks, into: out, on: compute)
-        } else if compute.usesTiles, !changesScores, sinks == nil {
+        } else if compute.usesTiles, !changesScores, sinks == nil, store.floats == nil {
           unsafe attendOnTiles(queries, store, from: position, tokens: t, into: out, on: compute)
         } else {
-          unsafe attendPlainly(
-            queries, store, from: position, tokens: t, sinks: sinks, into: out, on: compute)
+          unsafe keys.withUnsafeBufferPointer { keys in
+            unsafe values.withUnsafeBufferPointer { values in
+              unsafe attendPlainly(
+                queries, store,
+                OwnGroup(
+                  store, latest: (keys.baseAddress!, values.baseAddress!), from: position),
+                from: position, tokens: t, sinks: sinks, into: out, on: compute)
+            }
+          }
         }
       }
     }
@@ -92,8 +104,9 @@ public struct Attention: Hashable, Sendable {
 
   /// `attend` by oneDNN, with all keys and values widened to float.
   private func attendPlainly(
-    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, from position: Int, tokens t: Int,
-    sinks: [Float]?, into out: UnsafeMutablePointer<Float>, on compute: Compute
+    _ queries: UnsafePointer<Float>, _ store: KeyValueStore, _ own: OwnGroup?,
+    from position: Int, tokens t: Int, sinks: [Float]?, into out: UnsafeMutablePointer<Float>,
+    on compute: Compute
   ) {
     let (width, page, d) = (heads * headSize, KeyValueStore.page, headSize)
     let pages = (position + t + page - 1) / page
@@ -126,20 +139,43 @@ public struct Attention: Hashable, Sendable {
       unsafe attendSlab(
         queries + first * width + head * d, keys + kept, values + kept,
         scores + worker * scoreCount, out + first * width + head * d,
-        tokens: min(grain, t - first), from: position + first, head: head, sink: sinks?[head])
+        own, tokens: min(grain, t - first), from: position + first, head: head,
+        sink: sinks?[head])
     }
   }
 
   private func attendSlab(
     _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ v: UnsafePointer<Float>,
-    _ scores: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>, tokens: Int,
-    from position: Int, head: Int, sink: Float?
+    _ scores: UnsafeMutablePointer<Float>, _ out: UnsafeMutablePointer<Float>, _ own: OwnGroup?,
+    tokens: Int, from position: Int, head: Int, sink: Float?
   ) {
     let seen = seen(by: tokens, from: position)
-    unsafe weigh(q, k, scores, tokens: tokens, from: position, head: head, sink: sink)
-    unsafe PlainProduct.multiply(
-      scores, v + seen.lowerBound * headSize, out, tokens, headSize, seen.count,
-      aStride: seen.count, yStride: heads * headSize)
+    unsafe weigh(q, k, scores, own, tokens: tokens, from: position, head: head, sink: sink)
+    guard let own else {
+      return unsafe PlainProduct.multiply(
+        scores, v + seen.lowerBound * headSize, out, tokens, headSize, seen.count,
+        aStride: seen.count, yStride: heads * headSize)
+    }
+    unsafe withUnsafeTemporaryAllocation(
+      of: Float.self, capacity: tokens * KeyValueStore.group
+    ) { weights in
+      let weights = weights.baseAddress!
+      for token in 0..<tokens {
+        let row = unsafe scores + token * seen.count - seen.lowerBound
+        for (i, at) in own.positions(at: position + token, of: seen).enumerated() {
+          unsafe weights[token * KeyValueStore.group + i] = row[at]
+          unsafe row[at] = 0
+        }
+      }
+      unsafe PlainProduct.multiply(
+        scores, v + seen.lowerBound * headSize, out, tokens, headSize, seen.count,
+        aStride: seen.count, yStride: heads * headSize)
+      for token in 0..<tokens {
+        unsafe own.mix(
+          weights + token * KeyValueStore.group, of: seen, at: position + token,
+          keyHead: head / (heads / keyHeads), into: out + token * heads * headSize)
+      }
+    }
   }
 
   /// The positions that at least one of some neighbouring tokens sees.
@@ -154,17 +190,22 @@ public struct Attention: Hashable, Sendable {
   ///   - q: their queries, in rows of all heads.
   ///   - k: keys of this head from position 0 on, `[positions, d]`.
   ///   - weights: receives `[tokens, seen(by:from:).count]`.
+  ///   - own: the keys that are read in float instead; nil for none.
   func weigh(
     _ q: UnsafePointer<Float>, _ k: UnsafePointer<Float>, _ weights: UnsafeMutablePointer<Float>,
-    tokens: Int, from position: Int, head: Int, sink: Float?
+    _ own: OwnGroup? = nil, tokens: Int, from position: Int, head: Int, sink: Float?
   ) {
     let range = seen(by: tokens, from: position)
     let (start, length) = (range.lowerBound, range.count)
+    let alpha = changesScores ? 1 : scale
     unsafe PlainProduct.multiplyTransposed(
-      q, k + start * headSize, weights, tokens, length, headSize,
-      alpha: changesScores ? 1 : scale, aStride: heads * headSize, yStride: length)
+      q, k + start * headSize, weights, tokens, length, headSize, alpha: alpha,
+      aStride: heads * headSize, yStride: length)
     for token in 0..<tokens {
       let row = unsafe weights + token * length
+      unsafe own?.score(
+        row, of: range, q + token * heads * headSize, at: position + token,
+        keyHead: head / (heads / keyHeads), alpha: alpha)
       let seen = position + token + 1 - start
       let hidden = max(0, seen - (window ?? .max))
       for i in 0..<hidden { unsafe row[i] = 0 }

@@ -21,8 +21,8 @@ package struct AttentionPrimitive: Primitive {
     var attended = [Float](repeating: 0, count: q.values.count)
     var out = attended.mutableSpan
     attention.attend(
-      q.values.span, store, from: 0, sinks: inputs.count > 3 ? inputs[3].values : nil, into: &out,
-      on: compute)
+      q.values.span, store, from: 0, keys: k.values.span, values: v.values.span,
+      sinks: inputs.count > 3 ? inputs[3].values : nil, into: &out, on: compute)
     return FloatRows(attended, columns: q.columns)
   }
 
