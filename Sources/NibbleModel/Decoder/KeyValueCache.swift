@@ -20,7 +20,7 @@ public struct KeyValueCache: ~Copyable, Sendable {
   private let isRecurrent: Bool
 
   /// - Parameter scales: static scales from calibration, one entry per block with attention. Used only if
-  ///   measured for `format`. Otherwise each token has its own scales.
+  ///   measured for `format`. Otherwise each token or group has its own scales.
   public init(
     _ shape: DecoderShape, capacity: Int, format: CacheFormat = .f32,
     scales: [KeyValueScales]? = nil
