@@ -14,7 +14,7 @@ public struct Tune: Sendable, Hashable, Codable {
   /// Tokens per step: as many windows as have that many.
   public var tokens = 1024
   /// What Adam moves a factor by in the first steps.
-  public var rate: Float = 0.002
+  public var rate: Float = 0.0004
   /// T of the loss `T² KL(softmax(p / T) ‖ softmax(q / T))`. The divergence that is measured has 1.
   public var temperature: Float = 1
   public var checkEvery = 8
