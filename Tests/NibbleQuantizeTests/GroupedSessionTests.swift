@@ -1,4 +1,3 @@
-import Foundation
 import NibbleExport
 import NibbleFormats
 import NibbleModel
@@ -10,12 +9,6 @@ import TinyModel
 /// Sessions whose cache quantizes keys in groups of tokens.
 @Suite struct GroupedSessionTests {
   private let compute = Compute(threads: 2, precision: .f32)
-
-  private func inTemporaryFolder(_ body: (String) throws -> Void) throws {
-    let folder = NSTemporaryDirectory() + "/" + UUID().uuidString
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    try body(folder)
-  }
 
   private func decoder(in folder: String) throws -> Decoder {
     var model = TinyModel()

@@ -1,4 +1,3 @@
-import Foundation
 import NibbleExport
 import NibbleModel
 import NibbleQuantize
@@ -10,12 +9,6 @@ import TinyModel
 @Suite struct RunningChoicesTests {
   private let compute = Compute(threads: 2, precision: .f32)
   private let tokens = (0..<90).map { ($0 * 7 + $0 / 5) % 60 }
-
-  private func inTemporaryFolder(_ body: (String) throws -> Void) throws {
-    let folder = NSTemporaryDirectory() + "/" + UUID().uuidString
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    try body(folder)
-  }
 
   private func model(in folder: String) throws -> Decoder {
     var model = TinyModel()

@@ -43,11 +43,12 @@ import TinyModel
   @Test func aRuinedLayerCostsMostAndStaysFloat() throws {
     try inTemporaryFolder { folder in
       // One value of a channel so large that the others round to zero.
-      try TinyModel().write(in: folder, config: [:]) { name, values in
+      let source = folder + "/source"
+      try TinyModel().write(in: source, config: [:]) { name, values in
         guard name == "model.layers.1.mlp.down_proj.weight" else { return }
         for row in 0..<64 { values[row * 96 + row] = 60 }
       }
-      let found = try measure(folder, .w8a16)
+      let found = try measure(source, .w8a16)
       #expect(found.groups.count == 12 && found.tokens == 24)
       #expect(found.groups[0].paths == ["model.layers.1.mlp.down_proj"])
       #expect(found.groups.allSatisfy { $0.kl >= 0 && ($0.signalToNoise ?? 99) > 0 })
@@ -55,9 +56,9 @@ import TinyModel
         found.groups.first { $0.site == .attention }?.paths.map { $0.suffix(6) }
           == ["q_proj", "k_proj", "v_proj"])
       var run = TinyRun(Recipe.w8a16.keeping(found.groups[0].paths))
-      let kept = try #require(try run.run(folder, to: folder + "-kept").verdict).kl
+      let kept = try #require(try run.run(source, to: folder + "/kept").verdict).kl
       run.recipe = .w8a16
-      let whole = try #require(try run.run(folder, to: folder + "-whole").verdict).kl
+      let whole = try #require(try run.run(source, to: folder + "/whole").verdict).kl
       #expect(kept < 0.5 * whole, "\(kept), \(whole)")
     }
   }
@@ -95,14 +96,15 @@ import TinyModel
   /// The effect of a group is the divergence of a model in which nothing else is rounded.
   @Test func theEffectIsTheDivergenceOfARunThatRoundsNothingElse() throws {
     try inTemporaryFolder { folder in
-      try TinyModel().write(in: folder, config: [:])
+      let source = folder + "/source"
+      try TinyModel().write(in: source, config: [:])
       let recipe = try Recipe.preset("w4a16", group: 32)
-      let found = try measure(folder, recipe)
+      let found = try measure(source, recipe)
       for group in [found.groups[0], found.groups[7]] {
         var run = TinyRun(recipe.keeping(found.groups.filter { $0 != group }.flatMap(\.paths)))
         run.windows.heldOut = [someTokens(17, below: 128), someTokens(9, below: 128, seed: 8)]
-        let output = folder + "-\(group.block)-\(group.site)"
-        let kl = try #require(try run.run(folder, to: output).verdict).kl
+        let output = folder + "/\(group.block)-\(group.site)"
+        let kl = try #require(try run.run(source, to: output).verdict).kl
         #expect(abs(kl - group.kl) <= 1e-9 + 1e-3 * kl, "\(kl), \(group.kl)")
       }
     }
