@@ -25,10 +25,12 @@ struct SearchCommand: ParsableCommand {
   @Option(
     help: """
       A recipe file whose candidates are the schemes to choose from. Default: int8 per channel, int4 in \
-      groups of 128, and int4 with zero points in groups of 64 and 32; float activations.
+      groups of 128, and int4 in groups of 64 and 32, with zero points unless it is for transformers, which does \
+      not load them; float activations.
       """)
   var candidates: String?
-  @Option(name: .customLong("for"), help: "Engine to write for: vllm or transformers.")
+  @Option(
+    name: .customLong("for"), help: "Engine to write for: vllm, the default, or transformers.")
   var engine: Engine?
   @Option(name: .shortAndLong, help: "Recipe file to write; it must not exist.")
   var output: String?
@@ -60,21 +62,22 @@ struct SearchCommand: ParsableCommand {
   /// What the recipe does to a layer, whatever its scheme: as the preset w4a16-best.
   private static let steps = ["{gptq: {align: {residual: false}}}"]
 
-  private static let schemes: [LinearScheme] = [
-    LinearScheme(
-      weights: WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)),
-    LinearScheme(
-      weights: WeightScheme(format: .int(bits: 4, symmetric: true), granularity: .group(128))),
-    LinearScheme(
-      weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(64))),
-    LinearScheme(
-      weights: WeightScheme(format: .int(bits: 4, symmetric: false), granularity: .group(32))),
-  ]
+  /// transformers 5.23 does not load int4 with zero points.
+  private var schemes: [LinearScheme] {
+    func int4(_ symmetric: Bool, _ group: Int) -> WeightScheme {
+      WeightScheme(format: .int(bits: 4, symmetric: symmetric), granularity: .group(group))
+    }
+    let isSymmetric = engine == .transformers
+    let int8 = WeightScheme(format: .int(bits: 8, symmetric: true), granularity: .channel)
+    return [int8, int4(true, 128), int4(isSymmetric, 64), int4(isSymmetric, 32)].map {
+      LinearScheme(weights: $0)
+    }
+  }
 
   func run() throws {
     let file = try output.map { try OutputFile($0) }
     let checkpoint = try config.open(model)
-    let schemes = try candidates.map { path in
+    let given = try candidates.map { path in
       let found = try Recipe(path: path).candidates
       guard !found.isEmpty else {
         throw QuantizeError.recipeFile(path: path, reason: "it has no candidates")
@@ -83,7 +86,7 @@ struct SearchCommand: ParsableCommand {
     }
     Interrupt.watch()
     let search = try SchemeSearch(
-      checkpoint, among: schemes ?? Self.schemes, base: base, exporter: CompressedTensors(),
+      checkpoint, among: given ?? schemes, base: base, exporter: CompressedTensors(),
       windows: text.windows(checkpoint, beginning), on: compute.compute(for: checkpoint),
       progress: { Terminal.progress("[\($0)/\($1)] groups of layers measured") },
       shouldStop: { Interrupt.isRequested })
@@ -104,7 +107,7 @@ struct SearchCommand: ParsableCommand {
 
   private var base: Recipe {
     Recipe(
-      name: "searched", summary: "found by nibble search", scheme: Self.schemes[0],
+      name: "searched", summary: "found by nibble search", scheme: schemes[0],
       maxKL: maxKl ?? 0.3)
   }
 

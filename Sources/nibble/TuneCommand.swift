@@ -68,7 +68,7 @@ struct TuneCommand: ParsableCommand {
     let computing = Compute(threads: threads, precision: .f32)
     let loaded = try LoadedModel(config.openLoadable(model), on: computing)
     let source = try LoadedModel(config.openOther(against), on: computing)
-    let (windows, before) = try windows(loaded, computing)
+    let (windows, before) = try windows(source, computing)
     var settings = Tune()
     (settings.steps, settings.tokens) = (steps, tokens)
     (settings.rate, settings.temperature) = (rate, temperature)
@@ -85,11 +85,11 @@ struct TuneCommand: ParsableCommand {
 
   /// The windows, and the tokens before the text of each.
   private func windows(
-    _ model: LoadedModel, _ compute: Compute
+    _ source: LoadedModel, _ compute: Compute
   ) throws -> (TuneRun.Windows, beginning: [Int]) {
     let text = calibration.calibrate ?? "builtin"
     let run = try RunWindows(
-      verdict, calibration, beginning, text, model.checkpoint, model.decoder.shape, compute)
+      verdict, calibration, beginning, text, source.checkpoint, source.decoder.shape, compute)
     var windows = TuneRun.Windows()
     windows.calibration = run.windows.calibration
     windows.heldOut = run.windows.heldOut
@@ -99,7 +99,7 @@ struct TuneCommand: ParsableCommand {
       (sampling.windows, sampling.allowsFewer) = (4, true)
       sampling.length = windows.calibration.map(\.count).max() ?? sampling.length
       windows.other = try sampling.cut(
-        CalibrationText(BuiltinText.calibration, path: "builtin"), with: model.tokenizer(),
+        CalibrationText(BuiltinText.calibration, path: "builtin"), with: source.tokenizer(),
         beginning: run.beginning
       ).windows
     }

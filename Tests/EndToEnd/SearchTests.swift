@@ -43,6 +43,24 @@ import TinyModel
     }
   }
 
+  /// Groups of 128 fit no layer of this model, and groups of 64 not all.
+  @Test(arguments: ["vllm", "transformers"])
+  func schemesThatFitNoLayerAreLeftOut(_ engine: String) throws {
+    try inTemporaryFolder { folder in
+      try SmallModel.write(folder + "/source")
+      let found = try Call(["search", folder + "/source", "--for", engine, "--json"] + short).wait()
+      #expect(found.status == 0, "\(found)")
+      let json = try found.json()
+      let schemes = (json["candidates"]?.array ?? []).compactMap(\.string)
+      #expect(schemes.count == 4)
+      #expect(schemes.contains { $0.contains("asymmetric") } == (engine == "vllm"))
+      for group in json["groups"]?.array ?? [] {
+        let options = try #require(group["options"]?.array)
+        #expect(options[1].isNull && !options[0].isNull)
+      }
+    }
+  }
+
   @Test(arguments: [
     ["--size", "nothing"], ["--max-kl", "-1"], ["--for", "ascend"], ["--points", "1"],
     ["-o", "somewhere"],

@@ -150,6 +150,34 @@ import TinyModel
     }
   }
 
+  /// What no scheme fits stays float in every choice.
+  @Test func layersThatNoSchemeFitsStayFloat() throws {
+    try inTemporaryFolder { folder in
+      try TinyModel().write(in: folder + "/source", config: [:])
+      let search = try SchemeSearch(
+        Checkpoint(path: folder + "/source"), among: [Self.candidates[1]], base: base,
+        exporter: CompressedTensors(), windows: [someTokens(24, below: 128, seed: 4)],
+        on: Compute(threads: 2, precision: .f32))
+      let front = try search.front(points: 4)
+      #expect(front.count >= 3)
+      for choice in front {
+        #expect(try search.choice(within: choice.bytes) != nil)
+        let kept = choice.recipe.exceptions.filter { $0.scheme == nil }.map(\.pattern)
+        #expect(kept.count { $0.hasSuffix("down_proj") } == 3)
+      }
+      #expect(throws: QuantizeError.self) {
+        _ = try SchemeSearch(
+          Checkpoint(path: folder + "/source"),
+          among: [
+            LinearScheme(
+              weights: WeightScheme(
+                format: .int(bits: 4, symmetric: true), granularity: .group(128)))
+          ], base: base, exporter: CompressedTensors(), windows: [someTokens(9, below: 128)],
+          on: Compute(threads: 1, precision: .f32))
+      }
+    }
+  }
+
   @Test func everySchemeOfAPresetSurvivesAFile() throws {
     try inTemporaryFolder { folder in
       for preset in Recipe.presets where preset.candidates.isEmpty {

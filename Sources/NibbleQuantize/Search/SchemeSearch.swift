@@ -35,6 +35,8 @@ public struct SchemeSearch: Sendable {
   private let knapsack: Knapsack
   /// For each group, the candidate of each of the knapsack's options.
   private let indices: [[Int]]
+  /// Paths of layers that no scheme fits.
+  private let unfit: [String]
   /// Bytes outside the groups, with the longest header.
   private let otherBytes: Int
   /// All layers in one scheme, as far as they fit it.
@@ -58,9 +60,9 @@ public struct SchemeSearch: Sendable {
     var groups: [Group] = []
     var positions: [[String]: Int] = [:]
     var (dataBytes, headerBytes) = (0, 0)
-    var plans: [(recipe: Recipe, bytes: Int)] = []
+    var plans: [(candidate: Int, recipe: Recipe, bytes: Int)] = []
     for (number, scheme) in candidates.enumerated() {
-      let plan = try Self.plan(checkpoint, scheme, base, exporter)
+      guard let plan = try Self.plan(checkpoint, scheme, base, exporter) else { continue }
       let found = try SensitivityRun(checkpoint, plan, windows: windows, on: compute).run(
         progress: { progress(number * $1 + $0, candidates.count * $1) }, shouldStop: shouldStop)
       let layers = Dictionary(uniqueKeysWithValues: plan.layers.map { ($0.path, $0) })
@@ -77,7 +79,7 @@ public struct SchemeSearch: Sendable {
         groups[position].options[number] = Knapsack.Option(
           cost: members.reduce(0) { $0 + $1.outputBytes }, value: max(0, group.kl))
       }
-      plans.append((plan.recipe, plan.outputBytes))
+      plans.append((number, plan.recipe, plan.outputBytes))
       headerBytes = max(headerBytes, plan.shards.reduce(0) { $0 + $1.header.count })
       dataBytes =
         plan.shards.reduce(0) { $0 + $1.dataSize }
@@ -87,14 +89,24 @@ public struct SchemeSearch: Sendable {
         dataBytes -= group.options.last??.cost ?? 0
       }
     }
+    guard !groups.isEmpty else {
+      throw .unmeasurable("\(checkpoint.path): none of the schemes fits a group of its layers")
+    }
     self.candidates = candidates
     self.checkpoint = checkpoint
     self.exporter = exporter
     self.base = base
     self.groups = groups
+    let all = try Plan(
+      checkpoint, recipe: Self.rounding(candidates[0], base), exporter: exporter,
+      windows: WindowSizes())
+    unfit = all.groups.sorted { $0.key < $1.key }.flatMap(\.value).map { $0.layers.map(\.path) }
+      .filter { positions[$0] == nil }.flatMap(\.self)
     otherBytes = dataBytes + headerBytes
-    uniform = plans.enumerated().map { number, plan in
-      let taken = groups.map { $0.options[number] == nil ? candidates.count : number }
+    uniform = plans.map { plan in
+      let taken = groups.map {
+        $0.options[plan.candidate] == nil ? candidates.count : plan.candidate
+      }
       var recipe = plan.recipe
       recipe.steps = base.steps
       return Choice(
@@ -108,12 +120,18 @@ public struct SchemeSearch: Sendable {
     knapsack = Knapsack(groups.map { $0.options.compactMap(\.self) })
   }
 
-  /// The plan of one scheme for all layers; groups with a layer that it does not fit stay float.
-  private static func plan(
-    _ checkpoint: Checkpoint, _ scheme: LinearScheme, _ base: Recipe, _ exporter: any Exporter
-  ) throws(QuantizeError) -> Plan {
+  private static func rounding(_ scheme: LinearScheme, _ base: Recipe) -> Recipe {
     var recipe = base
     (recipe.scheme, recipe.candidates, recipe.steps) = (scheme, [], [Round()])
+    return recipe
+  }
+
+  /// The plan of one scheme for all layers; groups with a layer that it does not fit stay float. Nil if
+  /// it fits none.
+  private static func plan(
+    _ checkpoint: Checkpoint, _ scheme: LinearScheme, _ base: Recipe, _ exporter: any Exporter
+  ) throws(QuantizeError) -> Plan? {
+    let recipe = rounding(scheme, base)
     let plan = try Plan(checkpoint, recipe: recipe, exporter: exporter, windows: WindowSizes())
     let unfit = plan.groups.values.joined().filter { group in
       group.layers.contains {
@@ -121,6 +139,7 @@ public struct SchemeSearch: Sendable {
       }
     }
     guard !unfit.isEmpty else { return try checked(plan) }
+    guard unfit.count < plan.groups.values.joined().count else { return nil }
     return try checked(
       try Plan(
         checkpoint, recipe: recipe.keeping(unfit.flatMap { $0.layers.map(\.path) }),
@@ -204,6 +223,7 @@ public struct SchemeSearch: Sendable {
             pattern: $0, scheme: candidate < candidates.count ? candidates[candidate] : nil)
         }
     }
+    recipe = recipe.keeping(unfit)
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: exporter, windows: WindowSizes())
     guard plan.refusals.isEmpty else { throw .refused(plan.refusals) }
