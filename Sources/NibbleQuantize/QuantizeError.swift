@@ -26,6 +26,8 @@ public enum QuantizeError: Error, Hashable, Sendable {
   case interruptedWithoutTrace(work: String)
   case damagedOutput(file: String, unit: String)
   case unmeasurable(String)
+  /// Learning did not bring a model closer to its source; nothing was written.
+  case nothingGained(path: String, reason: String)
   case statistics(path: String, reason: String)
   /// `what` is keys or values.
   case unmeasuredCache(block: Int, what: String, head: Int)
@@ -118,6 +120,7 @@ extension QuantizeError: CustomStringConvertible {
       "\(file): reading back \(unit) gave other bytes than were written. The disk may be failing; "
         + "nothing was renamed into place."
     case .unmeasurable(let reason): reason
+    case .nothingGained(let path, let reason): "\(path): \(reason)"
     case .statistics(let path, let reason):
       "\(path): \(reason). Make it with nibble calibrate from this model."
     case .unmeasuredCache(let block, let what, let head):

@@ -46,6 +46,7 @@ struct Failure {
     case .refused, .unknownRecipe, .recipeOption, .unsoundRecipe, .patternMatchedNothing: usage
     case .folder(let error): status(error)
     case .damagedOutput: cannotWrite
+    case .nothingGained: boundCrossed
     case .interrupted, .interruptedWithoutTrace: interrupted
     case .nothingToQuantize, .alreadyQuantized, .nonFinite, .nonFiniteActivation, .unmeasurable,
       .recipeFile, .statistics,

@@ -42,6 +42,15 @@ import TinyModel
     }
   }
 
+  @Test func aRunThatGainsNothingWritesNothingAndSaysSo() throws {
+    try inTemporaryFolder { folder in
+      let run = try Call(["tune"] + models(folder) + settings + ["--rate", "0.5", "--steps", "4"])
+        .wait()
+      #expect(run.status == 2 && run.errors.contains("nothing was written"), "\(run)")
+      #expect(!exists(folder + "/tuned"))
+    }
+  }
+
   @Test func anInterruptedRunContinues() throws {
     try inTemporaryFolder { folder in
       let arguments = try ["tune"] + models(folder) + settings

@@ -97,7 +97,9 @@ public struct TuneRun {
         model.decoder, tunable.vectors, source: OutputHead(source.decoder.ends, on: compute),
         try ForwardPass(model.decoder.shape, positions: text.longest, on: compute))
       let learning = try learn(start, text, folder, progress, shouldStop)
-      guard learning.isBetter else { throw QuantizeError.unmeasurable(reason(learning)) }
+      guard learning.isBetter else {
+        throw QuantizeError.nothingGained(path: model.checkpoint.path, reason: reason(learning))
+      }
       let chosen = learning.chosen
       let report = Report(
         output: folder.output, step: learning.progress.bestStep, parameters: chosen.factors.count,
@@ -171,8 +173,8 @@ public struct TuneRun {
 
   private func reason(_ learning: TuneLearning) -> String {
     let text =
-      "\(model.checkpoint.path): nothing was gained in \(learning.progress.checks.last?.step ?? 0) "
-      + "steps by more than two standard errors on each kept-out text; nothing was written. "
+      "nothing was gained in \(learning.progress.checks.last?.step ?? 0) steps by more than two "
+      + "standard errors on each kept-out text; nothing was written. "
     return text
       + (learning.hasDiverged
         ? "Learning diverged: use a lower --rate." : "Try more text or --steps.")
