@@ -15,7 +15,7 @@ let package = Package(
       name: "Nibble",
       targets: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport",
+        "NibbleEngines",
       ]),
   ],
   traits: [
@@ -52,7 +52,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(
-      name: "NibbleExport",
+      name: "NibbleEngines",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
         "NibbleProcesses",
@@ -68,14 +68,14 @@ let package = Package(
       name: "nibble",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport", "NibbleProcesses", "NibbleHub",
+        "NibbleEngines", "NibbleProcesses", "NibbleHub",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .executableTarget(
       name: "own-family",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport",
+        "NibbleEngines",
       ], path: "Examples/own-family", exclude: ["README.md"], swiftSettings: settings),
     .testTarget(
       name: "NibbleTensorTests", dependencies: ["NibbleTensor", "CNibble"],
@@ -97,14 +97,14 @@ let package = Package(
       name: "NibbleQuantizeTests",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport",
+        "NibbleEngines",
         "TinyModel",
       ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(
-      name: "NibbleExportTests",
+      name: "NibbleEnginesTests",
       dependencies: [
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
-        "NibbleExport", "NibbleProcesses",
+        "NibbleEngines", "NibbleProcesses",
         "TinyModel",
       ], resources: [.copy("Fixtures")], swiftSettings: settings),
     .testTarget(

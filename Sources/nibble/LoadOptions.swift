@@ -1,5 +1,5 @@
 public import ArgumentParser
-import NibbleExport
+import NibbleEngines
 public import NibbleModel
 import NibbleQuantize
 public import NibbleTensor

@@ -1,6 +1,6 @@
 public import ArgumentParser
 import Foundation
-public import NibbleExport
+public import NibbleEngines
 import NibbleFormats
 public import NibbleModel
 import NibbleQuantize

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import NibbleExport
+import NibbleEngines
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize

@@ -1,4 +1,4 @@
-"""Small modules as compressed-tensors writes them, for Tests/NibbleExportTests/Fixtures/compressed_tensors.
+"""Small modules as compressed-tensors writes them, for Tests/NibbleEnginesTests/Fixtures/compressed_tensors.
 
 Run with compressed-tensors 0.20.0, torch 2.13.0 (CPU) and safetensors 0.8.0: python compressed.py FOLDER
 Each file holds one Linear [33, 80], or [33, 96] for MXFP4 and NVFP4: what the format's registered compressor wrote, and `__dequantized`, what its

@@ -1,4 +1,4 @@
-"""Modules of the format fp8, for Tests/NibbleExportTests/Fixtures/fp8.
+"""Modules of the format fp8, for Tests/NibbleEnginesTests/Fixtures/fp8.
 
 Run with transformers 5.23.0, torch 2.13.0 (CPU) and safetensors 0.8.0: python fp8.py FOLDER
 block.safetensors: what transformers' Fp8Quantize makes of a random [256, 384] weight, and in `__dequantized` rows 0, 127,

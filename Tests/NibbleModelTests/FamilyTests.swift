@@ -27,7 +27,7 @@ import TinyModel
     try body(folder)
   }
 
-  /// MXFP4 codes are read by NibbleExport. Its tests compare them with the same logits.
+  /// MXFP4 codes are read by NibbleEngines. Its tests compare them with the same logits.
   private static let float = FamilyFixture.models(of: families).filter {
     $0.config["quantization_config"] == nil
   }

@@ -1,4 +1,4 @@
-import NibbleExport
+import NibbleEngines
 import NibbleModel
 import NibbleTensor
 import Testing

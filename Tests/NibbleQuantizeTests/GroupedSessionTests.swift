@@ -1,4 +1,4 @@
-import NibbleExport
+import NibbleEngines
 import NibbleFormats
 import NibbleModel
 import NibbleTensor

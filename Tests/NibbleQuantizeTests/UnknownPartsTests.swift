@@ -1,5 +1,5 @@
 import Foundation
-import NibbleExport
+import NibbleEngines
 import NibbleFormats
 import NibbleModel
 import NibbleQuantize

@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 @testable import NibbleQuantize
 
 /// Families that Nibble does not run: what engines were not seen to load is refused.

@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 
 @Suite struct CompressedTensorsReaderTests {
   static let path = "model.layers.0.mlp.down_proj"

@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 @testable import NibbleQuantize
 
 /// Modules [33, 80], or [33, 96] for MXFP4 and NVFP4, that compressed-tensors 0.20 wrote (Tests/Golden/compressed.py), read and written

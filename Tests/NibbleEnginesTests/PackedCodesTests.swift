@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 
 /// Words as compressed-tensors 0.20 packs them: see Fixtures/README.md.
 @Suite struct PackedCodesTests {

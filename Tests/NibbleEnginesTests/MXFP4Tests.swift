@@ -5,7 +5,7 @@ import NibbleTensor
 import Testing
 import TinyModel
 
-@testable import NibbleExport
+@testable import NibbleEngines
 
 /// The stacked experts of gpt-oss in MXFP4. Their logits are compared with transformers' here and
 /// not in FamilyTests, because the reader is part of this module.

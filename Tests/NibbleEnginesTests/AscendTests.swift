@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 @testable import NibbleQuantize
 
 /// What msmodelslim 26.1.0 made of one random two-block Llama.

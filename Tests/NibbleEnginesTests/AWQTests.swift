@@ -4,7 +4,7 @@ import NibbleModel
 import NibbleTensor
 import Testing
 
-@testable import NibbleExport
+@testable import NibbleEngines
 @testable import NibbleQuantize
 
 @Suite struct AWQTests {
@@ -16,7 +16,7 @@ import Testing
         format: .int(bits: 4, symmetric: false), granularity: granularity))
   }
 
-  private let exporter = NibbleExport.AWQ()
+  private let exporter = NibbleEngines.AWQ()
 
   private func recipe(_ group: Int = 32) throws -> Recipe {
     try Recipe.preset("w4a16", group: group, symmetric: false)
@@ -144,10 +144,10 @@ import Testing
     try plan(shapes, recipe(), exporter)
   }
 
-  private func plan(_ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: NibbleExport.AWQ)
+  private func plan(_ shapes: [String: [Int]], _ recipe: Recipe, _ exporter: NibbleEngines.AWQ)
     throws -> Plan
   {
-    try NibbleExportTests.plan(shapes, recipe, exporter)
+    try NibbleEnginesTests.plan(shapes, recipe, exporter)
   }
 
   @Test func otherSchemesAreRefused() throws {

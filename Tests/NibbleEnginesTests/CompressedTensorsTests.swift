@@ -5,7 +5,7 @@ import NibbleTensor
 import Testing
 import TinyModel
 
-@testable import NibbleExport
+@testable import NibbleEngines
 @testable import NibbleQuantize
 
 @Suite struct CompressedTensorsTests {
