@@ -40,7 +40,11 @@ public struct LoadedModel: Sendable {
     self.checkpoint = checkpoint
     let shape = try checkpoint.decoderShape()
     guard let method = try checkpoint.quantizationMethod() else {
-      decoder = try Decoder(shape, from: checkpoint)
+      if let codes = GGUFCodes(checkpoint) {
+        decoder = try Decoder(shape, from: codes)
+      } else {
+        decoder = try Decoder(shape, from: checkpoint)
+      }
       cacheScales = nil
       return
     }
