@@ -31,6 +31,30 @@ public struct LoadedModel: Sendable {
       path: path, weights: AscendParts.folders(of: path).first ?? path, families: families)
   }
 
+  /// A model to be quantized that is quantized already: the values that its codes stand for.
+  ///
+  /// - Returns: the checkpoint itself, if it is float.
+  /// - Throws: for a format whose layers have no float form, such as `ascend`.
+  public static func decoded(_ checkpoint: Checkpoint) throws(ModelError) -> Checkpoint {
+    guard let method = try checkpoint.quantizationMethod() else { return checkpoint }
+    let decodable: [EngineFormat] = [.compressedTensors, .awq, .fp8, .gptq, .mlx]
+    guard let format = EngineFormat(named: method), decodable.contains(format) else {
+      throw .unsupported(
+        "\(checkpoint.path): quant_method \"\(method)\" cannot be quantized again; those that can are "
+          + decodable.map(\.name).joined(separator: ", "))
+    }
+    return try decoded(checkpoint, format.reader)
+  }
+
+  private static func decoded(
+    _ checkpoint: Checkpoint, _ reader: (some EngineReader).Type
+  ) throws(ModelError) -> Checkpoint {
+    let shape = try checkpoint.decoderShape()
+    let opened = try reader.open(checkpoint, shape, ReaderSettings())
+    try checkpoint.checkTensors(shape, storing: reader.storedNames(shape))
+    return checkpoint.decoded(by: opened, shape, storing: reader.storedNames(shape))
+  }
+
   /// - Parameters:
   ///   - checkpoint: from ``checkpoint(at:)``.
   ///   - compute: for decompression of weights; nil uses all processors.

@@ -103,7 +103,8 @@ extension QuantizeError: CustomStringConvertible {
       "\(path): no linear layers were found. A weight counts when it is a float matrix inside a "
         + "numbered block."
     case .alreadyQuantized(let path, let method):
-      "\(path) is quantized already (\(method)). Start from the float model."
+      "\(path) is quantized already (\(method)). Start from the float model, or add --requantize to take the "
+        + "values that its codes stand for."
     case .nonFinite(let tensor, let index):
       "\(tensor): value \(index) is infinite or not a number. The checkpoint is damaged, or its "
         + "float16 weights overflowed when they were saved."

@@ -55,6 +55,13 @@ struct ConfigOptions: ParsableArguments {
       computes although Nibble does not know it. May be given again.
       """)
   var ignoreKey: [String] = []
+  @Flag(
+    help: """
+      Take a model that is quantized already (compressed-tensors, awq, gptq, mlx, fp8): work on the values \
+      that its codes stand for. What the first quantization lost stays lost, and the result is measured \
+      against it.
+      """)
+  var requantize = false
 
   /// The options as given, for another process.
   var arguments: [String] { Self.arguments(ignoreKey) }
@@ -64,7 +71,8 @@ struct ConfigOptions: ParsableArguments {
 
   /// Opens a model to change it.
   func open(_ path: String) throws -> Checkpoint {
-    try Checkpoint(path: path).ignoring(ignoreKey)
+    let checkpoint = try Checkpoint(path: path).ignoring(ignoreKey)
+    return requantize ? try LoadedModel.decoded(checkpoint) : checkpoint
   }
 
   /// Opens a model to run it.

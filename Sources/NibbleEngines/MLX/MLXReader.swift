@@ -15,7 +15,7 @@ public struct MLXReader: EngineReader {
   private let mode: String
 
   package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
-    StoredNames(linear: ["scales", "biases"])
+    StoredNames(linear: ["scales", "biases"], embedding: ["scales", "biases"])
   }
 
   package static func open(

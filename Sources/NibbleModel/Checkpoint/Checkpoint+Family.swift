@@ -133,9 +133,11 @@ extension Checkpoint {
 
 /// Suffixes of the tensor names that a format stores per module.
 package struct StoredNames: Sendable {
-  /// Of a linear layer and of the embedding.
+  /// Of a linear layer.
   var linear: Set<String> = ["weight", "bias"]
   var norm: Set<String> = ["weight"]
+  /// Of the embedding.
+  var embedding: Set<String> = ["weight"]
   /// Of the attention module.
   var attention: Set<String> = []
   /// Further linear modules of a block, such as fused ones.
@@ -148,13 +150,15 @@ package struct StoredNames: Sendable {
   /// - Parameters:
   ///   - linear: in addition to `weight` and `bias`.
   ///   - norm: in addition to `weight`.
+  ///   - embedding: in addition to `weight`.
   ///   - stacked: suffixes of a tensor that stacks experts, instead of the empty one.
   package init(
-    linear: Set<String>, norm: Set<String> = [], attention: Set<String> = [],
-    modules: Set<String> = [], stacked: Set<String> = [""]
+    linear: Set<String>, norm: Set<String> = [], embedding: Set<String> = [],
+    attention: Set<String> = [], modules: Set<String> = [], stacked: Set<String> = [""]
   ) {
     self.linear.formUnion(linear)
     self.norm.formUnion(norm)
+    self.embedding.formUnion(embedding)
     self.attention = attention
     self.modules = modules
     self.stacked = stacked
@@ -192,7 +196,7 @@ package struct StoredNames: Sendable {
 
   /// All names outside the blocks.
   func names(outside decoder: DecoderShape) -> Set<String> {
-    var names: Set<String> = [decoder.embedding.path + ".weight"]
+    var names = Set(each(decoder.embedding.path, embedding))
     for shape in [decoder.finalNorm, decoder.embedding.norm].compactMap(\.self) {
       names.formUnion(each(shape.path, norm(shape)))
     }

@@ -9,6 +9,7 @@ extension Checkpoint {
     case .safetensors(let files): files.files
     case .pytorch(let files): files.files
     case .gguf: [path]
+    case .decoded(let weights): weights.checkpoint.weightFiles
     }
   }
 

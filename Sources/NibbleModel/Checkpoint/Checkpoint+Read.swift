@@ -37,6 +37,7 @@ extension Checkpoint {
     case .safetensors(let files): mapped = files.bytes(of: tensor.name)
     case .pytorch(let files): mapped = files.bytes(of: tensor.name)
     case .gguf(let model): return try model.bytes(of: tensor.name, rows: rows)
+    case .decoded(let weights): return try weights.bytes(of: tensor, rows: rows)
     }
     guard let bytes = mapped else { throw .missingTensor(tensor.name, path: path) }
     let rowBytes = bytes.count / max(1, tensor.shape.first ?? 1)
@@ -47,7 +48,7 @@ extension Checkpoint {
   /// Data of a tensor as the file stores it: mapped, not widened.
   package func storedBytes(of name: String) throws(ModelError) -> Bytes {
     switch container {
-    case .safetensors, .pytorch: try bytes(of: name)
+    case .safetensors, .pytorch, .decoded: try bytes(of: name)
     case .gguf(let model): try model.storedBytes(of: name)
     }
   }

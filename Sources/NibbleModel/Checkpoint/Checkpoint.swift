@@ -11,6 +11,7 @@ public struct Checkpoint: Sendable {
     case safetensors(SafetensorsCheckpoint)
     case pytorch(PyTorchCheckpoint)
     case gguf(GGUFModel)
+    case decoded(DecodedWeights)
   }
 
   public struct Tensor: Hashable, Sendable {
@@ -77,11 +78,23 @@ public struct Checkpoint: Sendable {
     self.positions = positions
   }
 
+  /// Another view of a checkpoint.
+  init(_ other: Checkpoint, config: JSON, tensors: [Tensor], container: Container) {
+    (path, families, ignored) = (other.path, other.families, other.ignored)
+    (self.config, self.tensors, self.container) = (config, tensors, container)
+    var positions: [UTF8Key: Int] = [:]
+    for (index, tensor) in tensors.enumerated() { positions[UTF8Key(tensor.name)] = index }
+    self.positions = positions
+  }
+
   public func tensor(_ name: String) -> Tensor? { positions[UTF8Key(name)].map { tensors[$0] } }
 
-  /// Whether tensors are mapped. Those of a GGUF are widened into memory of their own.
+  /// Whether tensors are mapped. Those of a GGUF, and codes, are widened into memory of their own.
   public var isMapped: Bool {
-    if case .gguf = container { false } else { true }
+    switch container {
+    case .safetensors, .pytorch: true
+    case .gguf, .decoded: false
+    }
   }
 
   public var configPath: String {
@@ -95,6 +108,7 @@ public struct Checkpoint: Sendable {
       files.names.reduce(0) { $0 + (files.entry($1)?.byteCount ?? 0) }
     case .pytorch(let files): files.storedBytes
     case .gguf(let model): model.bytesOnDisk
+    case .decoded(let weights): weights.checkpoint.bytesOnDisk
     }
   }
 
@@ -134,6 +148,7 @@ extension Checkpoint.Container {
     case .safetensors(let files): Self.tensors(files.names.compactMap { files.entry($0) })
     case .pytorch(let files): Self.tensors(files.names.compactMap { files.entry($0) })
     case .gguf(let model): model.tensors
+    case .decoded(let weights): weights.checkpoint.tensors
     }
   }
 

@@ -43,6 +43,8 @@ public struct CompanionFiles: Sendable {
         }
       } else if let suffix = weights.first(where: { name.hasSuffix($0) }) {
         if suffix != ".safetensors" { dropped.append((name, "weights in another format")) }
+      } else if Self.codeSettings.contains(name) {
+        dropped.append((name, "says how codes of the source were stored"))
       } else if name.hasPrefix(".") {
         dropped.append((name, "a hidden file"))
       } else {
@@ -53,6 +55,10 @@ public struct CompanionFiles: Sendable {
 
   /// Adds a file that the source did not have, such as the tokenizer of a GGUF.
   public mutating func add(_ name: String, _ text: String) { made.append((name, Array(text.utf8))) }
+
+  private static let codeSettings: Set<String> = [
+    "quantize_config.json", "quant_config.json", "hf_quant_config.json",
+  ]
 
   public static let reportName = "nibble_report.json"
 
