@@ -1,0 +1,33 @@
+import NibbleFormats
+import NibbleModel
+import NibbleTensor
+
+extension CheckpointFacts {
+  /// Bytes that are read of one tensor, and how many tensors are read by a check.
+  static let valueLimit = 1 << 14
+  static let tensorLimit = 1 << 16
+
+  /// The first numbers of a float tensor; nil if it is not there or of another type.
+  func floats(_ tensor: StoredTensor?) -> [Float]? {
+    guard let tensor, let format = tensor.dtype.floatFormat,
+      let bytes = weights.bytes(of: tensor.name, limit: Self.valueLimit)
+    else { return nil }
+    return format.decode(bytes)
+  }
+
+  /// The first words of an integer tensor of 32 bits.
+  func words(_ tensor: StoredTensor?) -> [UInt32]? {
+    guard let tensor, tensor.dtype == .i32 || tensor.dtype == .u32,
+      let bytes = weights.bytes(of: tensor.name, limit: Self.valueLimit)
+    else { return nil }
+    let content = bytes.array
+    return (0..<content.count / 4).map { index in
+      (0..<4).reduce(0 as UInt32) { $0 | UInt32(content[index * 4 + $1]) << (8 * $1) }
+    }
+  }
+
+  /// The first bytes of a tensor.
+  func rawBytes(_ tensor: StoredTensor?) -> [UInt8]? {
+    tensor.flatMap { weights.bytes(of: $0.name, limit: Self.valueLimit) }?.array
+  }
+}
