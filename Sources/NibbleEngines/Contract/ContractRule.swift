@@ -16,6 +16,8 @@ struct ContractRule: Hashable {
   var fix: String
   var source: String
   var parameters: RuleParameters
+  /// Whether it is about what a writer makes, not about the model that it was given.
+  var isForWriters: Bool
 
   /// Nil if a field is missing or not what it must be.
   init?(_ json: JSON) {
@@ -33,6 +35,7 @@ struct ContractRule: Hashable {
     (self.id, self.check, self.level, self.effect) = (id, check, level, effect)
     (self.happens, self.fix, self.source) = (happens, fix, source)
     parameters = RuleParameters(json: json["with"] ?? [:])
+    isForWriters = json["written"]?.bool ?? false
   }
 
   /// Name of the check without its part.

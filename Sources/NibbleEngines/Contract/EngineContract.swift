@@ -63,11 +63,15 @@ public struct EngineContract: Sendable {
   /// places.
   ///
   /// - Parameter version: nil for the newest.
-  public func findings(
-    in facts: CheckpointFacts, version: EngineVersion? = nil
+  public func findings(in facts: CheckpointFacts, version: EngineVersion? = nil) -> [Finding] {
+    findings(in: facts, version: version) { _ in true }
+  }
+
+  private func findings(
+    in facts: CheckpointFacts, version: EngineVersion? = nil, where isWanted: (ContractRule) -> Bool
   ) -> [Finding] {
     var findings: [Finding] = []
-    for rule in rules where rule.applies(to: facts, version: version ?? newest) {
+    for rule in rules where rule.applies(to: facts, version: version ?? newest) && isWanted(rule) {
       guard let check = ContractChecks.all[rule.check] else {
         preconditionFailure("\(rule.id): there is no check \(rule.check)")
       }
@@ -98,5 +102,16 @@ public struct EngineContract: Sendable {
           source: rule.source))
     }
     return findings
+  }
+}
+
+extension EngineContract {
+  /// What the rules for writers find in a folder that Nibble wrote, a line each.
+  static func writtenFaults(_ folder: String) -> [String] {
+    let facts: CheckpointFacts
+    do { facts = try CheckpointFacts(path: folder) } catch { return ["\(error)"] }
+    // The names of Ascend's tensors are a matter of its description.
+    let contract = facts.method == "ascend" ? named("ascend") ?? files : files
+    return contract.findings(in: facts) { $0.isForWriters }.map(\.description)
   }
 }

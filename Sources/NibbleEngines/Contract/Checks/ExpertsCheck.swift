@@ -13,8 +13,9 @@ enum ExpertsCheck {
       .compactMap { facts.field($0)?.int }.first
     var faults: [Fault] = []
     for (path, experts) in layers.sorted(by: { $0.key < $1.key }) {
-      let count = declared ?? ((experts.keys.max() ?? 0) + 1)
-      let missing = count <= 1 << 20 ? (0..<count).filter { experts[$0] == nil } : []
+      let count = declared ?? experts.keys.max().map { $0 < 1 << 20 ? $0 + 1 : 0 } ?? 0
+      let isSensible = (0...1 << 20).contains(count)
+      let missing = isSensible ? (0..<count).filter { experts[$0] == nil } : []
       if let first = missing.first {
         faults.append(
           Fault(path, "\(missing.count) of \(count) experts are not there, the first is \(first)"))

@@ -4,9 +4,11 @@ import NibbleFormats
 enum IgnoreCheck {
   /// Float layers that the config says are quantized.
   static func unlisted(_ facts: CheckpointFacts) -> [Fault] {
-    facts.linears.compactMap { linear in
+    // Of an unknown family, a module counts as linear if one of its name is quantized elsewhere.
+    let quantized = Set(facts.linears.filter(\.isStoredQuantized).map(\.name))
+    return facts.linears.compactMap { linear in
       guard linear.scheme != nil, linear.isDeclared, let module = linear.module,
-        module.isFloatLinear
+        module.isFloatLinear, facts.shape != nil || quantized.contains(linear.name)
       else { return nil }
       return Fault(linear.path, "its weight is float, and the config does not list it as such")
     }
