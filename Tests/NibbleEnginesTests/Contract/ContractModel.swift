@@ -124,12 +124,9 @@ struct ContractModel {
       case .f8E4M3: [0x38]
       default: [UInt8](repeating: 0, count: dtype.bits / 8)
       }
-    let isPlain = Set(one).count == 1
-    put(
-      name, dtype, shape,
-      isPlain
-        ? [UInt8](repeating: one[0], count: count * one.count)
-        : Array(repeatElement(one, count: count).joined()))
+    var bytes = one
+    while bytes.count < count * one.count { bytes += bytes }
+    put(name, dtype, shape, Array(bytes.prefix(count * one.count)))
   }
 
   mutating func put(_ name: String, _ dtype: DType, _ shape: [Int], _ bytes: [UInt8]) {

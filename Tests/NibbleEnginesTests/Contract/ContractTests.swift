@@ -105,4 +105,32 @@ import TinyModel
     #expect(findings.count == 1 && findings[0].count == 14, "\(findings)")
     #expect(findings[0].description.contains("and 13 more"))
   }
+
+  /// What published checkpoints look like, where a careless check sees a fault.
+  @Test func habitsOfPublishersAreNoFindings() throws {
+    // mlx-lm writes its config twice.
+    var mlx = ContractModel(.mlx)
+    mlx.config.set("quantization_config", mlx.config["quantization"])
+    #expect(try mlx.findings("mlx").isEmpty)
+    // AWQ leaves routers float by a name that is part of gate_proj; experts are one module.
+    var awq = ContractModel(.awq, .mixtral)
+    awq.setQuantization("modules_to_not_convert", ["gate"])
+    #expect(try awq.findings("vllm").isEmpty)
+    // Latent attention: every rank has the whole of a 576-wide projection.
+    var latent = ContractModel(.fp8Block)
+    latent.config.set("model_type", "of_no_family")
+    latent.quantize("model.layers.0.self_attn.kv_a_proj_with_mqa", 576, 256)
+    #expect(try latent.findings("vllm", ranks: 1).isEmpty)
+    // AutoGPTQ stores a bias of zeros for every layer.
+    var gptq = ContractModel(.gptq)
+    for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+      gptq.add("model.layers.0.self_attn.\(name).bias", .f16, [name.hasPrefix("k") ? 128 : 256])
+    }
+    #expect(try gptq.findings("vllm").isEmpty)
+    // Weights of another loader beside the model.
+    var beside = ContractModel(.int8)
+    beside.files["consolidated.safetensors"] = ""
+    let found = try beside.findings("vllm")
+    #expect(found.map(\.check) == ["SHARD"] && found[0].level == .warning, "\(found)")
+  }
 }

@@ -42,7 +42,7 @@ import Testing
     var random = SplitMix(state: 11)
     try inTemporaryFolder { folder in
       try model.write(to: folder.path)
-      for _ in 0..<60 {
+      for round in 0..<30 {
         var edited = text
         for _ in 0..<1 + random.next() % 3 {
           let colons = edited.indices.filter { edited[$0] == UInt8(ascii: ":") }
@@ -53,7 +53,8 @@ import Testing
         }
         try Data(edited).write(to: URL(fileURLWithPath: folder.path + "/config.json"))
         let facts = try CheckpointFacts(path: folder.path, ranks: 3)
-        for contract in EngineContract.all { _ = contract.findings(in: facts) }
+        _ = EngineContract.all[round % EngineContract.all.count].findings(in: facts)
+        _ = EngineContract.all[0].findings(in: facts)
       }
     }
   }

@@ -70,6 +70,7 @@ enum ContractChecks {
     "NAME": ContractCheck { facts, _ in NameCheck.names(facts) },
     "DTYPE": ContractCheck(needsAllTensors: false) { TypeCheck.activations($0, $1) },
     "SHARD": ContractCheck(needsAllTensors: false) { facts, _ in facts.fileFaults },
+    "SHARD.stray": ContractCheck(needsAllTensors: false) { facts, _ in facts.weights.strays },
     "SHARD.none": ContractCheck(needsAllTensors: false) { facts, _ in
       ConfigCheck.noWeights(facts)
     },

@@ -16,7 +16,8 @@ enum RankCheck {
 
   /// Outputs of one rank; ranks beyond the key heads hold copies of them.
   private static func outputs(_ linear: LinearFact, _ n: Int, _ facts: CheckpointFacts) -> Int? {
-    var ranks = linear.isRowParallel ? 1 : facts.ranks
+    let isWhole = linear.isRowParallel || FusedModules.replicated.contains(linear.name)
+    var ranks = isWhole ? 1 : facts.ranks
     if ["k_proj", "v_proj"].contains(linear.name),
       let heads = facts.field("num_key_value_heads")?.int, heads > 0
     {
@@ -61,6 +62,7 @@ enum RankCheck {
       let isLast =
         linear.fused.map { FusedModules.parts(of: $0).last == linear.path } ?? true
       if linear.isRowParallel || facts.ranks == 1 && isLast { return nil }
+      if FusedModules.replicated.contains(linear.name) { return nil }
       guard let part = outputs(linear, n, facts), part.isMultiple(of: rows) else {
         return Fault(
           linear.path, "blocks of \(rows) do not divide \(n) outputs over \(facts.ranks) ranks")

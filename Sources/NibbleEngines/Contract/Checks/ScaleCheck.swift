@@ -10,7 +10,7 @@ enum ScaleCheck {
 
   static func finite(_ facts: CheckpointFacts) -> [Fault] {
     var faults: [Fault] = []
-    for linear in facts.linears.prefix(CheckpointFacts.tensorLimit) {
+    for linear in facts.sampledLinears {
       guard let module = linear.module, linear.isStoredQuantized else { continue }
       // A scale of MLX may be negative.
       let mayBeNegative = linear.scheme?.layout == .mlx

@@ -6,6 +6,15 @@ extension CheckpointFacts {
   /// Bytes that are read of one tensor, and how many tensors are read by a check.
   static let valueLimit = 1 << 14
   static let tensorLimit = 1 << 16
+  /// Number of layers of which scales are read; of more layers, some are read.
+  static let sampleLimit = 4096
+
+  /// The layers whose values are read: all, or an even sample of many.
+  var sampledLinears: [LinearFact] {
+    guard linears.count > Self.sampleLimit else { return linears }
+    let step = (linears.count + Self.sampleLimit - 1) / Self.sampleLimit
+    return stride(from: 0, to: linears.count, by: step).map { linears[$0] }
+  }
 
   /// The first numbers of a float tensor; nil if it is not there or of another type.
   func floats(_ tensor: StoredTensor?) -> [Float]? {

@@ -13,7 +13,7 @@ enum ZeroPointCheck {
     let reads = rule.string("reads") ?? "label"
     let readsVersion2 = reads == "v2" || reads == "label" && isLabelled2
     var faults: [Fault] = []
-    for linear in facts.linears.prefix(CheckpointFacts.tensorLimit) {
+    for linear in facts.sampledLinears {
       guard let scheme = linear.scheme, scheme.layout == .gptq, scheme.isSymmetric,
         let words = facts.words(linear.module?["qzeros"]), let word = words.first,
         let (v1, v2) = Self.symmetric(bits: scheme.bits)
@@ -57,7 +57,7 @@ enum ZeroPointCheck {
   /// Parameters: `accepts_order`, whether the engine reads an order that the config declares.
   static func order(_ facts: CheckpointFacts, _ rule: RuleParameters) -> [Fault] {
     var faults: [Fault] = []
-    for linear in facts.linears.prefix(CheckpointFacts.tensorLimit) {
+    for linear in facts.sampledLinears {
       guard let scheme = linear.scheme, let module = linear.module,
         let indices = facts.words(module["g_idx"] ?? module["weight_g_idx"]),
         let inputs = linear.inputs

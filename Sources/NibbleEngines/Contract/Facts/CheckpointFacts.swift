@@ -73,6 +73,9 @@ public struct CheckpointFacts: Sendable {
     (fileNames, self.config, self.weights, self.modules) = (Set(names), config, weights, modules)
     (self.quantization, self.shape, fileFaults) = (quantization, shape, weights.faults)
     isComplete = weights.isComplete && !weights.tensors.isEmpty
+    if linears.count > Self.sampleLimit {
+      notes.append("of \(linears.count) layers, the scales of \(sampledLinears.count) were read")
+    }
     self.notes = notes
   }
 

@@ -17,6 +17,9 @@ enum FusedModules {
     "qkv_proj", "gate_up_proj", "query_key_value", "Wqkv", "wqkv", "c_attn", "qkv",
   ]
 
+  /// Layers of which every rank has a copy. Source: vLLM 0.32 `deepseek_v2.py`.
+  static let replicated: Set<String> = ["q_a_proj", "kv_a_proj_with_mqa"]
+
   /// Layers whose inputs ranks share, so that each holds some columns.
   static let rowParallel: Set<String> = [
     "o_proj", "down_proj", "w2", "out_proj", "dense", "dense_4h_to_h", "c_proj", "fc2", "wo",

@@ -12,8 +12,9 @@ extension QuantizationConfig {
       return (groupScheme(linear), true)
     case "awq":
       guard linear.kind == .plain else { return (isStored ? uniform : nil, !isStored) }
-      let isKept = ignoredNames.contains { linear.path.contains($0) }
-      if isKept { return (nil, true) }
+      // Engines know the experts of a layer as one module.
+      let path = linear.expertsPath ?? linear.path
+      if ignoredNames.contains(where: { path.contains($0) }) { return (nil, true) }
       return (ignoredNames.isEmpty && !isStored ? nil : uniform, !ignoredNames.isEmpty)
     case "gptq": return gptqScheme(linear, isStored)
     case "fp8":

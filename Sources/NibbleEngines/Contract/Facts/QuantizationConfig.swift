@@ -80,18 +80,19 @@ struct QuantizationConfig {
       return
     }
     guard !json.isNull else { return }
-    method = Self.method(json, place)
+    method = Self.method(json, place, hasTwin: config["quantization"]?.object != nil)
     readSchemes()
   }
 
-  private static func method(_ json: JSON, _ place: String) -> String {
+  private static func method(_ json: JSON, _ place: String, hasTwin: Bool) -> String {
     if let name = json["quant_method"]?.string {
       return name == "gptq_v2" || name == "gptq_marlin" || name == "auto_gptq"
         ? "gptq" : name == "awq_marlin" || name == "auto_awq" ? "awq" : name
     }
     if json["quant_algo"]?.string != nil { return "modelopt" }
+    // mlx-lm writes its config under both names.
+    if hasTwin, json["group_size"] != nil { return "mlx" }
     if json["config_groups"] != nil { return "compressed-tensors" }
-    if place == "config.json: quantization", json["group_size"] != nil { return "mlx" }
     if place == "quantize_config.json" || json["desc_act"] != nil { return "gptq" }
     if json["zero_point"] != nil { return "awq" }
     return "unknown"

@@ -8,6 +8,8 @@ struct StoredWeights {
   private(set) var tensors: [StoredTensor] = []
   /// What is wrong with the files, by file.
   private(set) var faults: [Fault] = []
+  /// Files beside those of the model.
+  private(set) var strays: [Fault] = []
   /// Whether every file that should be there could be read.
   private(set) var isComplete = true
   private var files: [SafetensorsFile] = []
@@ -31,10 +33,14 @@ struct StoredWeights {
         fault(shown(name), "the index names it and it is not there")
       }
       for name in stored where !wanted.contains(name) && !map.isEmpty {
-        faults.append(
-          Fault(name, "the index does not name it, and some engines load it all the same"))
+        strays.append(Fault(name, "the index does not name this weight file"))
       }
-    } else if stored.count > 1, stored.contains(where: { !$0.hasPrefix("quant_model_weight") }) {
+    } else if stored.contains(SafetensorsCheckpoint.singleName) {
+      wanted = [SafetensorsCheckpoint.singleName]
+      for name in stored where !wanted.contains(name) {
+        strays.append(Fault(name, "it lies beside \(SafetensorsCheckpoint.singleName)"))
+      }
+    } else if stored.count > 1 {
       faults.append(Fault(stored[0], "there are \(stored.count) weight files and no index"))
     }
     for name in stored where wanted.isEmpty || wanted.contains(name) { open(folder, name) }
