@@ -25,7 +25,7 @@ struct CheckCommand: ParsableCommand {
     name: .customLong("for"),
     help: """
       The engine, and after @ its version: \
-      \(EngineContract.all.map { "\($0.engine) (\($0.versionsText))" }.joined(separator: ", ")). \
+      \(EngineContract.all.map(\.description).joined(separator: ", ")). \
       Default: the checksums alone.
       """)
   var engine: CheckedEngine?
@@ -79,7 +79,7 @@ struct CheckCommand: ParsableCommand {
   private func printJSON(_ report: EngineCheck.Report, _ changed: [String]) {
     Terminal.print([
       "engine": engine.map { .string($0.contract.engine) } ?? .null,
-      "version": engine.map { .string("\($0.version ?? $0.contract.newest)") } ?? .null,
+      "version": (engine?.version ?? engine?.contract.newest).map { .string("\($0)") } ?? .null,
       "tensors": JSON(report.tensors), "compressed_blocks": JSON(report.compressedBlocks),
       "findings": .array(report.findings.map(\.json)),
       "faults": .array((changed + report.errors.map(\.description)).map { .string($0) }),
@@ -108,5 +108,7 @@ struct CheckedEngine: ExpressibleByArgument, CustomStringConvertible {
 
   static var allValueStrings: [String] { EngineContract.all.map(\.engine) }
 
-  var description: String { "\(contract.engine) \(version ?? contract.newest)" }
+  var description: String {
+    contract.engine + ((version ?? contract.newest).map { " \($0)" } ?? "")
+  }
 }

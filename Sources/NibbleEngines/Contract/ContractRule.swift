@@ -41,9 +41,10 @@ struct ContractRule: Hashable {
   /// Name of the check without its part.
   var checkName: String { String(check.prefix { $0 != "." }) }
 
-  func applies(to facts: CheckpointFacts, version: EngineVersion) -> Bool {
-    guard versions?.contains(version) ?? true else { return false }
-    guard let methods else { return facts.gguf == nil && !facts.isGGUF }
+  /// - Parameter version: nil for an engine whose rules name no versions.
+  func applies(to facts: CheckpointFacts, version: EngineVersion?) -> Bool {
+    if let versions, let version, !versions.contains(version) { return false }
+    guard let methods else { return !facts.isGGUF }
     return methods.contains(facts.method)
   }
 }

@@ -3,14 +3,15 @@ import NibbleFormats
 /// What an engine accepts, as data: rules that name a check, its numbers and their source.
 ///
 /// A contract is a file in `Contract/Engines`, compiled into the program.
-public struct EngineContract: Sendable {
+public struct EngineContract: Sendable, CustomStringConvertible {
   /// Name after `--for`.
   public let engine: String
-  let versions: VersionRange
+  /// Nil for an engine whose rules name no versions.
+  let versions: VersionRange?
   let rules: [ContractRule]
 
   /// The version that is assumed if none is given: the newest that the rules were read in.
-  public var newest: EngineVersion { versions.last }
+  public var newest: EngineVersion? { versions?.last }
 
   /// All contracts, one per engine.
   public static let all: [EngineContract] = [
@@ -38,10 +39,9 @@ public struct EngineContract: Sendable {
 
   /// Nil if a field or a rule cannot be read.
   init?(_ json: JSON) {
-    guard let engine = json["engine"]?.string,
-      let versions = (json["versions"]?.string).flatMap({ VersionRange($0) }),
-      let list = json["rules"]?.array
-    else { return nil }
+    guard let engine = json["engine"]?.string, let list = json["rules"]?.array else { return nil }
+    let versions = (json["versions"]?.string).flatMap { VersionRange($0) }
+    guard versions != nil || json["versions"] == nil else { return nil }
     var rules = list.compactMap { ContractRule($0) }
     guard rules.count == list.count, Set(rules.map(\.id)).count == rules.count else { return nil }
     if json["includes"]?.string == "files" {
@@ -52,11 +52,13 @@ public struct EngineContract: Sendable {
   }
 
   /// Whether the contract says something about a version.
-  public func covers(_ version: EngineVersion) -> Bool { versions.contains(version) }
+  public func covers(_ version: EngineVersion) -> Bool { versions?.contains(version) ?? false }
 
-  /// First and last version, for messages.
-  public var versionsText: String {
-    versions.first == versions.last ? "\(versions.last)" : "\(versions.first) to \(versions.last)"
+  /// The engine with its first and last version, for messages.
+  public var description: String {
+    guard let versions else { return engine }
+    return versions.first == versions.last
+      ? "\(engine) \(versions.last)" : "\(engine) \(versions.first) to \(versions.last)"
   }
 
   /// The rules that a checkpoint breaks: errors first, each problem once with the number of its

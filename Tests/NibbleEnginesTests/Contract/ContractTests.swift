@@ -35,7 +35,7 @@ import TinyModel
   /// Each broken checkpoint is found by the check of the corpus, and the whole one is not.
   @Test(arguments: BrokenCheckpoint.all)
   func brokenCheckpointsAreFound(_ broken: BrokenCheckpoint) throws {
-    var model = broken.good()
+    var model = broken.good.make()
     let before = try model.findings(broken.engine, broken.version, ranks: broken.ranks)
     #expect(!before.contains { $0.check == broken.check }, "\(before)")
     broken.damage(&model)
