@@ -38,47 +38,33 @@ public struct LoadedModel: Sendable {
     _ checkpoint: Checkpoint, keepsCompressed: Bool = false, on compute: Compute? = nil
   ) throws(ModelError) {
     self.checkpoint = checkpoint
-    let config = try checkpoint.decoderShape()
-    if checkpoint.config["quantize"]?.string != nil {
-      try config.requireAscend(checkpoint.path)
-      try checkpoint.checkTensors(config, storing: Ascend.storedNames(of: config))
-      let reader = try AscendReader(
-        checkpoint, config, parts: AscendParts.folders(of: checkpoint.path),
-        keepsCompressed: keepsCompressed, on: compute)
-      decoder = try Decoder(config, from: reader)
-      cacheScales = try reader.cacheScales()
-      return
-    }
+    let shape = try checkpoint.decoderShape()
     guard let method = try checkpoint.quantizationMethod() else {
-      decoder = try Decoder(config, from: checkpoint)
+      if let codes = GGUFCodes(checkpoint) {
+        decoder = try Decoder(shape, from: codes)
+      } else {
+        decoder = try Decoder(shape, from: checkpoint)
+      }
       cacheScales = nil
       return
     }
-    if method == MXFP4Reader.method {
-      try checkpoint.checkTensors(config, storing: MXFP4Reader.storedNames)
-      decoder = try Decoder(config, from: MXFP4Reader(checkpoint: checkpoint))
-      cacheScales = nil
-      return
-    }
-    switch EngineFormat(rawValue: method) {
-    case .compressedTensors:
-      try checkpoint.checkTensors(config, storing: CompressedTensorsReader.storedNames)
-      let reader = try CompressedTensorsReader(checkpoint)
-      decoder = try Decoder(config, from: reader)
-      cacheScales = try reader.cacheScales(config)
-    case .awq:
-      try checkpoint.checkTensors(config, storing: AWQReader.storedNames)
-      decoder = try Decoder(config, from: AWQReader(checkpoint))
-      cacheScales = nil
-    case .fp8:
-      try checkpoint.checkTensors(config, storing: FP8Reader.storedNames)
-      let reader = try FP8Reader(checkpoint)
-      decoder = try Decoder(config, from: reader)
-      cacheScales = try reader.cacheScales(config)
-    case .ascend, nil:
+    guard let reader = EngineFormat(named: method)?.reader else {
       throw .unsupported(
-        "\(checkpoint.path): quant_method \"\(method)\" is not one that Nibble runs")
+        "\(checkpoint.path): quant_method \"\(method)\" is not one that Nibble runs; those are "
+          + EngineFormat.all.map(\.name).joined(separator: ", "))
     }
+    (decoder, cacheScales) = try Self.read(
+      reader, checkpoint, shape,
+      ReaderSettings(keepsCompressed: keepsCompressed, compute: compute))
+  }
+
+  private static func read(
+    _ reader: (some EngineReader).Type, _ checkpoint: Checkpoint, _ shape: DecoderShape,
+    _ settings: ReaderSettings
+  ) throws(ModelError) -> (Decoder, [KeyValueScales]?) {
+    let opened = try reader.open(checkpoint, shape, settings)
+    try checkpoint.checkTensors(shape, storing: reader.storedNames(shape))
+    return (try Decoder(shape, from: opened), try opened.cacheScales(shape))
   }
 
   /// A float model that is quantized while it is loaded, by a recipe without calibration.

@@ -40,8 +40,7 @@ struct ComputeOptions: ParsableArguments {
   ) -> Compute {
     let stored =
       checkpoint.config["torch_dtype"]?.string ?? checkpoint.config["dtype"]?.string ?? ""
-    let isQuantized =
-      checkpoint.config["quantization_config"] != nil || checkpoint.config["quantize"] != nil
+    let isQuantized = (try? checkpoint.quantizationMethod()) != nil
     let suits = calibrates || stored == "bfloat16" || runs && isQuantized
     let auto: Precision = suits && Compute.tiles != .none ? .bf16 : .f32
     return Compute(threads: threads, precision: Precision(rawValue: precision) ?? auto)
@@ -88,7 +87,15 @@ struct ConfigOptions: ParsableArguments {
   }
 }
 
-extension EngineFormat: ExpressibleByArgument {}
+extension EngineFormat: ExpressibleByArgument {
+  public init?(argument: String) {
+    guard let format = Self.written.first(where: { $0.name == argument }) else { return nil }
+    self = format
+  }
+
+  public var defaultValueDescription: String { name }
+  public static var allValueStrings: [String] { written.map(\.name) }
+}
 extension KeyValueFormat: ExpressibleByArgument {}
 extension Recipe.ExpertTokens: ExpressibleByArgument {}
 
@@ -96,7 +103,8 @@ struct FormatOptions: ParsableArguments {
   @Option(
     help: """
       Format to write: compressed-tensors (vLLM, transformers), awq (int4 groups with zero points: \
-      vLLM, lmdeploy), fp8 (vLLM) or ascend (MindIE, vllm-ascend).
+      vLLM, lmdeploy), fp8 (vLLM), gptq (int4 and int8: vLLM, transformers, lmdeploy), mlx (symmetric \
+      integers and mxfp4: mlx-lm) or ascend (MindIE, vllm-ascend).
       """)
   var format: EngineFormat?
 

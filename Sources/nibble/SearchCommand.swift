@@ -92,7 +92,7 @@ struct SearchCommand: ParsableCommand {
       shouldStop: { Interrupt.isRequested })
     if Terminal.isInteractive { Terminal.note("") }
     let front = try search.front(points: points)
-    let choice = try choice(search)
+    let choice = try choice(search, front)
     try show(search, front, choice)
     guard let choice else {
       Terminal.error(Self.impossible(front, size: try bytes(), maxKl: maxKl))
@@ -113,14 +113,16 @@ struct SearchCommand: ParsableCommand {
 
   /// The choice within the bounds; with none given, the one of the least divergence. Nil if there is
   /// none.
-  private func choice(_ search: SchemeSearch) throws -> SchemeSearch.Choice? {
+  private func choice(
+    _ search: SchemeSearch, _ front: [SchemeSearch.Choice]
+  ) throws -> SchemeSearch.Choice? {
     let bytes = try bytes()
     if let bytes {
       let found = try search.choice(within: bytes)
       return found.flatMap { $0.estimate <= maxKl ?? .infinity ? $0 : nil }
     }
     if let maxKl { return try search.choice(losing: maxKl) }
-    return try search.front(points: 2).last
+    return front.last
   }
 
   private static func impossible(

@@ -27,8 +27,7 @@ import TinyModel
         on: oneThread)
       _ = try run.run(to: output, progress: { _ in })
       let loaded = try LoadedModel(path: output)
-      let method = loaded.checkpoint.config["quantization_config"]?["quant_method"]
-      #expect(method == .string(format.rawValue))
+      #expect(try loaded.checkpoint.quantizationMethod() == format.name)
       var session = try Session(loaded.decoder, capacity: 9, on: oneThread)
       return try session.append([3, 1, 4, 1, 5, 9, 2, 6])
     }
@@ -38,6 +37,21 @@ import TinyModel
   @Test func awqRunsAsCompressedTensorsDoes() throws {
     let recipe = try Recipe.preset("w4a16", group: 32, symmetric: false)
     #expect(try logits(recipe, .awq) == logits(recipe, .compressedTensors))
+  }
+
+  @Test(arguments: [EngineFormat.gptq, .mlx], ["w4a16", "w8a16"])
+  func integersRunAsCompressedTensorsDoes(_ format: EngineFormat, _ preset: String) throws {
+    let recipe = try Recipe.preset(preset, group: 32)
+    let wide: (inout TinyModel) -> Void = { model in
+      (model.hidden, model.intermediate) = (64, 128)
+      (model.heads, model.keyHeads, model.headSize) = (2, 1, 32)
+    }
+    let expected = try logits(recipe, .compressedTensors, change: wide)
+    #expect(try logits(recipe, format, change: wide) == expected)
+  }
+
+  @Test func mxfp4RunsInMLXAsInCompressedTensors() throws {
+    #expect(try logits(.mxfp4, .mlx) == logits(.mxfp4, .compressedTensors))
   }
 
   @Test func fp8RunsAsCompressedTensorsDoes() throws {
@@ -176,7 +190,7 @@ import TinyModel
     }
   }
 
-  @Test(arguments: ["gptq", "bitsandbytes", "", "AWQ"])
+  @Test(arguments: ["quark", "bitsandbytes", "", "AWQ"])
   func otherFormatsAreNamed(_ method: String) throws {
     try inTemporaryFolder { folder in
       let model = TinyModel()

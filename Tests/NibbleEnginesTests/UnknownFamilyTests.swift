@@ -54,7 +54,7 @@ import Testing
       ("model.layers.0.mlp.router.weight", [4, 32]),
     ]
 
-  @Test(arguments: EngineFormat.allCases)
+  @Test(arguments: EngineFormat.written)
   func conv1DIsRefused(_ format: EngineFormat) throws {
     let plan = try plan("openai-gpt", Self.gpt2, format)
     #expect(

@@ -181,7 +181,7 @@ import TinyModel
   }
 
   @Test(arguments: [
-    "int8", "[int8]", "{}", "{format: int3}", "{format: 8}", "{format: fp8, symmetric: false}",
+    "int8", "[int8]", "{}", "{format: int9}", "{format: 8}", "{format: fp8, symmetric: false}",
     "{format: int8, group: 1}", "{format: int8, group: -4}", "{format: int8, group: 1.5}",
     "{format: int8, group: 64, per: channel}", "{format: int8, row_groups: 0}",
     "{format: int8, block: 128}", "{format: int8, block: [128]}", "{format: int8, block: [0, 1]}",

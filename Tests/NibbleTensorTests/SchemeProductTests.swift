@@ -14,6 +14,8 @@ import Testing
     var isInteger: Bool {
       weights.format.isInteger && !weights.hasZeroPoints && inputs?.scheme.format == .int8
     }
+    /// Whether all but the last roundings of such a product are exact.
+    var isExact: Bool { isInteger && !weights.format.hasOffsets }
   }
 
   private static let int8 = WeightScheme.Format.int(bits: 8, symmetric: true)
@@ -55,6 +57,17 @@ import Testing
     kind(.minifloat(.e2m5), .channel, nil), kind(.minifloat(.e3m4), .channel, fp8Fixed),
     kind(.minifloat(.e5m2), .block(rows: 128, columns: 128), fp8Groups),
     kind(.minifloat(.e3m2), .group(48), InputRounding(.dynamicPerToken(.e4m3))),
+    kind(.int(bits: 2, symmetric: true), .group(32), nil),
+    kind(.int(bits: 3, symmetric: false), .group(64), nil),
+    kind(.int(bits: 3, symmetric: true), .group(32), perToken),
+    kind(.int(bits: 5, symmetric: true), .group(16), perToken),
+    kind(.int(bits: 6, symmetric: false), .channel, nil),
+    kind(.int(bits: 7, symmetric: true), .channel, fixed),
+    kind(.intWithOffsets(bits: 4), .group(32), nil),
+    kind(.intWithOffsets(bits: 4), .group(64), perToken),
+    kind(.intWithOffsets(bits: 6), .group(16), nil),
+    kind(.intWithOffsets(bits: 8), .group(32), asymmetric),
+    kind(.intWithOffsets(bits: 3), .channel, perToken),
   ]
   static let integerKinds = kinds.filter { $0.isInteger }
 
@@ -62,6 +75,16 @@ import Testing
     // Outputs of different sizes, so that another row's scale shows.
     let values = gaussian(n * k, seed: 31).enumerated().map {
       $0.element * Float(1 + $0.offset / k % 5)
+    }
+    if scheme.format.hasOffsets {
+      let symmetric = WeightScheme(
+        format: .int(bits: scheme.format.numbers.bits, symmetric: true),
+        granularity: scheme.granularity)
+      let codes = try QuantizedMatrix(
+        rounding: FloatMatrix(values, n, k), to: symmetric, scaleFormat: .f32, on: oneThread)
+      return QuantizedMatrix(
+        scheme: scheme, rows: n, columns: k, codes: codes.codes, scales: codes.scales,
+        offsets: gaussian(codes.scales.count, seed: 37))
     }
     return try QuantizedMatrix(
       rounding: FloatMatrix(values, n, k), to: scheme, scaleFormat: .f32, on: oneThread)
@@ -72,11 +95,14 @@ import Testing
     var code: Double
     var scale: Double
     var scaleIndex: Int
+    /// Added to the value.
+    var offset = 0.0
   }
 
   /// The weight's factors, from its bytes.
   static func factors(_ matrix: QuantizedMatrix) -> [Factor] {
     let (n, k, bytes) = (matrix.rows, matrix.columns, matrix.codes.array)
+    precondition(matrix.inputOrder.isEmpty)
     return (0..<n * k).map { at in
       let (row, column) = (at / k, at % k)
       let index =
@@ -93,11 +119,14 @@ import Testing
         case .minifloat(let format):
           minifloat(
             format, Int(matrix.scheme.bits == 4 ? bytes[at / 2] >> (at % 2 * 4) & 15 : bytes[at]))
-        case .integer(bits: 4): Double(Int(bytes[at / 2] >> (at % 2 * 4) & 15) - 8)
+        case .integer where matrix.scheme.bits == 4:
+          Double(Int(bytes[at / 2] >> (at % 2 * 4) & 15) - 8)
         case .integer: Double(Int8(bitPattern: bytes[at]))
         }
       if !matrix.zeroPoints.isEmpty { code -= Double(matrix.zeroPoints[index]) }
-      return Factor(code: code, scale: Double(matrix.scales[index]), scaleIndex: index)
+      return Factor(
+        code: code, scale: Double(matrix.scales[index]), scaleIndex: index,
+        offset: matrix.offsets.isEmpty ? 0 : Double(matrix.offsets[index]))
     }
   }
 
@@ -164,7 +193,8 @@ import Testing
       for i in 0..<k {
         let (a, b) = (x[token * k + i], w[output * k + i])
         group += a.code * b.code
-        magnitude += abs(a.code * b.code) * a.scale * b.scale
+        sum += a.code * a.scale * b.offset
+        magnitude += abs(a.code) * a.scale * (abs(b.code) * b.scale + abs(b.offset))
         let isLast =
           i + 1 == k || x[token * k + i + 1].scaleIndex != a.scaleIndex
           || w[output * k + i + 1].scaleIndex != b.scaleIndex
@@ -176,7 +206,7 @@ import Testing
       }
       // Groups whose scales happen to be one are cut where another's are, hence 2 · groups.
       let bound =
-        kind.isInteger
+        kind.isExact
         ? (2 * groups + 4) * 0x1p-24 * max(groupMagnitude, magnitude * 0x1p-8)
         : (Double(k) + 8) * 0x1p-24 * magnitude
       guard abs(Double(y[index]) - sum) <= bound + 1e-30 else {
@@ -307,6 +337,41 @@ import Testing
       #expect(abs(Double(few[index]) - sum) <= magnitude * (Double(k) * 0x1p-24 + 0x1p-20))
       #expect(abs(Double(many[index]) - sum) <= magnitude * (Double(k) * 0x1p-24 + 0x1p-20))
     }
+  }
+
+  /// Columns in another order are other inputs: the same products, in each path that computes them.
+  @Test(arguments: [nil, perToken, asymmetric] as [InputRounding?], Precision.allCases)
+  func anOrderOfTheInputsIsFollowed(_ rounding: InputRounding?, _ precision: Precision) throws {
+    let (n, k) = (72, 192)
+    var random = SplitMix(state: 38)
+    let order = (0..<Int32(k)).shuffled(using: &random)
+    let plain = try Self.matrix(WeightScheme(format: Self.int4, granularity: .group(32)), n, k)
+    let ordered = QuantizedMatrix(
+      scheme: plain.scheme, rows: n, columns: k, codes: plain.codes, scales: plain.scales,
+      inputOrder: order)
+    for t in [1, 4, 33] {
+      let x = gaussian(t * k, seed: 39)
+      var gathered = x
+      for token in 0..<t {
+        for (column, input) in order.enumerated() {
+          gathered[token * k + column] = x[token * k + Int(input)]
+        }
+      }
+      let expected = MultiplyTests.multiply(
+        .quantized(plain, inputs: rounding), gathered, precision)
+      let y = MultiplyTests.multiply(.quantized(ordered, inputs: rounding), x, precision)
+      #expect(y.bits == expected.bits)
+    }
+    let values = ordered.decoded()
+    let inOrder = plain.decoded()
+    for row in 0..<n {
+      for (column, input) in order.enumerated() {
+        #expect(values[row * k + Int(input)] == inOrder[row * k + column])
+      }
+    }
+    let weight = Weight.quantized(ordered, inputs: nil)
+    #expect(weight.values(of: 3..<9) == Array(values[(3 * k)..<(9 * k)]))
+    #expect(FloatRows(weight, on: oneThread).values == values)
   }
 
   /// Codes of 4 bits are codes of 8 bits, and groups of rows are channels that repeat a scale.

@@ -242,6 +242,10 @@ void nibble_panels_integers(const nibble_inputs *x, const nibble_panels *w, size
 void nibble_panels_floats(const nibble_inputs *x, const nibble_panels *w, size_t first, size_t count,
                           float *y, size_t y_stride);
 size_t nibble_panels_scratch(size_t columns);
+/// y[t, i] += sum over groups g, in order, of sums[t, g] * offsets[g, i], for i < outputs <= 16;
+/// offsets [groups, 16].
+void nibble_add_offsets(const float *sums, size_t tokens, size_t groups, const float *offsets,
+                        float *y, size_t y_stride, size_t outputs);
 
 // MARK: other parts of a transformer block (loops/block.h)
 

@@ -75,6 +75,9 @@
     format), (codes, out, rows, columns, format))                                                  \
   X(void, panels_decode, (const nibble_panels *w, size_t first, size_t rows, float *out, int       \
     unscaled), (w, first, rows, out, unscaled))                                                    \
+  X(void, add_offsets, (const float *sums, size_t tokens, size_t groups, const float *offsets,     \
+    float *y, size_t y_stride, size_t outputs), (sums, tokens, groups, offsets, y, y_stride,       \
+    outputs))                                                                                      \
   X(void, sums_s8, (const int8_t *x, int32_t *sums, size_t count, size_t group, size_t stride),    \
     (x, sums, count, group, stride))                                                               \
   X(void, rms_norm, (const float *x, const float *weight, float *y, size_t count, float            \

@@ -106,6 +106,16 @@ static void panels_decode(const nibble_panels *w, size_t first, size_t rows, flo
     decode_rows(w, first, rows, out, unscaled, NIBBLE_E4M3);
 }
 
+static void add_offsets(const float *sums, size_t tokens, size_t groups, const float *offsets,
+                        float *y, size_t y_stride, size_t outputs) {
+  for (size_t t = 0; t < tokens; t++) {
+    float total[PANEL] = {0};
+    for (size_t g = 0; g < groups; g++)
+      for (int i = 0; i < PANEL; i++) total[i] += sums[t * groups + g] * offsets[g * PANEL + i];
+    for (size_t i = 0; i < outputs; i++) y[t * y_stride + i] += total[i];
+  }
+}
+
 static void sums_s8(const int8_t *x, int32_t *sums, size_t count, size_t group,
                              size_t stride) {
   for (size_t start = 0; start < count; start += group, sums += stride) {

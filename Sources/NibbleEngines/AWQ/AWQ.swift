@@ -111,6 +111,10 @@ public struct AWQ: Exporter {
   }
 }
 
+extension EngineFormat {
+  public static let awq = EngineFormat(AWQ(), reader: AWQReader.self)
+}
+
 /// Transposes `[rows, columns]` to `[columns, rows]`.
 func transposed<Value>(_ values: [Value], rows: Int, columns: Int) -> [Value] {
   var result: [Value] = []

@@ -4,12 +4,20 @@ public import NibbleTensor
 
 /// Reads a checkpoint in the format ``AWQ`` as the weights of a decoder, which runs on the stored
 /// codes, zero points and scales.
-public struct AWQReader: WeightSource {
+public struct AWQReader: EngineReader {
   private let checkpoint: Checkpoint
   /// Inputs per scale; nil for one scale per row.
   private let group: Int?
 
-  static let storedNames = StoredNames(linear: ["qweight", "qzeros", "scales"])
+  package static let method = "awq"
+
+  package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
+    StoredNames(linear: ["qweight", "qzeros", "scales"])
+  }
+
+  package static func open(
+    _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ settings: ReaderSettings
+  ) throws(ModelError) -> AWQReader { try AWQReader(checkpoint) }
 
   /// - Throws: `ModelError`, which names a setting that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {

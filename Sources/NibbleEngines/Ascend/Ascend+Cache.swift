@@ -49,7 +49,7 @@ extension AscendReader {
   /// Nibble uses one scale per key head: the largest of its channels, which is what calibration
   /// measured for the head. The verdict of a quantization measures the same cache. A scale of 1
   /// belongs to a channel that was zero throughout calibration.
-  public func cacheScales() throws(ModelError) -> [KeyValueScales]? {
+  public func cacheScales(_ decoder: DecoderShape) throws(ModelError) -> [KeyValueScales]? {
     let first = Ascend.cacheSuffixes(of: config.blocks[0].attentionPath)[0]
     guard parts[0].checkpoint.tensor(first) != nil else { return nil }
     var blocks: [KeyValueScales] = []

@@ -171,3 +171,7 @@ public struct Ascend: Exporter {
     ]
   }
 }
+
+extension EngineFormat {
+  public static let ascend = EngineFormat(Ascend(), reader: AscendReader.self)
+}

@@ -4,7 +4,7 @@ public import NibbleTensor
 
 /// Reads a checkpoint of msModelSlim, or the parts of a compressed one, as the weights of a
 /// decoder, which runs on the stored codes, scales and integer biases.
-public struct AscendReader: WeightSource {
+public struct AscendReader: EngineReader {
   let parts: [AscendPart]
   let config: DecoderShape
   private let split: AscendSplit
@@ -42,6 +42,20 @@ public struct AscendReader: WeightSource {
     }
     self.parts = parts
     split = try AscendSplit(config, ranks: parts.count)
+  }
+
+  package static let method = "ascend"
+
+  package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
+    Ascend.storedNames(of: decoder)
+  }
+
+  package static func open(
+    _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ settings: ReaderSettings
+  ) throws(ModelError) -> AscendReader {
+    try AscendReader(
+      checkpoint, decoder, parts: AscendParts.folders(of: checkpoint.path),
+      keepsCompressed: settings.keepsCompressed, on: settings.compute)
   }
 
   public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {

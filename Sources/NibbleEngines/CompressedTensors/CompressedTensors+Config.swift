@@ -157,9 +157,9 @@ extension CompressedTensors {
     }
     let weights = scheme.weights
     switch (weights.format.numbers, scheme.activations) {
-    case (.integer, nil): return isGrouped
+    case (.integer(let bits), nil): return isGrouped && (bits == 4 || bits == 8)
     case (.integer(let bits), let activations?):
-      guard !weights.hasZeroPoints else { return false }
+      guard !weights.hasZeroPoints, bits == 4 || bits == 8 else { return false }
       switch activations {
       case .dynamicPerToken(.int8): return bits == 8 ? isWhole : isGrouped
       case .staticPerTensor(.int8), .staticAsymmetric: return bits == 8 && isWhole

@@ -132,3 +132,8 @@ public struct CompressedTensors: Exporter {
     return Dictionary(uniqueKeysWithValues: tensors.map { ("\(layer.path).\($0)", $1) })
   }
 }
+
+extension EngineFormat {
+  public static let compressedTensors = EngineFormat(
+    CompressedTensors(), reader: CompressedTensorsReader.self)
+}

@@ -4,7 +4,7 @@ public import NibbleTensor
 
 /// Reads a compressed-tensors checkpoint as the weights of a decoder, which runs on the stored
 /// codes and scales.
-public struct CompressedTensorsReader: WeightSource {
+public struct CompressedTensorsReader: EngineReader {
   let checkpoint: Checkpoint
   private let groups: [Group]
   private let ignored: ModuleTargets
@@ -14,11 +14,19 @@ public struct CompressedTensorsReader: WeightSource {
     var scheme: LinearScheme
   }
 
-  static let storedNames = StoredNames(
-    linear: [
-      "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_global_scale",
-      "input_scale", "input_zero_point",
-    ], attention: ["k_scale", "v_scale"])
+  package static let method = "compressed-tensors"
+
+  package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
+    StoredNames(
+      linear: [
+        "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_global_scale",
+        "input_scale", "input_zero_point",
+      ], attention: ["k_scale", "v_scale"])
+  }
+
+  package static func open(
+    _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ settings: ReaderSettings
+  ) throws(ModelError) -> CompressedTensorsReader { try CompressedTensorsReader(checkpoint) }
 
   /// - Throws: `ModelError`, which names a part of the scheme that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {

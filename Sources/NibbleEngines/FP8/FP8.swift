@@ -119,3 +119,7 @@ public struct FP8: Exporter {
     return config
   }
 }
+
+extension EngineFormat {
+  public static let fp8 = EngineFormat(FP8(), reader: FP8Reader.self)
+}

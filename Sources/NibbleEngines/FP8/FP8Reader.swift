@@ -5,13 +5,22 @@ public import NibbleTensor
 /// Reads a checkpoint in the format ``FP8`` as the weights of a decoder.
 ///
 /// A layer is quantized when its weight is stored as E4M3.
-public struct FP8Reader: WeightSource {
+public struct FP8Reader: EngineReader {
   private let checkpoint: Checkpoint
   private let weights: WeightScheme
   private let activations: ActivationScheme
 
-  static let storedNames = StoredNames(
-    linear: ["weight_scale", "weight_scale_inv", "input_scale"], attention: ["k_scale", "v_scale"])
+  package static let method = "fp8"
+
+  package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
+    StoredNames(
+      linear: ["weight_scale", "weight_scale_inv", "input_scale"],
+      attention: ["k_scale", "v_scale"])
+  }
+
+  package static func open(
+    _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ settings: ReaderSettings
+  ) throws(ModelError) -> FP8Reader { try FP8Reader(checkpoint) }
 
   /// - Throws: `ModelError`, which names a setting that Nibble does not support.
   public init(_ checkpoint: Checkpoint) throws(ModelError) {

@@ -8,9 +8,16 @@ public import NibbleTensor
 /// A value is `code · 2^(scale - 127)`, with one scale per 32 inputs and codes 0, ½, 1, 1½, 2, 3,
 /// 4, 6 and their negatives. Twice a code is an integer, so the weights convert to int8 exactly.
 /// Source: OCP Microscaling Formats 1.0; transformers `integrations/mxfp4.py`.
-public struct MXFP4Reader: WeightSource {
-  static let method = "mxfp4"
-  static let storedNames = StoredNames(linear: [], stacked: ["_blocks", "_scales"])
+public struct MXFP4Reader: EngineReader {
+  package static let method = "mxfp4"
+
+  package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
+    StoredNames(linear: [], stacked: ["_blocks", "_scales"])
+  }
+
+  package static func open(
+    _ checkpoint: Checkpoint, _ decoder: DecoderShape, _ settings: ReaderSettings
+  ) throws(ModelError) -> MXFP4Reader { MXFP4Reader(checkpoint: checkpoint) }
 
   /// Inputs per scale.
   private static let group = 32
@@ -80,4 +87,8 @@ public struct MXFP4Reader: WeightSource {
     }
     return try checkpoint.bytes(of: tensor, rows: expert..<expert + 1)
   }
+}
+
+extension EngineFormat {
+  public static let mxfp4 = EngineFormat(reading: MXFP4Reader.self)
 }

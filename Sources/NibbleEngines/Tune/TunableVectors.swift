@@ -20,11 +20,12 @@ struct TunableVectors {
   init(_ model: LoadedModel) throws(ModelError) {
     let (checkpoint, decoder) = (model.checkpoint, model.decoder)
     let method = try checkpoint.quantizationMethod()
-    guard let format = method.flatMap(EngineFormat.init), format != .ascend else {
+    guard let format = method.flatMap(EngineFormat.init(named:)),
+      [.compressedTensors, .awq, .fp8, .gptq].contains(format)
+    else {
       throw .unsupported(
-        "\(checkpoint.path): tune reads quantized checkpoints of the formats compressed-tensors, awq "
-          + "and fp8, not \(method ?? (checkpoint.config["quantize"] == nil ? "float ones" : "ascend"))"
-      )
+        "\(checkpoint.path): tune reads quantized checkpoints of the formats compressed-tensors, awq, "
+          + "fp8 and gptq, not \(method ?? "float ones")")
     }
     for block in decoder.blocks {
       if let fault = BlockTape.fault(block.shape) {
@@ -66,16 +67,18 @@ struct TunableVectors {
   private static func scales(
     of codes: QuantizedMatrix, at path: String, _ format: EngineFormat
   ) -> Tensor? {
-    guard codes.scheme.format.scales == .float, codes.scheme.granularity != .tensor else {
+    guard codes.scheme.format.scales == .float, codes.scheme.granularity != .tensor,
+      codes.inputOrder.isEmpty
+    else {
       return nil
     }
     let rows = codes.grid.bands
     return switch format {
     case .compressedTensors:
       Tensor(name: "\(path).weight_scale", rows: rows, isTransposed: false)
-    case .awq: Tensor(name: "\(path).scales", rows: rows, isTransposed: true)
+    case .awq, .gptq: Tensor(name: "\(path).scales", rows: rows, isTransposed: true)
     case .fp8: Tensor(name: "\(path).weight_scale_inv", rows: rows, isTransposed: false)
-    case .ascend: nil
+    default: nil
     }
   }
 

@@ -2,7 +2,7 @@
 
 /// The 6-bit scale and minimum of sub-block `j` of 8, packed in 12 bytes from `start`.
 @inline(__always)
-private func scaleAndMinimum(_ block: Span<UInt8>, _ start: Int, _ j: Int) -> (Float, Float) {
+func scaleAndMinimum(_ block: Span<UInt8>, _ start: Int, _ j: Int) -> (Float, Float) {
   if j < 4 {
     return (Float(block[start + j] & 63), Float(block[start + j + 4] & 63))
   }

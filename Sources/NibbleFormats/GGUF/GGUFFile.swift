@@ -66,6 +66,12 @@ public struct GGUFFile: Sendable {
   /// The data of a tensor of this file, shared with the mapped file.
   public func bytes(of tensor: GGUFTensor) -> Bytes { content[tensor.range] }
 
+  /// The stored bytes of one row of a tensor of this file.
+  public func storedRow(_ row: Int, of tensor: GGUFTensor) -> [UInt8] {
+    let rowBytes = tensor.type.byteCount(tensor.rowLength)
+    return bytes(of: tensor)[row * rowBytes..<(row + 1) * rowBytes].array
+  }
+
   /// The values of some rows of a tensor of this file.
   ///
   /// - Parameter values: `[rows, k]`, overwritten.

@@ -50,6 +50,8 @@ struct SafetensorsHeader {
   }
 
   private static func metadata(_ json: JSON) throws(SafetensorsFault) -> [String: String] {
+    // mlx writes null.
+    if json.isNull { return [:] }
     guard let members = json.object else { throw .metadataNotStrings(key: nil) }
     var metadata: [String: String] = [:]
     for (key, value) in members {

@@ -74,7 +74,8 @@ extension Weight {
     switch self {
     case .float(let matrix): matrix.bytes.count
     case .quantized(let matrix, _):
-      matrix.codes.storedCount + 4 * matrix.scales.count + matrix.zeroPoints.count
+      matrix.codes.storedCount + 4 * (matrix.scales.count + matrix.offsets.count)
+        + matrix.zeroPoints.count
     }
   }
 }

@@ -14,7 +14,7 @@ extension Checkpoint {
     ) { tensor($0) != nil }
     decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
     try checkBlocks(decoder)
-    if try quantizationMethod() == nil, config["quantize"]?.string == nil {
+    if try quantizationMethod() == nil {
       try checkTensors(decoder, storing: StoredNames())
     }
     return decoder
@@ -30,21 +30,32 @@ extension Checkpoint {
     }
   }
 
-  /// `quant_method` of the config's `quantization_config`; nil for a float model.
+  /// The name of the format of a quantized checkpoint; nil for a float model.
+  ///
+  /// `quant_method` of the config's `quantization_config`; `ascend` with the key `quantize` of
+  /// msModelSlim; `mlx` with the object `quantization` of mlx-lm.
   public func quantizationMethod() throws(ModelError) -> String? {
-    guard let quantization = config["quantization_config"], !quantization.isNull else { return nil }
+    if config["quantize"]?.string != nil { return "ascend" }
+    let isMLX = config["quantization"]?["group_size"] != nil
+    guard let quantization = config["quantization_config"], !quantization.isNull else {
+      return isMLX ? Self.mlxMethod : nil
+    }
     guard quantization.object != nil else {
       throw .config(
         path: configPath, field: "quantization_config",
         reason: "is \(quantization.kind); an object or null is needed")
     }
     guard let method = quantization["quant_method"]?.string else {
+      if isMLX { return Self.mlxMethod }
       throw .config(
         path: configPath, field: "quantization_config.quant_method",
         reason: "is missing or no name, so that nobody can tell how the weights are stored")
     }
     return method
   }
+
+  /// The name of mlx-lm's format, which its config does not say.
+  package static let mlxMethod = "mlx"
 
   /// The same checkpoint, where config keys and tensors with these names count as having no effect.
   ///

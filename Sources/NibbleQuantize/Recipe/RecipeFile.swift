@@ -252,16 +252,19 @@ extension WeightScheme {
 
 extension WeightScheme.Format {
   /// What recipe files call the formats.
-  static let names = ["int4", "int8", "fp8", "mxfp4", "nvfp4"] + Minifloat.named.map(\.description)
+  static let names =
+    (2...8).map { "int\($0)" } + ["fp8", "mxfp4", "nvfp4"] + Minifloat.named.map(\.description)
 
   init?(name: String, symmetric: Bool) {
     switch name {
-    case "int4": self = .int(bits: 4, symmetric: symmetric)
-    case "int8": self = .int(bits: 8, symmetric: symmetric)
     case "fp8": self = .e4m3
     case "mxfp4": self = .mxfp4
     case "nvfp4": self = .nvfp4
     default:
+      if let bits = (2...8).first(where: { name == "int\($0)" }) {
+        self = .int(bits: bits, symmetric: symmetric)
+        return
+      }
       guard let named = Minifloat.named.first(where: { $0.description == name }) else { return nil }
       self = .minifloat(named)
     }

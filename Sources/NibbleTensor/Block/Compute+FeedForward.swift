@@ -7,12 +7,14 @@ extension Compute {
     _ gate: PreparedWeight, _ up: PreparedWeight, _ down: PreparedWeight, tokens: Int
   ) -> Bool {
     runsGated(gate, up, tokens: tokens) && down.weight.inputRounding == nil
+      && down.weight.inputOrder.isEmpty
   }
 
   /// Whether `gated` can run these weights for `tokens` tokens.
   public func runsGated(_ gate: PreparedWeight, _ up: PreparedWeight, tokens: Int) -> Bool {
     usesTiles && tokens > Self.stepTokens && gate.weight.inputRounding == nil
-      && up.weight.inputRounding == nil && packed(gate, parts: parts) == packed(up, parts: parts)
+      && up.weight.inputRounding == nil && gate.weight.inputOrder == up.weight.inputOrder
+      && packed(gate, parts: parts) == packed(up, parts: parts)
   }
 
   /// `y = silu(x · Gᵀ) · (x · Uᵀ)`: x `[t, hidden]`, y `[t, n]`, overwritten.

@@ -5,7 +5,8 @@ extension QuantizedMatrix {
   package func with(scales: [Float]) -> QuantizedMatrix {
     QuantizedMatrix(
       scheme: scheme, rows: rows, columns: columns, codes: codes, scales: scales,
-      zeroPoints: zeroPoints, scaleDivisor: scaleDivisor)
+      zeroPoints: zeroPoints, offsets: offsets, inputOrder: inputOrder,
+      scaleDivisor: scaleDivisor)
   }
 }
 
@@ -16,7 +17,11 @@ extension QuantizedMatrix {
 package struct ScalesPrimitive: Primitive {
   let matrix: QuantizedMatrix
 
-  package init(_ matrix: QuantizedMatrix) { self.matrix = matrix }
+  /// - Precondition: the columns of the codes are in the order of the inputs.
+  package init(_ matrix: QuantizedMatrix) {
+    precondition(matrix.inputOrder.isEmpty, "columns in an order of their own")
+    self.matrix = matrix
+  }
 
   package func forward(_ inputs: [FloatRows], on compute: Compute) -> FloatRows {
     FloatRows(.quantized(matrix.with(scales: inputs[0].values), inputs: nil), on: compute)

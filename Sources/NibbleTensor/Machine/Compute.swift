@@ -103,7 +103,7 @@ public enum TileProducts: String, Sendable, Hashable {
 /// `@unchecked`: only the thread that `Compute` made it for takes memory from it.
 @safe final class Scratch: @unchecked Sendable {
   enum Use: Int, CaseIterable {
-    case activations, hidden, gates, weights, scores, sums, rows, panels
+    case activations, hidden, gates, weights, scores, sums, rows, panels, offsets, gathered
   }
 
   private var blocks: [UnsafeMutableRawPointer?] = unsafe Array(

@@ -1,27 +1,41 @@
 extension WeightScheme {
-  /// What codes stand for: `value = (number - zero) * scale`. Zero is 0 without zero points.
+  /// What codes stand for: `value = (number - zero) * scale + offset`. Zero and offset are 0 where
+  /// the format has none.
   public struct Format: Hashable, Sendable, Codable {
     /// The number of each code.
     public let numbers: NumberFormat
-    /// Whether each scale has a zero point. Only integers have them.
+    /// Whether each scale has a zero point, an integer in the range of the codes. Only integers have
+    /// them.
     public let hasZeroPoints: Bool
+    /// Whether each scale has an offset, a float: MLX's and GGUF's minimum of a group.
+    public let hasOffsets: Bool
     /// How scales are stored.
     public let scales: ScaleFormat
 
     private init(
-      _ numbers: NumberFormat, hasZeroPoints: Bool = false, scales: ScaleFormat = .float
+      _ numbers: NumberFormat, hasZeroPoints: Bool = false, hasOffsets: Bool = false,
+      scales: ScaleFormat = .float
     ) {
       self.numbers = numbers
       self.hasZeroPoints = hasZeroPoints
+      self.hasOffsets = hasOffsets
       self.scales = scales
     }
 
     /// Two's complement codes.
     ///
-    /// - Parameter bits: 4 or 8.
+    /// - Parameter bits: 2 to 8.
     public static func int(bits: Int, symmetric: Bool) -> Format {
-      precondition(bits == 4 || bits == 8, "integer codes have 4 or 8 bits, not \(bits)")
+      precondition((2...8).contains(bits), "integer codes have 2 to 8 bits, not \(bits)")
       return Format(.integer(bits: bits), hasZeroPoints: !symmetric)
+    }
+
+    /// Two's complement codes, with a float offset beside each scale.
+    ///
+    /// - Parameter bits: 2 to 8.
+    public static func intWithOffsets(bits: Int) -> Format {
+      precondition((2...8).contains(bits), "integer codes have 2 to 8 bits, not \(bits)")
+      return Format(.integer(bits: bits), hasOffsets: true)
     }
 
     /// Codes of a floating-point format, with float scales.
@@ -71,7 +85,8 @@ extension WeightScheme.Format: CustomStringConvertible {
     switch (numbers, scales) {
     case (_, .powerOfTwo): "mxfp4"
     case (_, .e4m3): "nvfp4"
-    case (.integer(let bits), .float): "int\(bits)" + (hasZeroPoints ? " asymmetric" : "")
+    case (.integer(let bits), .float):
+      "int\(bits)" + (hasZeroPoints ? " asymmetric" : hasOffsets ? " with offsets" : "")
     case (.minifloat(let format), .float): self == .e4m3 ? "fp8 e4m3" : "\(format)"
     }
   }

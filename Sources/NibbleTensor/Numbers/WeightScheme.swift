@@ -30,7 +30,7 @@ public struct WeightScheme: Hashable, Sendable, Codable {
   }
 
   /// Bits that a code takes in memory: 4 or 8.
-  public var bits: Int { format.numbers.bits == 4 ? 4 : 8 }
+  public var bits: Int { format.numbers.bits <= 4 ? 4 : 8 }
 
   /// Divisor of the largest magnitude that gives the scale: half the width of the code range. With
   /// row groups it is ZeroQuant's `2^(bits-1)`, which clips the largest value by up to one code.
@@ -63,7 +63,7 @@ public struct WeightScheme: Hashable, Sendable, Codable {
       case .block(let rows, let columns): (rows > 0 && columns > 0, false)
       case .rowGroups(let count): (count > 0 && outputs.isMultiple(of: count), false)
       }
-    guard divides, inputs > 0, takesZeros || !hasZeroPoints,
+    guard divides, inputs > 0, takesZeros || !(hasZeroPoints || format.hasOffsets),
       format.group.map({ granularity == .group($0) }) ?? true
     else { return false }
     let span = grid(outputs: outputs, inputs: inputs).columns

@@ -49,6 +49,7 @@ extension FloatRows {
   /// slabs of its rows.
   package func times(_ weight: Weight, on compute: Compute) -> FloatRows {
     precondition(weight.rows == columns, "\(columns) columns times \(weight.rows) rows")
+    precondition(weight.inputOrder.isEmpty, "columns in an order of their own")
     let (m, n, k) = (rows, columns, weight.columns)
     let (slab, lanes) = (512, 8)
     let slabs = (n + slab - 1) / slab

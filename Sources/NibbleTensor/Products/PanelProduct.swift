@@ -15,7 +15,8 @@ struct PanelProduct {
   /// `y = x · Wᵀ` of every job. Each output is computed by itself, so the division into tasks does
   /// not change results.
   ///
-  /// - Precondition: all weights use the same input rounding and the same groups.
+  /// - Precondition: all weights use the same input rounding and the same groups; those with offsets
+  ///   have the same scales per row.
   static func run(_ inputs: borrowing RoundedInputs, _ jobs: [Job], on compute: Compute) {
     let (t, k) = (inputs.tokens, inputs.columns)
     let inIntegers = unsafe inputs.codes != nil
@@ -32,6 +33,11 @@ struct PanelProduct {
       unsafe inIntegers && scratchBytes > 0
       ? compute.scratch.take(.panels, scratchBytes * compute.pool.threads) : nil
     let x = unsafe inputs.panelInputs(groups: jobs[0].panels.groups)
+    let sums =
+      unsafe jobs.contains { !$0.panels.matrix.offsets.isEmpty }
+      ? inputs.sums(ofEach: jobs[0].panels.matrix.grid.columns, jobs[0].panels.groups, on: compute)
+      : nil
+    let perRow = jobs[0].panels.matrix.grid.perRow
     let chunks = jobs.reduce(0) { $0 + ($1.panelCount + panelsAtOnce - 1) / panelsAtOnce }
     compute.pool.run(slabs * chunks) { task, worker in
       var chunk = task % chunks
@@ -57,6 +63,11 @@ struct PanelProduct {
               &rows, panels, skipped + first, count, y, job.stride, memory)
           } else {
             unsafe nibble_panels_floats(&rows, panels, skipped + first, count, y, job.stride)
+          }
+          if let sums = unsafe sums, !job.panels.matrix.offsets.isEmpty {
+            unsafe job.panels.addOffsets(
+              sums + token * perRow, tokens: rows.tokens,
+              panels: skipped + first..<skipped + first + count, to: y, stride: job.stride)
           }
         }
         return

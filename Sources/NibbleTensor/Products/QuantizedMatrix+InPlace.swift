@@ -43,12 +43,13 @@ extension QuantizedMatrix {
               var sum: Float = 0
               groups.visit { group, index in
                 var exact = unsafe sums[group]
+                let xScale = xScales[token * groups.count + group]
+                let xSum = unsafe inputSums[group * step + token] &- zero * Int32(groups.width)
                 if !zeroPoints.isEmpty {
-                  unsafe exact &-=
-                    Int32(zeroPoints[first + index])
-                    &* (inputSums[group * step + token] &- zero * Int32(groups.width))
+                  exact &-= Int32(zeroPoints[first + index]) &* xSum
                 }
-                sum += Float(exact) * xScales[token * groups.count + group] * scales[first + index]
+                sum += Float(exact) * xScale * scales[first + index]
+                if !offsets.isEmpty { sum += Float(xSum) * xScale * offsets[first + index] }
               }
               unsafe y[token * stride + row] = sum
             }

@@ -130,6 +130,38 @@ import CNibble
       scale_span: groups.perInputScale, sums: nil, step: step, zero: 0)
   }
 
+  /// Sums of the inputs, as rounded, over each `span` neighbouring ones: `[t, ceil(k / span)]` in
+  /// scratch memory.
+  ///
+  /// - Parameter groups: those of the codes' sums, which divide the spans.
+  func sums(ofEach span: Int, _ groups: ProductGroups, on compute: Compute) -> UnsafePointer<Float>
+  {
+    let (k, perRow) = (columns, (columns + span - 1) / span)
+    let out = unsafe compute.scratch.take(.offsets, tokens * perRow * 4)
+      .assumingMemoryBound(to: Float.self)
+    compute.ranges(of: tokens, grain: 16) { part, _ in
+      for token in part {
+        let line = unsafe out + token * perRow
+        unsafe line.update(repeating: 0, count: perRow)
+        if let sums = unsafe sums, let scales = unsafe scales {
+          groups.visit { group, index in
+            let count = Int32(groups.inputs(of: group, columns: k).count)
+            let sum = unsafe sums[group * step + token] &- zero * count
+            unsafe line[index] +=
+              Float(sum) * scales[group / groups.perInputScale * step + token]
+          }
+        } else {
+          for index in 0..<perRow {
+            for i in index * span..<min(k, (index + 1) * span) {
+              unsafe line[index] += floats[token * k + i]
+            }
+          }
+        }
+      }
+    }
+    return unsafe UnsafePointer(out)
+  }
+
   private static func scale(peak: Float, _ format: ActivationScheme.Format) -> Float {
     peak == 0 ? 1 : max(peak / (format == .int8 ? 127 : 448), .leastNormalMagnitude)
   }

@@ -34,19 +34,26 @@ extension Weight {
   /// Whether the codes are multiplied with int8 activation codes.
   public var multipliesIntegers: Bool { integerGroups != nil }
 
+  /// Whether offsets are added to products in integers, which panels do in one order.
+  var addsOffsets: Bool {
+    guard case .quantized(let matrix, _) = self else { return false }
+    return !matrix.offsets.isEmpty && integerGroups != nil
+  }
+
   /// The float product of many tokens, when scales change along the inputs.
   var grouped: GroupedProduct? {
     guard case .quantized(let matrix, let rounding?) = self, integerGroups == nil else {
       return nil
     }
     let groups = matrix.groups(with: rounding)
+    precondition(matrix.offsets.isEmpty, "\(matrix.scheme) with inputs \(rounding.scheme)")
     return groups.count > 1 ? GroupedProduct(matrix: matrix, groups: groups) : nil
   }
 
   /// The scale of each row, when it is applied after the product of the codes; nil otherwise.
   var scaledRows: [Float]? {
     guard case .quantized(let matrix, _?) = self, grouped == nil,
-      integerGroups?.count ?? 1 == 1
+      integerGroups?.count ?? 1 == 1, matrix.offsets.isEmpty
     else { return nil }
     let grid = matrix.grid
     return (0..<rows).map { matrix.scales[grid.index(row: $0)] }
@@ -56,7 +63,8 @@ extension Weight {
   func tileLayout(on compute: Compute) -> TileLayout? {
     if let groups = integerGroups {
       guard Compute.tiles == .amx, groups.count == 1, inputRounding?.range?.zero ?? 0 == 0,
-        case .quantized(let matrix, _) = self, matrix.scheme.bits == 8, !matrix.scheme.hasZeroPoints
+        case .quantized(let matrix, _) = self, matrix.scheme.bits == 8,
+        !matrix.scheme.hasZeroPoints, matrix.offsets.isEmpty
       else { return nil }
       return .codes
     }
@@ -194,6 +202,7 @@ extension PreparedWeight {
   private func readsAlike(_ other: PreparedWeight, on compute: Compute) -> Bool {
     weight.inputRounding == other.weight.inputRounding && weight.columns == other.weight.columns
       && weight.tileLayout(on: compute) == other.weight.tileLayout(on: compute)
+      && weight.inputOrder == other.weight.inputOrder
       && weight.integerGroups == other.weight.integerGroups
       && panels?.groups == other.panels?.groups
   }
@@ -223,7 +232,7 @@ extension PreparedWeight {
     let (t, n) = (inputs.rounded.tokens, weight.rows)
     if let job = unsafe panelJob(for: inputs, 0..<n, y, stride: n) {
       PanelProduct.run(inputs.rounded, [job], on: compute)
-    } else if t <= Compute.stepTokens, !weight.isCompressed {
+    } else if t <= Compute.stepTokens, !weight.isCompressed, !weight.addsOffsets {
       unsafe weight.multiplyInPlace(inputs.rounded, into: y, on: compute)
     } else {
       for part in tiles == nil ? weight.chunks : [0..<n] {
@@ -362,6 +371,7 @@ extension Weight {
   init(
     _ x: UnsafePointer<Float>, tokens t: Int, for weight: Weight, on compute: Compute
   ) {
+    let x = unsafe Self.gather(x, tokens: t, in: weight.inputOrder, on: compute)
     rounded = unsafe RoundedInputs(
       x, tokens: t, columns: weight.columns, as: weight.inputRounding,
       factors: weight.integerGroups.map { .codes(group: $0.width) } ?? .floats, on: compute)
@@ -371,5 +381,21 @@ extension Weight {
     } else {
       unsafe tiles = nil
     }
+  }
+
+  /// The inputs in the order of the weight's columns, in scratch memory; `x` itself without an order.
+  private static func gather(
+    _ x: UnsafePointer<Float>, tokens t: Int, in order: [Int32], on compute: Compute
+  ) -> UnsafePointer<Float> {
+    guard !order.isEmpty else { return unsafe x }
+    let k = order.count
+    let out = unsafe compute.scratch.take(.gathered, t * k * 4).assumingMemoryBound(to: Float.self)
+    compute.ranges(of: t, grain: 16) { part, _ in
+      for token in part {
+        let (from, to) = unsafe (x + token * k, out + token * k)
+        for (column, input) in order.enumerated() { unsafe to[column] = from[Int(input)] }
+      }
+    }
+    return unsafe UnsafePointer(out)
   }
 }

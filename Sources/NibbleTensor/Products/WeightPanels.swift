@@ -12,6 +12,8 @@ import CNibble
   let codes: UnsafeMutableRawPointer
   private let scales: [Float]
   private let zeros: [Int8]
+  /// `[panels, scales, 16]`; empty without offsets.
+  private let offsets: [Float]
   private let sums: [Int32]
 
   /// Outputs per panel.
@@ -37,16 +39,19 @@ import CNibble
     let (grid, perRow) = (matrix.grid, matrix.grid.perRow)
     var scales = [Float](repeating: 0, count: panels * perRow * height)
     var zeros = [Int8](repeating: 0, count: matrix.zeroPoints.isEmpty ? 0 : scales.count)
+    var offsets = [Float](repeating: 0, count: matrix.offsets.isEmpty ? 0 : scales.count)
     for row in 0..<n {
       let first = grid.index(row: row)
       for group in 0..<perRow {
         let at = (row / height * perRow + group) * height + row % height
         scales[at] = matrix.scales[first + group]
         if !zeros.isEmpty { zeros[at] = matrix.zeroPoints[first + group] }
+        if !offsets.isEmpty { offsets[at] = matrix.offsets[first + group] }
       }
     }
     self.scales = scales
     self.zeros = zeros
+    self.offsets = offsets
     let step = nibble_panel_bytes(1, k, format)
     let rowBytes = k * matrix.scheme.bits / 8
     let out = unsafe codes
@@ -94,7 +99,7 @@ import CNibble
 
   static func format(_ scheme: WeightScheme) -> Int32 {
     switch scheme.format.numbers {
-    case .integer(bits: 4): Int32(NIBBLE_INT4)
+    case .integer(let bits) where bits <= 4: Int32(NIBBLE_INT4)
     case .integer: Int32(NIBBLE_INT8)
     case .minifloat(.e4m3): Int32(NIBBLE_E4M3)
     case .minifloat: preconditionFailure("panels hold no \(scheme.format)")
@@ -122,6 +127,24 @@ import CNibble
   func decode(_ part: Range<Int>, into out: UnsafeMutablePointer<Float>, unscaled: Bool) {
     unsafe withPanels {
       unsafe nibble_panels_decode($0, part.lowerBound, part.count, out, unscaled ? 1 : 0)
+    }
+    if !unscaled { unsafe matrix.addOffsets(part, to: out) }
+  }
+
+  /// Adds the offsets' share to products of some panels: `y[t, n] += Σ_g sums[t, g] · offset[n, g]`,
+  /// in the order of the groups. `y` points at output 0.
+  func addOffsets(
+    _ sums: UnsafePointer<Float>, tokens: Int, panels: Range<Int>,
+    to y: UnsafeMutablePointer<Float>,
+    stride: Int
+  ) {
+    let (height, perRow) = (Self.height, matrix.grid.perRow)
+    unsafe offsets.withUnsafeBufferPointer { offsets in
+      for panel in panels {
+        unsafe nibble_add_offsets(
+          sums, tokens, perRow, offsets.baseAddress! + panel * perRow * height,
+          y + panel * height, stride, min(height, matrix.rows - panel * height))
+      }
     }
   }
 }

@@ -177,7 +177,7 @@ public struct FloatRows: Sendable, Hashable {
       }
       initialized = n * k
     }
-    self.init(values, columns: k)
+    self.init(values.inOrder(weight.inputOrder), columns: k)
   }
 
   /// Adds `factor · other`, element by element.

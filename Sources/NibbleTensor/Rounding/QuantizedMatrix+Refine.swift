@@ -34,7 +34,7 @@ extension QuantizedMatrix {
     unsafe codes.withUnsafeMutableBufferPointer { codes in
       unsafe self.codes.withUnsafeBytes { bytes in
         let stored = bytes.baseAddress!
-        if bits == 4 {
+        if scheme.bits == 4 {
           unsafe nibble_unpack_int4(
             stored.assumingMemoryBound(to: UInt8.self), codes.baseAddress!, n * k)
         } else {

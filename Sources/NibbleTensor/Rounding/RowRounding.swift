@@ -63,7 +63,8 @@ struct RowRounding {
         let peak = unsafe nibble_absmax(part, values.count)
         guard peak.isFinite else { return unsafe firstNonFinite(x, in: values) }
         if let zeros = unsafe zeros {
-          let (scale, point) = unsafe Self.affine(part, values.count, scheme.bits, scaleFormat)
+          let (scale, point) = unsafe Self.affine(
+            part, values.count, scheme.format.numbers.bits, scaleFormat)
           unsafe scales[group] = scale
           unsafe zeros[group] = Int8(point)
           zero = point
@@ -106,16 +107,18 @@ struct RowRounding {
         unsafe nibble_round_minifloat(x, wide.baseAddress!, count, scale, &loop)
         for i in 0..<count / 2 { unsafe bytes[i] = wide[2 * i] | wide[2 * i + 1] << 4 }
       }
-    case .integer(bits: 4):
+    case .integer(let bits) where bits <= 4:
+      let half: Int32 = 1 << (Int32(bits) - 1)
       unsafe withUnsafeTemporaryAllocation(of: Int8.self, capacity: count) { wide in
-        unsafe nibble_round_int(x, wide.baseAddress!, count, scale, zero, -8, 7)
+        unsafe nibble_round_int(x, wide.baseAddress!, count, scale, zero, -half, half - 1)
         for i in 0..<count / 2 {
           unsafe bytes[i] = UInt8(wide[2 * i] + 8) | UInt8(wide[2 * i + 1] + 8) << 4
         }
       }
-    case .integer:
+    case .integer(let bits):
+      let half: Int32 = 1 << (Int32(bits) - 1)
       unsafe nibble_round_int(
-        x, codes.assumingMemoryBound(to: Int8.self), count, scale, zero, -128, 127)
+        x, codes.assumingMemoryBound(to: Int8.self), count, scale, zero, -half, half - 1)
     }
   }
 

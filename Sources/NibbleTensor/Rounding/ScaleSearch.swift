@@ -76,8 +76,8 @@ struct ScaleFinder {
     }
   }
 
-  var lowestCode: Int32 { -(1 << (Int32(scheme.bits) - 1)) }
-  var highestCode: Int32 { (1 << (Int32(scheme.bits) - 1)) - 1 }
+  var lowestCode: Int32 { -(1 << (Int32(scheme.format.numbers.bits) - 1)) }
+  var highestCode: Int32 { (1 << (Int32(scheme.format.numbers.bits) - 1)) - 1 }
 
   /// - Parameters:
   ///   - w: `[count]`, finite.
@@ -155,7 +155,7 @@ struct ScaleFinder {
     let least = Float(lowestCode)
     // Halved first, so that the width of the widest range stays finite.
     let scale = RowRounding.scale(
-      (high / 2 - low / 2) / Float((1 << scheme.bits) - 1) * 2, scaleFormat)
+      (high / 2 - low / 2) / Float((1 << scheme.format.numbers.bits) - 1) * 2, scaleFormat)
     let zero = (least - low / scale).rounded(.toNearestOrEven)
     return (scale, Int32(min(max(zero, least), Float(highestCode))))
   }

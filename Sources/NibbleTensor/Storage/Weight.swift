@@ -30,10 +30,15 @@ public enum Weight: Sendable {
     unsafe [Float](unsafeUninitializedCapacity: part.count * columns) { values, initialized in
       if part.count * columns > 0 { unsafe widen(part, into: values.baseAddress!) }
       initialized = part.count * columns
-    }
+    }.inOrder(inputOrder)
   }
 
-  /// Some rows as floats. With `unscaled`, per-row scales are left to the caller.
+  /// ``QuantizedMatrix/inputOrder``; empty for floats.
+  var inputOrder: [Int32] {
+    if case .quantized(let matrix, _) = self { matrix.inputOrder } else { [] }
+  }
+
+  /// Some rows as floats, with their columns in the order of the codes. With `unscaled`, per-row scales are left to the caller.
   func widen(
     _ part: Range<Int>, into values: UnsafeMutablePointer<Float>, unscaled: Bool = false
   ) {

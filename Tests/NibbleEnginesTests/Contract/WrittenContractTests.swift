@@ -30,6 +30,10 @@ import TinyModel
     (.nvfp4, .compressedTensors, ["vllm", "transformers", "mlx"]),
     (int4(symmetric: false), .awq, ["vllm", "transformers", "lmdeploy-pytorch"]),
     (fp8PerTensor, .fp8, ["vllm", "sglang"]),
+    (int4(symmetric: true), .gptq, ["vllm", "transformers", "sglang", "llama.cpp"]),
+    (int4(symmetric: false), .gptq, ["transformers"]),
+    (int4(symmetric: true), .mlx, ["mlx"]),
+    (.mxfp4, .mlx, ["mlx"]),
     (.w8a8, .ascend, ["ascend", "vllm-ascend"]),
   ]
 

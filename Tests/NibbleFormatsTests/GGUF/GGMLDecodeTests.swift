@@ -43,6 +43,36 @@ private let decodable = GGMLType.allCases.filter(\.isDecodable)
     #expect(try decoded(type, blocks).elementsEqual(expected, by: same))
   }
 
+  /// Codes, scales and minimums give back the values that gguf decodes to the bit.
+  @Test(arguments: GGMLType.allCases.filter { GGMLCodes($0) != nil })
+  func codesStandForTheGoldenValues(_ type: GGMLType) throws {
+    let oracle = try SafetensorsFile(path: fixturePath("gguf/decode.safetensors"))
+    let blocks = try #require(oracle.bytes(of: type.name + ".bytes")).array
+    let expected = floats(try #require(oracle.bytes(of: type.name + ".values")).array)
+    let layout = try #require(GGMLCodes(type))
+    var codes = [UInt8](repeating: 255, count: expected.count)
+    var scales = [Float](repeating: .nan, count: expected.count / layout.group)
+    var minimums = scales
+    do {
+      var codeSpan = codes.mutableSpan
+      var scaleSpan = scales.mutableSpan
+      var minimumSpan = minimums.mutableSpan
+      GGMLCodes.unpack(type, blocks.span, &codeSpan, &scaleSpan, &minimumSpan)
+    }
+    let half = Float(1 << (layout.bits - 1))
+    for (index, value) in expected.enumerated() {
+      let (scale, minimum) = (scales[index / layout.group], minimums[index / layout.group])
+      #expect(Int(codes[index]) < 1 << layout.bits)
+      if layout.hasMinimums {
+        let ours = scale * Float(codes[index]) + minimum
+        #expect(same(ours, value), "\(index): \(ours), \(value)")
+      } else {
+        let ours = scale * (Float(codes[index]) - half)
+        #expect(same(ours, value), "\(index): \(ours), \(value)")
+      }
+    }
+  }
+
   #if !(os(macOS) && arch(x86_64))
     @Test func everyHalfIsExact() throws {
       let halves = (0..<65536).flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }

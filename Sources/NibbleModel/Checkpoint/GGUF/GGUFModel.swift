@@ -6,9 +6,9 @@ struct GGUFModel: Sendable {
   let file: GGUFFile
   let config: JSON
   let tensors: [Checkpoint.Tensor]
-  private let sources: [UTF8Key: Source]
+  let sources: [UTF8Key: Source]
 
-  private struct Source: Sendable {
+  struct Source: Sendable {
     var tensor: GGUFTensor
     /// Head size, if the file interleaves rows of query and key for rotary embedding.
     var interleavedHead: Int?
