@@ -57,7 +57,7 @@ let package = Package(
         "NibbleTensor", "NibbleFormats", "NibbleText", "NibbleModel", "NibbleQuantize",
         "NibbleProcesses",
       ],
-      swiftSettings: settings),
+      resources: [.embedInCode("Contract/Engines")], swiftSettings: settings),
     .target(
       name: "NibbleProcesses",
       dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],

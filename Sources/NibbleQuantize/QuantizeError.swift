@@ -25,6 +25,8 @@ public enum QuantizeError: Error, Hashable, Sendable {
   /// Work that is kept only when it is complete.
   case interruptedWithoutTrace(work: String)
   case damagedOutput(file: String, unit: String)
+  /// The written folder breaks rules of its format: a fault of the writer.
+  case brokenFormat(String, [String])
   case unmeasurable(String)
   /// Learning did not bring a model closer to its source; nothing was written.
   case nothingGained(path: String, reason: String)
@@ -120,6 +122,9 @@ extension QuantizeError: CustomStringConvertible {
     case .damagedOutput(let file, let unit):
       "\(file): reading back \(unit) gave other bytes than were written. The disk may be failing; "
         + "nothing was renamed into place."
+    case .brokenFormat(let path, let faults):
+      "\(path): the result breaks the rules of its format. This is a fault of Nibble, not of your model; "
+        + "please report it. Nothing was renamed into place.\n" + faults.joined(separator: "\n")
     case .unmeasurable(let reason): reason
     case .nothingGained(let path, let reason): "\(path): \(reason)"
     case .statistics(let path, let reason):

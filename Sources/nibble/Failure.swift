@@ -45,7 +45,7 @@ struct Failure {
     case .format(let error): status(error)
     case .refused, .unknownRecipe, .recipeOption, .unsoundRecipe, .patternMatchedNothing: usage
     case .folder(let error): status(error)
-    case .damagedOutput: cannotWrite
+    case .damagedOutput, .brokenFormat: cannotWrite
     case .nothingGained: boundCrossed
     case .interrupted, .interruptedWithoutTrace: interrupted
     case .nothingToQuantize, .alreadyQuantized, .nonFinite, .nonFiniteActivation, .unmeasurable,

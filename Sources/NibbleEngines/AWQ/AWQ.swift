@@ -14,6 +14,8 @@ public struct AWQ: Exporter {
 
   public var name: String { "awq" }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   public func scaleFormat(of layer: Plan.Layer) -> FloatFormat { .f16 }
 
   public func refusals(_ plan: Plan) -> [Refusal] {

@@ -14,6 +14,8 @@ public struct Ascend: Exporter {
 
   public var name: String { "ascend" }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   static let descriptionStem = "quant_model_description"
 
   public func scaleFormat(of layer: Plan.Layer) -> FloatFormat { Self.format(layer) }

@@ -13,6 +13,8 @@ public struct CompressedTensors: Exporter {
 
   public var name: String { "compressed-tensors" }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   /// Storage layout of codes.
   public enum Layout: String, Sendable {
     /// int8 `weight`, one byte per code of 4 or 8 bits.

@@ -55,6 +55,14 @@ struct ModuleTargets: Sendable {
     }
   }
 
+  /// No modules.
+  init() {}
+
+  mutating func insert(_ name: String) { names.insert(name) }
+
+  /// Whether it names a module by its path, or by an expression.
+  func contains(_ path: String) -> Bool { names.contains(path) || matches(path) }
+
   /// Whether an expression matches a prefix of `path`.
   func matches(_ path: String) -> Bool { patterns.contains { $0.matchesStart(of: path) } }
 }

@@ -15,6 +15,8 @@ public struct FP8: Exporter {
 
   public var name: String { "fp8" }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   /// Schemes that the format can hold; a model uses one.
   enum Layout: Hashable {
     case tensor(isStatic: Bool)

@@ -14,6 +14,8 @@ public struct GPTQ: Exporter {
 
   public var name: String { GPTQReader.method }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   public func scaleFormat(of layer: Plan.Layer) -> FloatFormat { .f16 }
 
   /// What a scheme is in the format; nil if it has no place there.

@@ -13,6 +13,8 @@ public struct MLX: Exporter {
 
   public var name: String { MLXReader.method }
 
+  public func faults(in folder: String) -> [String] { EngineContract.writtenFaults(folder) }
+
   /// Bits per code that mlx has kernels for.
   static let widths: Set<Int> = [2, 3, 4, 5, 6, 8]
   /// Inputs per scale that mlx has kernels for, the largest first.

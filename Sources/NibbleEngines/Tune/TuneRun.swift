@@ -107,6 +107,10 @@ public struct TuneRun {
         before: try text.verdict(on: start, kinds: windows.heldOutKinds),
         after: try text.verdict(on: chosen, kinds: windows.heldOutKinds))
       try write(tunable.bytes(of: chosen), files, learning, report, bound: bound, to: folder)
+      // Faults that the model had before are not this run's.
+      let earlier = Set(EngineContract.writtenFaults(model.checkpoint.path))
+      let faults = EngineContract.writtenFaults(folder.path).filter { !earlier.contains($0) }
+      guard faults.isEmpty else { throw QuantizeError.brokenFormat(folder.path, faults) }
       try folder.publish()
       return report
     } catch { throw QuantizeError(wrapping: error) }

@@ -1,4 +1,4 @@
-import NibbleFormats
+package import NibbleFormats
 import NibbleTensor
 
 extension Checkpoint {
@@ -131,6 +131,14 @@ extension Checkpoint {
   }
 }
 
+extension Family {
+  /// Ends of the names of stored tensors that are no parameters of the model a config describes.
+  package static func harmlessTensors(_ config: JSON) -> [String] {
+    let family = try? of(Wrapper.text(of: config), path: "", among: all)
+    return StoredNames.harmless + (family?.harmlessTensors ?? [])
+  }
+}
+
 /// Suffixes of the tensor names that a format stores per module.
 package struct StoredNames: Sendable {
   /// Of a linear layer.
@@ -168,7 +176,7 @@ package struct StoredNames: Sendable {
   static let harmless = ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"]
 
   /// All names within a block.
-  func names(in block: BlockShape) -> Set<String> {
+  package func names(in block: BlockShape) -> Set<String> {
     var names: Set<String> = []
     for shape in block.linears {
       if let stack = shape.stack {
@@ -195,7 +203,7 @@ package struct StoredNames: Sendable {
   }
 
   /// All names outside the blocks.
-  func names(outside decoder: DecoderShape) -> Set<String> {
+  package func names(outside decoder: DecoderShape) -> Set<String> {
     var names = Set(each(decoder.embedding.path, embedding))
     for shape in [decoder.finalNorm, decoder.embedding.norm].compactMap(\.self) {
       names.formUnion(each(shape.path, norm(shape)))

@@ -40,6 +40,9 @@ public protocol Exporter: Sendable {
   func companions(of plan: Plan) -> [(name: String, text: String)]
   /// config.json of the quantized model.
   func config(_ source: JSON, _ plan: Plan) -> JSON
+  /// What the rules of the format find wrong in a written folder, before it gets its name: faults of
+  /// the writer, not of the model.
+  func faults(in folder: String) -> [String]
   /// Format in which the scales of a weight are stored.
   func scaleFormat(of layer: Plan.Layer) -> FloatFormat
   /// Format in which static scales of inputs are stored.
@@ -64,6 +67,7 @@ public protocol Exporter: Sendable {
 
 extension Exporter {
   public func notes(_ plan: Plan) -> [String] { [] }
+  public func faults(in folder: String) -> [String] { [] }
   public var familiesWithFloatExperts: Set<String> { [] }
   public func stem(of plan: Plan) -> String { "model" }
   public func companions(of plan: Plan) -> [(name: String, text: String)] { [] }

@@ -144,6 +144,8 @@ public struct QuantizeRun {
     try files.write(
       plan, folder.entries, verdict: verdict, calibration: CalibrationMarks(learned), to: folder)
     try readBack(folder)
+    let faults = plan.exporter.faults(in: folder.path)
+    guard faults.isEmpty else { throw QuantizeError.brokenFormat(folder.path, faults) }
     try folder.publish()
     return Report(
       output: folder.output, bytes: plan.outputBytes, layers: layers, verdict: verdict,
