@@ -10,7 +10,8 @@ extension Checkpoint {
   public func decoderShape() throws(ModelError) -> DecoderShape {
     let endOfText = try generationConfig().endOfText
     var decoder = try DecoderShape(
-      config, path: configPath, families: families, ignoring: ignored
+      config, path: configPath, families: families,
+      ignoring: isMLX ? ignored.union(["quantization"]) : ignored
     ) { tensor($0) != nil }
     decoder.endOfText += endOfText.filter { !decoder.endOfText.contains($0) }
     try checkBlocks(decoder)
@@ -36,7 +37,6 @@ extension Checkpoint {
   /// msModelSlim; `mlx` with the object `quantization` of mlx-lm.
   public func quantizationMethod() throws(ModelError) -> String? {
     if config["quantize"]?.string != nil { return "ascend" }
-    let isMLX = config["quantization"]?["group_size"] != nil
     guard let quantization = config["quantization_config"], !quantization.isNull else {
       return isMLX ? Self.mlxMethod : nil
     }
@@ -53,6 +53,8 @@ extension Checkpoint {
     }
     return method
   }
+
+  private var isMLX: Bool { config["quantization"]?["group_size"] != nil }
 
   /// The name of mlx-lm's format, which its config does not say.
   package static let mlxMethod = "mlx"

@@ -105,7 +105,7 @@ struct ConfigKeys {
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
     "_flash_attn_2_enabled", "attn_implementation", "chunk_size_feed_forward",
     "compression_config", "dtype", "flash_attention", "kv_quant", "neuron", "pretraining_tp",
-    "pruned_heads", "quantization", "quantization_config", "quantize", "tensor_parallel_size",
+    "pruned_heads", "quantization_config", "quantize", "tensor_parallel_size",
     "torch_dtype",
     "torchscript", "use_bfloat16", "use_cache", "use_flash_attention", "use_flash_attn",
     "use_flash_attention_2", "use_sdpa",
