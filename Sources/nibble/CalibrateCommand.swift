@@ -22,7 +22,7 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var beginning: BeginningOptions
   @Option(help: "Statistics of the same model to put together instead; give two or more.")
   var merge: [String] = []
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print the audit as JSON.")
   var json = false
@@ -35,7 +35,7 @@ struct CalibrateCommand: ParsableCommand {
   }
 
   func run() throws {
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     // Checked before the work.
     _ = try OutputFile(output)
     guard merge.isEmpty else {

@@ -20,13 +20,13 @@ struct FormatsCommand: ParsableCommand {
   @Option(
     help: "Statistics of the model's inputs, from nibble calibrate; without them, weights alone.")
   var statistics: String?
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     let study = try FormatStudy(
       of: checkpoint, statistics: statistics.map { try StatisticsFile(path: $0) },
       on: compute.compute(for: checkpoint)

@@ -55,13 +55,6 @@ struct ConfigOptions: ParsableArguments {
       computes although Nibble does not know it. May be given again.
       """)
   var ignoreKey: [String] = []
-  @Flag(
-    help: """
-      Take a model that is quantized already (compressed-tensors, awq, gptq, mlx, fp8): work on the values \
-      that its codes stand for. What the first quantization lost stays lost, and the result is measured \
-      against it.
-      """)
-  var requantize = false
 
   /// The options as given, for another process.
   var arguments: [String] { Self.arguments(ignoreKey) }
@@ -71,8 +64,7 @@ struct ConfigOptions: ParsableArguments {
 
   /// Opens a model to change it.
   func open(_ path: String) throws -> Checkpoint {
-    let checkpoint = try Checkpoint(path: path).ignoring(ignoreKey)
-    return requantize ? try LoadedModel.decoded(checkpoint) : checkpoint
+    try Checkpoint(path: path).ignoring(ignoreKey)
   }
 
   /// Opens a model to run it.
@@ -92,6 +84,23 @@ struct ConfigOptions: ParsableArguments {
 
   private static func arguments(_ names: [String]) -> [String] {
     names.flatMap { ["--ignore-key", $0] }
+  }
+}
+
+/// A model to be quantized.
+struct SourceOptions: ParsableArguments {
+  @OptionGroup var config: ConfigOptions
+  @Flag(
+    help: """
+      Take a model that is quantized already (compressed-tensors, awq, gptq, mlx, fp8): work on the values \
+      that its codes stand for. What the first quantization lost stays lost, and the result is measured \
+      against it.
+      """)
+  var requantize = false
+
+  func open(_ path: String) throws -> Checkpoint {
+    let checkpoint = try config.open(path)
+    return requantize ? try LoadedModel.decoded(checkpoint) : checkpoint
   }
 }
 

@@ -18,7 +18,7 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var format: FormatOptions
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var measure: MeasureOptions
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -31,7 +31,7 @@ struct PlanCommand: ParsableCommand {
   }
 
   func run() throws {
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     let recipe = try recipe.resolve()
     let plan = try Plan(
       checkpoint, recipe: recipe, exporter: format.exporter(for: recipe),

@@ -24,7 +24,7 @@ struct Quantize: ParsableCommand {
   @OptionGroup var measure: MeasureOptions
   @OptionGroup var beginning: BeginningOptions
   @OptionGroup var sensitivity: SensitivityText
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print sizes, peak memory and refusals, then stop.")
   var dryRun = false
@@ -43,7 +43,7 @@ struct Quantize: ParsableCommand {
   func run() throws {
     let clock = ContinuousClock()
     let start = clock.now
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     var files = try CompanionFiles(of: checkpoint)
     if let output, !dryRun {
       // Checked before the work.

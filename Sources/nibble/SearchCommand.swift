@@ -38,7 +38,7 @@ struct SearchCommand: ParsableCommand {
   var points = 12
   @OptionGroup var text: SensitivityText
   @OptionGroup var beginning: BeginningOptions
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @OptionGroup var compute: ComputeOptions
   @Flag(help: "Print JSON, with every measurement.")
   var json = false
@@ -76,7 +76,7 @@ struct SearchCommand: ParsableCommand {
 
   func run() throws {
     let file = try output.map { try OutputFile($0) }
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     let given = try candidates.map { path in
       let found = try Recipe(path: path).candidates
       guard !found.isEmpty else {

@@ -21,7 +21,7 @@ struct SensitivityCommand: ParsableCommand {
   @OptionGroup var format: FormatOptions
   @OptionGroup var text: SensitivityText
   @OptionGroup var beginning: BeginningOptions
-  @OptionGroup var config: ConfigOptions
+  @OptionGroup var source: SourceOptions
   @OptionGroup var compute: ComputeOptions
   @Option(help: "How many of the costliest to print.")
   var top = 20
@@ -29,7 +29,7 @@ struct SensitivityCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let checkpoint = try config.open(model)
+    let checkpoint = try source.open(model)
     var recipe = try recipe.resolve()
     let computing = compute.compute(for: checkpoint)
     if recipe.isUndecided {

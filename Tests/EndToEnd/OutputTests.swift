@@ -43,6 +43,24 @@ import TinyModel
     }
   }
 
+  @Test func whatIsQuantizedIsASourceOnlyWhenAsked() throws {
+    try inTemporaryFolder { folder in
+      let (source, first, again) = (folder + "/source", folder + "/first", folder + "/again")
+      try SmallModel.write(source)
+      let bounds = Array(SmallModel.short.dropFirst(2))
+      let options = ["--recipe", "w4a16", "--group", "32", "--format", "mlx"]
+      let made = try Call(["quantize", source, "-o", first] + options + bounds).wait()
+      #expect(made.status == 0, "\(made)")
+      let refused = try Call(["quantize", first, "-o", again] + SmallModel.short).wait()
+      #expect(refused.status == 65 && refused.errors.contains("--requantize"), "\(refused)")
+      #expect(!exists(again))
+      let taken = try SmallModel.quantize(first, again, "--requantize").wait()
+      #expect(taken.status == 0, "\(taken)")
+      let checked = try nibble("check", again, "--for", "vllm")
+      #expect(!checked.output.contains("SET"), "\(checked)")
+    }
+  }
+
   @Test func aSourceThatShrinksWhileItIsReadIsSaid() throws {
     try inTemporaryFolder { folder in
       let (source, text) = (folder + "/source", folder + "/text")
