@@ -35,9 +35,9 @@ def is_int4(model):
     with open(os.path.join(model, "config.json")) as file:
         quantization = json.load(file).get("quantization_config", {})
     groups = quantization.get("config_groups", {}).values()
-    return quantization.get("quant_method") == "awq" or any(
-        group["weights"]["num_bits"] == 4 for group in groups
-    )
+    if quantization.get("quant_method") in ("awq", "gptq"):
+        return quantization.get("bits") == 4
+    return any(group["weights"]["num_bits"] == 4 for group in groups)
 
 
 def skip_without_kernel(models):
