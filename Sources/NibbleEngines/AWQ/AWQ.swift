@@ -26,11 +26,8 @@ public struct AWQ: Exporter {
           "\(layer.path): the format awq holds int4 weights with zero points, in groups, and float "
             + "activations, not \(layer.scheme). Use --recipe w4a16 --asymmetric, or --format "
             + "compressed-tensors."))
-    } else if let mixed = plan.layers.first(where: { $0.scheme != plan.layers[0].scheme }) {
-      refusals.append(
-        .engine(
-          "\(mixed.path): the format awq holds one scheme for all layers. Use --format "
-            + "compressed-tensors."))
+    } else if let mixed = plan.secondScheme(in: name) {
+      refusals.append(mixed)
     }
     let uneven = plan.layers.filter { !$0.outputs.isMultiple(of: InterleavedCodes.perWord) }
     if let layer = uneven.first {
@@ -40,11 +37,7 @@ public struct AWQ: Exporter {
             + "packs \(InterleavedCodes.perWord) outputs a word, and \(layer.outputs) do not fill "
             + "whole words. Use --format compressed-tensors."))
     }
-    if let head = plan.layers.first(where: { $0.path == plan.headPath }) {
-      refusals.append(
-        .engine(
-          "\(head.path): engines read a float head beside awq weights. Leave out --quantize-head."))
-    }
+    if let head = plan.quantizedHead(in: name) { refusals.append(head) }
     // Engines match these names anywhere in a layer's path.
     for kept in plan.keptFloat where kept.isLinear {
       if let layer = plan.layers.first(where: { $0.path.contains(kept.path) }) {

@@ -4,8 +4,8 @@ public import NibbleTensor
 
 /// Reads a checkpoint in the format ``AWQ`` as the weights of a decoder, which runs on the stored
 /// codes, zero points and scales.
-public struct AWQReader: EngineReader {
-  private let checkpoint: Checkpoint
+public struct AWQReader: EngineReader, CheckpointSource {
+  public let checkpoint: Checkpoint
   /// Inputs per scale; nil for one scale per row.
   private let group: Int?
 
@@ -42,16 +42,6 @@ public struct AWQReader: EngineReader {
     case let size? where (2...1 << 20).contains(size): group = size
     default: throw refuse("group_size", "is neither -1 nor a number of inputs")
     }
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  public func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 
   public func weight(

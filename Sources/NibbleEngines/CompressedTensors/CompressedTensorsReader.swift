@@ -4,8 +4,8 @@ public import NibbleTensor
 
 /// Reads a compressed-tensors checkpoint as the weights of a decoder, which runs on the stored
 /// codes and scales.
-public struct CompressedTensorsReader: EngineReader {
-  let checkpoint: Checkpoint
+public struct CompressedTensorsReader: EngineReader, CheckpointSource {
+  public let checkpoint: Checkpoint
   private let groups: [Group]
   private let ignored: ModuleTargets
 
@@ -67,16 +67,6 @@ public struct CompressedTensorsReader: EngineReader {
         reason: "asks for a cache that Nibble does not know: \(scheme.text())")
     }
     return try CacheTensors.read(format, of: checkpoint, decoder)
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  public func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 
   public func weight(

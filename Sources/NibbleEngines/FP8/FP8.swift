@@ -48,17 +48,10 @@ public struct FP8: Exporter {
             + "\(Layout.blockSize) x \(Layout.blockSize), and fp8 e4m3 activations, not "
             + "\(layer.scheme). Use --recipe fp8 --per tensor or --per block, or --format "
             + "compressed-tensors."))
-    } else if let mixed = plan.layers.first(where: { $0.scheme != plan.layers[0].scheme }) {
-      refusals.append(
-        .engine(
-          "\(mixed.path): the format fp8 holds one scheme for all layers. Use --format "
-            + "compressed-tensors."))
+    } else if let mixed = plan.secondScheme(in: name) {
+      refusals.append(mixed)
     }
-    if let head = plan.layers.first(where: { $0.path == plan.headPath }) {
-      refusals.append(
-        .engine(
-          "\(head.path): engines read a float head beside fp8 weights. Leave out --quantize-head."))
-    }
+    if let head = plan.quantizedHead(in: name) { refusals.append(head) }
     // vLLM concatenates these with the layers that follow them, and no block may span two layers.
     let stacked: [Role] = [.query, .key, .gate]
     let uneven = plan.layers.first { layer in

@@ -5,8 +5,8 @@ public import NibbleTensor
 /// Reads a checkpoint in the format ``FP8`` as the weights of a decoder.
 ///
 /// A layer is quantized when its weight is stored as E4M3.
-public struct FP8Reader: EngineReader {
-  private let checkpoint: Checkpoint
+public struct FP8Reader: EngineReader, CheckpointSource {
+  public let checkpoint: Checkpoint
   private let weights: WeightScheme
   private let activations: ActivationScheme
 
@@ -59,16 +59,6 @@ public struct FP8Reader: EngineReader {
     let isStatic = checkpoint.config["quantization_config"]?["kv_cache_scheme"]?.string == "static"
     guard isStatic || checkpoint.tensor(first + ".k_scale") != nil else { return nil }
     return try CacheTensors.read(.fp8, of: checkpoint, decoder)
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  public func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 
   public func weight(

@@ -49,11 +49,8 @@ public struct GPTQ: Exporter {
           "\(layer.path): the format gptq holds int4 or int8 weights, per channel or in groups, and float "
             + "activations, not \(layer.scheme). Use --recipe w4a16 or w8a16, or --format "
             + "compressed-tensors."))
-    } else if let mixed = plan.layers.first(where: { $0.scheme != plan.layers[0].scheme }) {
-      refusals.append(
-        .engine(
-          "\(mixed.path): the format gptq holds one scheme for all layers. Use --format "
-            + "compressed-tensors."))
+    } else if let mixed = plan.secondScheme(in: name) {
+      refusals.append(mixed)
     }
     let uneven = plan.layers.filter {
       !$0.outputs.isMultiple(of: Self.unit) || !$0.inputs.isMultiple(of: Self.unit)
@@ -65,12 +62,7 @@ public struct GPTQ: Exporter {
             + "\(Self.unit) inputs and outputs together, and [\(layer.outputs), \(layer.inputs)] are no "
             + "multiples of it. Use --format compressed-tensors."))
     }
-    if let head = plan.layers.first(where: { $0.path == plan.headPath }) {
-      refusals.append(
-        .engine(
-          "\(head.path): engines read a float head beside gptq weights. Leave out --quantize-head.")
-      )
-    }
+    if let head = plan.quantizedHead(in: name) { refusals.append(head) }
     return refusals
   }
 

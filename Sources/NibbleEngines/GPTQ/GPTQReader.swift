@@ -4,11 +4,11 @@ public import NibbleTensor
 
 /// Reads a checkpoint in the format ``GPTQ``, of version 1 or 2, as the weights of a decoder, which
 /// runs on the stored codes, zero points and scales.
-public struct GPTQReader: EngineReader {
+public struct GPTQReader: EngineReader, CheckpointSource {
   package static let method = "gptq"
   static let secondVersion = "gptq_v2"
 
-  private let checkpoint: Checkpoint
+  public let checkpoint: Checkpoint
   private let bits: Int
   private let isSymmetric: Bool
   /// Inputs per scale; nil for one scale per row.
@@ -56,16 +56,6 @@ public struct GPTQReader: EngineReader {
         throw refuse("dynamic", "gives \(pattern) other \(key), which Nibble does not read")
       }
     }
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  public func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 
   public func weight(

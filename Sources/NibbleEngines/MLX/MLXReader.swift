@@ -6,10 +6,10 @@ public import NibbleTensor
 /// scales and offsets.
 ///
 /// A layer is quantized when it has `scales`; bits and groups follow from the shapes, as in mlx-lm 0.32.
-public struct MLXReader: EngineReader {
+public struct MLXReader: EngineReader, CheckpointSource {
   package static let method = Checkpoint.mlxMethod
 
-  private let checkpoint: Checkpoint
+  public let checkpoint: Checkpoint
   /// Mode of each path that the config lists, and of the others.
   private let modes: [String: String]
   private let mode: String
@@ -31,16 +31,6 @@ public struct MLXReader: EngineReader {
       if let own = layer["mode"]?.string { modes[path] = own }
     }
     self.modes = modes
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  public func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 
   public func weight(

@@ -8,7 +8,7 @@ public import NibbleTensor
 /// A value is `code · 2^(scale - 127)`, with one scale per 32 inputs and codes 0, ½, 1, 1½, 2, 3,
 /// 4, 6 and their negatives. Twice a code is an integer, so the weights convert to int8 exactly.
 /// Source: OCP Microscaling Formats 1.0; transformers `integrations/mxfp4.py`.
-public struct MXFP4Reader: EngineReader {
+public struct MXFP4Reader: EngineReader, CheckpointSource {
   package static let method = "mxfp4"
 
   package static func storedNames(_ decoder: DecoderShape) -> StoredNames {
@@ -26,16 +26,12 @@ public struct MXFP4Reader: EngineReader {
   /// Twice the value of each code; bit 3 is the sign.
   private static let doubled: [Int8] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
 
-  private let checkpoint: Checkpoint
+  public let checkpoint: Checkpoint
 
   public init(checkpoint: Checkpoint) { self.checkpoint = checkpoint }
 
   public func weight(_ path: String, outputs: Int, inputs: Int) throws(ModelError) -> Weight {
     try checkpoint.weight(path, outputs: outputs, inputs: inputs)
-  }
-
-  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
   }
 
   /// Stored as `[outputs, inputs]`, even if the float form of the tensor is transposed.

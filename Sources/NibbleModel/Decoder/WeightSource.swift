@@ -67,3 +67,21 @@ extension Weight {
         bytes: Bytes(FloatFormat.f32.encode(values.span))))
   }
 }
+
+/// A source that stores some matrices of a checkpoint in a form of its own; everything else is read as
+/// the checkpoint has it.
+public protocol CheckpointSource: WeightSource {
+  var checkpoint: Checkpoint { get }
+}
+
+extension CheckpointSource {
+  public func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
+    try checkpoint.vector(name, count: count)
+  }
+
+  public func stacked(
+    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
+  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
+    try checkpoint.stacked(linear, stack, in: block)
+  }
+}

@@ -60,8 +60,8 @@ extension GGUFModel {
 }
 
 /// A GGUF file as the weights of a decoder that runs on the file's own codes.
-package struct GGUFCodes: WeightSource {
-  private let checkpoint: Checkpoint
+package struct GGUFCodes: CheckpointSource {
+  package let checkpoint: Checkpoint
   private let model: GGUFModel
 
   /// Nil for a checkpoint in another container.
@@ -75,15 +75,5 @@ package struct GGUFCodes: WeightSource {
       return .quantized(codes, inputs: nil)
     }
     return try checkpoint.weight(path, outputs: outputs, inputs: inputs)
-  }
-
-  package func vector(_ name: String, count: Int) throws(ModelError) -> [Float]? {
-    try checkpoint.vector(name, count: count)
-  }
-
-  package func stacked(
-    _ linear: LinearShape, _ stack: LinearShape.Stack, in block: String
-  ) throws(ModelError) -> (weight: Weight, bias: [Float]?) {
-    try checkpoint.stacked(linear, stack, in: block)
   }
 }
